@@ -1,10 +1,10 @@
 """Files that are either whole or absent: written under a temporary name beside the target, then renamed."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 
 @contextmanager
@@ -18,14 +18,9 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         OSError: the folder cannot be written to, or the disk is full.
     """
     target = Path(target)
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.", suffix=f".partial{target.suffix}")
-    os.close(descriptor)
-    temporary = Path(name)
+    temporary = target.with_name(f".{target.stem}.{uuid4().hex[:8]}.partial{target.suffix}")
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes private files; results are ordinary ones
         os.replace(temporary, target)
     finally:
         with suppress(FileNotFoundError):
