@@ -1,0 +1,126 @@
+"""Frames of a clip as RGB images, read one at a time from a folder of image files."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from util.errors import UserError
+
+FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One image of a clip; `name` is the stem of its file, and of its mask's file."""
+
+    name: str
+    rgb: UInt8[np.ndarray, "height width 3"]
+
+
+@runtime_checkable
+class FrameSource(Protocol):
+    """A clip that can be iterated any number of times, each time from its first frame."""
+
+    @property
+    def frame_count(self) -> int | None:
+        """Number of frames; None where it is unknown before all have been read."""
+
+    @property
+    def frame_rate(self) -> Fraction:
+        """Frames per second."""
+
+    def __iter__(self) -> Iterator[Frame]: ...
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """The image file `path`, its header read; what goes wrong in the block in decoding it is a UserError as well.
+
+    Raises:
+        UserError: `path` is missing, no image, truncated or otherwise unreadable.
+    """
+    try:
+        with Image.open(path) as image:
+            yield image
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist") from error
+    # Pillow's decoders report damage by any of these, depending on where in the file it lies.
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read as an image, it may be damaged: {error}") from error
+
+
+def read_frame(path: Path) -> Frame:
+    """Decode one frame as 8-bit RGB, its pixels as stored (an EXIF orientation is not applied).
+
+    Raises:
+        UserError: `path` is missing, truncated or not an image.
+    """
+    with open_image(path) as image:
+        return Frame(name=path.stem, rgb=np.array(image.convert("RGB")))
+
+
+def frame_size(path: Path) -> tuple[int, int]:
+    """(height, width) of an image file, from its header alone.
+
+    Raises:
+        UserError: `path` is missing or not an image.
+    """
+    with open_image(path) as image:
+        return image.height, image.width
+
+
+def list_images(folder: Path) -> tuple[Path, ...]:
+    """The .jpg, .jpeg and .png files of `folder`, sorted by name; hidden files are left out.
+
+    Raises:
+        UserError: `folder` does not exist, or two of its files would have the same mask file (a.jpg and a.png).
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} does not exist or is not a folder")
+    paths = sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES and not path.name.startswith(".")
+    )
+    by_name: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in by_name:
+            raise UserError(f"{folder} holds both {by_name[path.stem].name} and {path.name}: keep one of them")
+        by_name[path.stem] = path
+    return tuple(paths)
+
+
+class FrameFolder:
+    """The frames of a folder in the order of their names.
+
+    `paths` chooses some of them (image sets may); without it they are the images that lie in `folder`.
+
+    Raises:
+        UserError: as `list_images`; in iterating as `read_frame`.
+    """
+
+    # Image files carry no rate; this is the one of the DAVIS videos.
+    frame_rate = Fraction(24)
+
+    def __init__(self, folder: Path, paths: Iterable[Path] | None = None):
+        self.folder = folder
+        self.paths = list_images(folder) if paths is None else tuple(sorted(paths))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[Frame]:
+        return (read_frame(path) for path in self.paths)
+
+    def __repr__(self) -> str:
+        return f"FrameFolder({str(self.folder)!r}, {len(self)} frames)"
+
+    @property
+    def frame_count(self) -> int:
+        """Number of frames."""
+        return len(self.paths)
