@@ -1,0 +1,33 @@
+"""Soft aggregation: from one foreground probability per object to one distribution per pixel."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from model.precision import full_precision
+
+MARGIN = 1e-7
+"""Probabilities are kept this far from 0 and 1, so that their log-odds stay finite."""
+
+
+class Aggregated(NamedTuple):
+    """What soft aggregation gives, background first."""
+
+    prob: Float[Tensor, "*batch channels height width"]
+    logits: Float[Tensor, "*batch channels height width"]
+
+
+def soft_aggregation(prob: Float[Tensor, "*batch objects height width"]) -> Aggregated:
+    """Merge per-object probabilities in [0, 1] into a distribution over background and objects (STM's eq. 6).
+
+    The background is where no object is, ∏(1 − pₖ); the softmax runs over the log-odds of all. Always in float32 or
+    wider, whatever autocast says.
+    """
+    with full_precision(prob):
+        prob = prob if prob.dtype == torch.float64 else prob.float()
+        background = torch.prod(1 - prob, dim=-3, keepdim=True)
+        odds = torch.cat([background, prob], dim=-3).clamp(MARGIN, 1 - MARGIN)
+        logits = torch.log(odds / (1 - odds))
+        return Aggregated(prob=torch.softmax(logits, dim=-3), logits=logits)

@@ -1,0 +1,185 @@
+"""Network files: the published program's plain state dicts and our own format, told apart and rebuilt from the file.
+
+Our format is a dictionary `{format, network_config, state_dict, metadata}`; `metadata` says where the weights come
+from. Published files are state dicts; widths and variant are read off their shapes.
+"""
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+from torch import Tensor
+
+from model.config import NetworkConfig
+from util.errors import UserError
+from util.files import atomic_path
+
+FORMAT = "xmem-network-1"
+
+BLOCKS_OF_ENCODERS = {  # (bottleneck blocks?, blocks in layer2, blocks in layer3) → torchvision's name
+    (False, 2, 2): "resnet18",
+    (False, 4, 6): "resnet34",
+    (True, 4, 6): "resnet50",
+    (True, 4, 23): "resnet101",
+    (True, 8, 36): "resnet152",
+}
+
+
+class CheckpointError(UserError):
+    """A network file that cannot be used; the message names the file and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network file's content, with single-object weights already widened."""
+
+    path: Path
+    network_config: NetworkConfig
+    state_dict: Mapping[str, Tensor]
+    metadata: Mapping[str, Any]
+
+    def check_against(self, expected: Mapping[str, Tensor]) -> None:
+        """Compare names and shapes with those of the rebuilt network.
+
+        Raises:
+            CheckpointError: a name is missing, unexpected, or has another shape.
+        """
+        missing = [name for name in expected if name not in self.state_dict]
+        unexpected = [name for name in self.state_dict if name not in expected]
+        misshapen = [
+            f"{name} {tuple(self.state_dict[name].shape)} instead of {tuple(tensor.shape)}"
+            for name, tensor in expected.items()
+            if name in self.state_dict and self.state_dict[name].shape != tensor.shape
+        ]
+        faults = [
+            f"{kind} {shorten(names)}"
+            for kind, names in (("misses", missing), ("has unexpected", unexpected), ("has the wrong shape for", misshapen))
+            if names
+        ]
+        if faults:
+            raise CheckpointError(f"{self.path} does not hold an XMem network: it {'; it '.join(faults)}")
+
+
+def shorten(names: list[str], most: int = 6) -> str:
+    """The first few names, and how many more there are."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
+
+
+def save_network(
+    path: Path | str, config: NetworkConfig, state_dict: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None
+) -> None:
+    """Write a network file of our format, whole or not at all. `metadata` holds plain values only."""
+    content = {
+        "format": FORMAT,
+        "network_config": asdict(config),
+        "state_dict": dict(state_dict),
+        "metadata": dict(metadata or {}),
+    }
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def read_checkpoint(path: Path | str) -> Checkpoint:
+    """Read a network file of either kind onto the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or no network.
+    """
+    path = Path(path)
+    content = load_tensors(path)
+    if "format" in content:
+        if content["format"] != FORMAT:
+            raise CheckpointError(f"{path} has the format {content['format']!r}; this program reads {FORMAT!r}")
+        try:
+            fields = dict(content["network_config"])
+            fields["decoder_dims"] = tuple(fields["decoder_dims"])
+            config, state_dict = NetworkConfig(**fields), content["state_dict"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} has a damaged network configuration: {error}") from error
+        metadata = content.get("metadata", {})
+    else:
+        state_dict, metadata = content, {}
+        if not state_dict or not all(isinstance(tensor, Tensor) for tensor in state_dict.values()):
+            training = " (a training checkpoint? its network is saved in a file of its own)" if "network" in content else ""
+            raise CheckpointError(f"{path} is not a network file: it holds no state dict{training}")
+        config = config_from_shapes(path, state_dict)
+    if config.single_object:
+        config, state_dict = widen_single_object(config, state_dict)
+    return Checkpoint(path, config, state_dict, metadata)
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """A dictionary from a PyTorch file, without running any code that the file may carry.
+
+    Raises:
+        CheckpointError: as `read_checkpoint`.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, BadZipFile, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is damaged or no PyTorch file: {first_line(error)}") from error
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{path} is no network file: it is damaged, or holds more than tensors") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is not a network file: it holds a {type(content).__name__}, not a state dict")
+    return content
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def config_from_shapes(path: Path, state_dict: Mapping[str, Tensor]) -> NetworkConfig:
+    """The configuration of a plain state dict, from the names and shapes in it.
+
+    Raises:
+        CheckpointError: a name that tells a width is missing, or the encoder is unknown.
+    """
+
+    def width(name: str, dim: int = 0) -> int:
+        if name not in state_dict or state_dict[name].dim() <= dim:
+            raise CheckpointError(f"{path} does not hold an XMem network: it misses {name}")
+        return state_dict[name].shape[dim]
+
+    def encoder(prefix: str) -> str:
+        bottleneck = f"{prefix}.layer2.0.conv3.weight" in state_dict
+        blocks = tuple(
+            len({name.split(".")[2] for name in state_dict if name.startswith(f"{prefix}.{layer}.")})
+            for layer in ("layer2", "layer3")
+        )
+        if (bottleneck, *blocks) not in BLOCKS_OF_ENCODERS:
+            raise CheckpointError(f"{path} does not hold an XMem network: {prefix} is no residual network known here")
+        return BLOCKS_OF_ENCODERS[(bottleneck, *blocks)]
+
+    sensory = "decoder.hidden_update.transform.weight" in state_dict
+    return NetworkConfig(
+        key_encoder=encoder("key_encoder"),
+        value_encoder=encoder("value_encoder"),
+        key_dim=width("key_proj.key_proj.weight"),
+        value_dim=width("value_encoder.fuser.block2.conv2.weight"),
+        hidden_dim=width("decoder.hidden_update.transform.weight") // 3 if sensory else 0,
+        decoder_dims=(
+            width("decoder.fuser.block2.conv2.weight"),
+            width("decoder.up_16_8.out_conv.conv2.weight"),
+            width("decoder.up_8_4.out_conv.conv2.weight"),
+        ),
+        sensory_update_dim=width("decoder.hidden_update.g16_conv.weight") if sensory else 256,
+        single_object=width("value_encoder.conv1.weight", dim=1) == 4,
+    )
+
+
+def widen_single_object(
+    config: NetworkConfig, state_dict: Mapping[str, Tensor]
+) -> tuple[NetworkConfig, dict[str, Tensor]]:
+    """A stage-0 network with a fifth input channel, all zeros: it takes several objects and ignores the others."""
+    widened = dict(state_dict)
+    weight = widened["value_encoder.conv1.weight"]
+    widened["value_encoder.conv1.weight"] = torch.cat([weight, torch.zeros_like(weight[:, :1])], dim=1)
+    return replace(config, single_object=False), widened

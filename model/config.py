@@ -1,0 +1,41 @@
+"""What distinguishes one XMem network from another: its encoders and widths."""
+
+from dataclasses import dataclass
+
+ENCODERS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Widths (in channels) and encoders of a network; the defaults are the published one.
+
+    Raises:
+        ValueError: a width that is not positive, or an unknown encoder.
+    """
+
+    key_encoder: str = "resnet50"
+    value_encoder: str = "resnet18"
+    key_dim: int = 64
+    """Cᵏ, of key and selection."""
+    value_dim: int = 512
+    """Cᵛ, of values and of what is read from memory."""
+    hidden_dim: int = 64
+    """Cʰ, of the sensory memory; 0 is the network without one."""
+    decoder_dims: tuple[int, int, int] = (512, 256, 256)
+    """The decoder's features at strides 16, 8 and 4."""
+    sensory_update_dim: int = 256
+    """What the decoder's features are projected to before they update the sensory memory."""
+    single_object: bool = False
+    """Stage 0 only: the value encoder has no channel for the other objects' masks."""
+
+    def __post_init__(self) -> None:
+        for name in (self.key_encoder, self.value_encoder):
+            if name not in ENCODERS:
+                raise ValueError(f"unknown encoder {name!r}: choose from {', '.join(ENCODERS)}")
+        widths = (self.key_dim, self.value_dim, *self.decoder_dims, self.sensory_update_dim)
+        if len(self.decoder_dims) != 3 or min(widths) < 1 or self.hidden_dim < 0:
+            raise ValueError(f"network widths must be positive (hidden_dim may be 0): {self}")
+
+    @property
+    def has_sensory_memory(self) -> bool:
+        return self.hidden_dim > 0

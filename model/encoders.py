@@ -1,0 +1,113 @@
+"""The two encoders: keys from the image alone, values from the image and an object's mask.
+
+Both are torchvision's residual networks without their last stage, so features come at stride 16.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torchvision
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from model.config import NetworkConfig
+from model.fusion import FusionBlock
+from model.sensory import HiddenReinforcer
+
+
+def build_resnet(name: str) -> tuple[torchvision.models.ResNet, tuple[int, int, int]]:
+    """torchvision's network of that name, without weights, and the widths of its stages at strides 4, 8 and 16."""
+    resnet = torchvision.models.get_model(name, weights=None)
+    expansion = resnet.layer1[0].expansion
+    return resnet, (64 * expansion, 128 * expansion, 256 * expansion)
+
+
+class ImageFeatures(NamedTuple):
+    """The key encoder's features at three strides; the decoder's skip connections."""
+
+    f16: Float[Tensor, "batch dim16 height width"]
+    f8: Float[Tensor, "batch dim8 2*height 2*width"]
+    f4: Float[Tensor, "batch dim4 4*height 4*width"]
+
+
+class KeyEncoder(nn.Module):
+    """Image features, the same for all objects (names are those of released files)."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        resnet, self.dims = build_resnet(name)
+        self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
+        self.res2, self.layer2, self.layer3 = resnet.layer1, resnet.layer2, resnet.layer3
+
+    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> ImageFeatures:
+        f4 = self.res2(self.maxpool(self.relu(self.bn1(self.conv1(image)))))
+        f8 = self.layer2(f4)
+        return ImageFeatures(f16=self.layer3(f8), f8=f8, f4=f4)
+
+
+class QueryKey(NamedTuple):
+    """What the projection makes of a frame. Shrinkage goes with a memory key, selection with a query (eq. 2)."""
+
+    key: Float[Tensor, "batch key_dim height width"]
+    shrinkage: Float[Tensor, "batch 1 height width"]
+    selection: Float[Tensor, "batch key_dim height width"]
+
+
+class KeyProjection(nn.Module):
+    """Key, shrinkage in [1, ∞) and selection in [0, 1] from the stride-16 features, in float32 or wider."""
+
+    def __init__(self, in_dim: int, key_dim: int) -> None:
+        super().__init__()
+        self.key_proj = nn.Conv2d(in_dim, key_dim, kernel_size=3, padding=1)
+        self.d_proj = nn.Conv2d(in_dim, 1, kernel_size=3, padding=1)
+        self.e_proj = nn.Conv2d(in_dim, key_dim, kernel_size=3, padding=1)
+        nn.init.orthogonal_(self.key_proj.weight)
+        nn.init.zeros_(self.key_proj.bias)
+
+    def forward(self, f16: Float[Tensor, "batch in_dim height width"]) -> QueryKey:
+        key, shrinkage_root, selection = self.key_proj(f16), self.d_proj(f16), self.e_proj(f16)
+        wide = torch.promote_types(key.dtype, torch.float32)  # under autocast the convolutions come out in half
+        return QueryKey(key.to(wide), shrinkage_root.to(wide).square() + 1, torch.sigmoid(selection.to(wide)))
+
+
+class ValueEncoder(nn.Module):
+    """Values from image ⊕ own mask ⊕ the other objects' masks; on a deep update also refreshes the sensory memory."""
+
+    def __init__(self, config: NetworkConfig, key_encoder_dim: int) -> None:
+        super().__init__()
+        resnet, (_, _, dim16) = build_resnet(config.value_encoder)
+        self.single_object = config.single_object
+        mask_channels = 1 if config.single_object else 2
+        self.conv1 = nn.Conv2d(3 + mask_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
+        self.bn1, self.relu, self.maxpool = resnet.bn1, resnet.relu, resnet.maxpool
+        self.layer1, self.layer2, self.layer3 = resnet.layer1, resnet.layer2, resnet.layer3
+        self.fuser = FusionBlock(key_encoder_dim, dim16, config.value_dim)
+        self.hidden_reinforce = (
+            HiddenReinforcer(config.value_dim, config.hidden_dim) if config.has_sensory_memory else None
+        )
+
+    def forward(
+        self,
+        image: Float[Tensor, "batch 3 height width"],
+        f16: Float[Tensor, "batch dim16 height/16 width/16"],
+        masks: Float[Tensor, "batch objects height width"],
+    ) -> Float[Tensor, "batch objects value_dim height/16 width/16"]:
+        objects = masks.shape[1]
+        layers = [image.unsqueeze(1).expand(-1, objects, -1, -1, -1), masks.unsqueeze(2).to(image.dtype)]
+        if not self.single_object:
+            layers.append(sum_of_others(masks).unsqueeze(2).to(image.dtype))
+        x = torch.cat(layers, dim=2).flatten(0, 1)
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.fuser(f16, x.unflatten(0, masks.shape[:2]))
+
+
+def sum_of_others(masks: Float[Tensor, "batch objects height width"]) -> Float[Tensor, "batch objects height width"]:
+    """For each object the sum of all other objects' masks, added up directly: no difference of sums, no rounding."""
+    others = torch.zeros_like(masks)
+    for index in range(masks.shape[1]):
+        mask = masks[:, index : index + 1]
+        others[:, :index] += mask
+        others[:, index + 1 :] += mask
+    return others

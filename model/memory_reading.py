@@ -1,0 +1,84 @@
+"""Reading the memory: anisotropic similarity (eq. 2), softmax (eq. 3) and readout (eq. 1).
+
+Training, the per-frame read and prototype potentiation all use these functions. Rows are queries throughout, so that
+every search along a row runs over contiguous memory.
+
+The similarity of memory element i and query j,
+
+    S_ji = −s_i / √Cᵏ · Σ_c e_cj (k_ci − q_cj)²
+         = −s_i / √Cᵏ · ( Σ_c k²_ci e_cj  −  2 Σ_c k_ci q_cj e_cj  +  Σ_c e_cj q²_cj ),
+
+is one dot product between a *query row* [e, q·e, Σ e q²] and a *memory row* −s/√Cᵏ · [k², −2k, 1]. The memory row
+depends on the element alone and is made once, when the element is stored.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from model.precision import full_precision
+
+
+def memory_rows(
+    key: Float[Tensor, "*batch elements key_dim"], shrinkage: Float[Tensor, "*batch elements 1"] | None
+) -> Float[Tensor, "*batch elements row"]:
+    """The memory's side of the similarity, row = 2·Cᵏ + 1. Shrinkage s ≥ 1; None stands for 1 everywhere."""
+    scale = -(key.shape[-1] ** -0.5)
+    factor = scale * shrinkage if shrinkage is not None else torch.full_like(key[..., :1], scale)
+    return torch.cat([factor * key.square(), (-2 * factor) * key, factor], dim=-1)
+
+
+def query_rows(
+    key: Float[Tensor, "*batch queries key_dim"], selection: Float[Tensor, "*batch queries key_dim"] | None
+) -> Float[Tensor, "*batch queries row"]:
+    """The query's side of the similarity, row = 2·Cᵏ + 1. Selection e in [0, 1]; None stands for 1 everywhere."""
+    selection = torch.ones_like(key) if selection is None else selection
+    selected = key * selection
+    return torch.cat([selection, selected, (selected * key).sum(-1, keepdim=True)], dim=-1)
+
+
+def similarity(
+    queries: Float[Tensor, "*batch queries row"], memory: Float[Tensor, "*batch elements row"]
+) -> Float[Tensor, "*batch queries elements"]:
+    """Eq. 2, divided by √Cᵏ, of every query (from `query_rows`) to every element (from `memory_rows`); all ≤ 0."""
+    with full_precision(queries):
+        return queries @ memory.transpose(-1, -2)
+
+
+def affinity(similarity: Float[Tensor, "*batch queries elements"]) -> Float[Tensor, "*batch queries elements"]:
+    """Eq. 3: the softmax over all memory elements. (PyTorch's subtracts the maximum, so no row can vanish.)"""
+    return torch.softmax(similarity, dim=-1)
+
+
+class SparseAffinity(NamedTuple):
+    """An affinity whose rows have weight at a few elements only."""
+
+    weights: Float[Tensor, "queries top"]
+    elements: Int[Tensor, "queries top"]
+
+
+def top_k_affinity(similarity: Float[Tensor, "queries elements"], top_k: int) -> SparseAffinity:
+    """The softmax over the `top_k` largest similarities of each row (section 3.3); all others weigh 0."""
+    largest, elements = similarity.topk(top_k, dim=-1, sorted=False)
+    return SparseAffinity(torch.softmax(largest, dim=-1), elements)
+
+
+def readout(
+    affinity: Float[Tensor, "*#batch queries elements"], values: Float[Tensor, "*#batch elements value_dim"]
+) -> Float[Tensor, "*#batch queries value_dim"]:
+    """Eq. 1: the weighted sum of values for each query; one affinity serves all objects."""
+    return affinity.to(values.dtype) @ values
+
+
+def sparse_readout(
+    affinity: SparseAffinity, values: Float[Tensor, "elements value_dim"]
+) -> Float[Tensor, "queries value_dim"]:
+    """Eq. 1 where only a few elements of each row have weight: just their values are touched."""
+    weights = affinity.weights.to(values.dtype)  # embedding_bag wants one type for both
+    try:
+        return F.embedding_bag(affinity.elements, values, per_sample_weights=weights, mode="sum")
+    except NotImplementedError:  # no such kernel on this device, or not for this type
+        return torch.einsum("qk,qkc->qc", weights, values[affinity.elements])

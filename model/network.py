@@ -1,0 +1,127 @@
+"""XMem's network: what it does with one frame. Which frames it sees, and what is remembered, is not decided here."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from model.aggregation import Aggregated, soft_aggregation
+from model.checkpoint import read_checkpoint
+from model.config import NetworkConfig
+from model.decoder import Decoder
+from model.encoders import ImageFeatures, KeyEncoder, KeyProjection, QueryKey, ValueEncoder
+from model.memory_reading import affinity, memory_rows, query_rows, readout, similarity
+
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+"""Images enter the network as RGB in [0, 1], normalised with these statistics of ImageNet."""
+
+STRIDE = 16
+"""Image pixels per position of a key, in both directions; image sizes must be multiples of it."""
+
+
+class Value(NamedTuple):
+    """The value encoder's output, and the sensory memory, refreshed if it was a deep update."""
+
+    value: Float[Tensor, "batch objects value_dim height width"]
+    hidden: Float[Tensor, "batch objects hidden_dim height width"] | None
+
+
+class Segmentation(NamedTuple):
+    """A frame's probabilities and their logits, background first, and the sensory memory after it."""
+
+    prob: Float[Tensor, "batch channels height width"]
+    logits: Float[Tensor, "batch channels height width"]
+    hidden: Float[Tensor, "batch objects hidden_dim height/16 width/16"] | None
+
+
+class XMem(nn.Module):
+    """The network of Cheng & Schwing (ECCV 2022). `XMem()` is the published one; its state dict has its names.
+
+    Tensors that depend on an object have the object dimension right after the batch: B×K×C×h×w.
+    """
+
+    def __init__(self, config: NetworkConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or NetworkConfig()
+        self.key_encoder = KeyEncoder(self.config.key_encoder)
+        encoder_dims = self.key_encoder.dims
+        self.value_encoder = ValueEncoder(self.config, key_encoder_dim=encoder_dims[2])
+        self.key_proj = KeyProjection(encoder_dims[2], self.config.key_dim)
+        self.decoder = Decoder(self.config, encoder_dims)
+
+    @classmethod
+    def from_checkpoint(cls, path: Path | str, device: torch.device | str | None = None) -> "XMem":
+        """The network in a file, ready for inference: its widths and variant are read from the file alone.
+
+        Single-object (stage 0) files become multi-object networks that ignore the other objects' masks.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, no checkpoint, or misses or adds names.
+        """
+        checkpoint = read_checkpoint(path)
+        with torch.device("meta"):  # no time goes into random weights that are replaced at once
+            network = cls(checkpoint.network_config)
+        checkpoint.check_against(network.state_dict())
+        network.load_state_dict(checkpoint.state_dict, assign=True)
+        return network.float().to(device).eval().requires_grad_(False)
+
+    def encode_key(self, image: Float[Tensor, "batch 3 height width"]) -> tuple[QueryKey, ImageFeatures]:
+        """Key, shrinkage and selection of frames, and the features the decoder needs. Normalised images."""
+        features = self.key_encoder(image)
+        return self.key_proj(features.f16), features
+
+    def encode_value(
+        self,
+        image: Float[Tensor, "batch 3 height width"],
+        f16: Float[Tensor, "batch dim16 height/16 width/16"],
+        hidden: Float[Tensor, "batch objects hidden_dim height/16 width/16"] | None,
+        masks: Float[Tensor, "batch objects height width"],
+        deep_update: bool = True,
+    ) -> Value:
+        """Values of frames with their objects' masks (probabilities); with `deep_update` the hidden state is new."""
+        value = self.value_encoder(image, f16, masks)
+        if deep_update and hidden is not None:
+            hidden = self.value_encoder.hidden_reinforce(value, hidden)
+        return Value(value, hidden)
+
+    def read_memory(
+        self,
+        query: QueryKey,
+        memory: QueryKey,
+        values: Float[Tensor, "batch objects value_dim elements"],
+    ) -> Float[Tensor, "batch objects value_dim height width"]:
+        """Eq. 1–3 with the softmax over all memory elements, as in training.
+
+        `memory` holds keys and shrinkage of T stored frames side by side, in any spatial arrangement whose flattening
+        has as many elements as `values`.
+        """
+        rows = similarity(
+            query_rows(elements_last(query.key), elements_last(query.selection)),
+            memory_rows(elements_last(memory.key), elements_last(memory.shrinkage)),
+        )
+        read = readout(affinity(rows).unsqueeze(1), values.transpose(-1, -2))
+        return read.transpose(-1, -2).unflatten(-1, query.key.shape[-2:])
+
+    def segment(
+        self,
+        features: ImageFeatures,
+        readout: Float[Tensor, "batch objects value_dim height width"],
+        hidden: Float[Tensor, "batch objects hidden_dim height width"] | None,
+        update_hidden: bool = True,
+        selector: Float[Tensor, "batch objects"] | None = None,
+    ) -> Segmentation:
+        """Masks of all objects. `selector` is 0 for filler objects of a training batch, 1 for real ones."""
+        decoded = self.decoder(features, readout, hidden, update_hidden)
+        prob = torch.sigmoid(decoded.logits.to(torch.promote_types(decoded.logits.dtype, torch.float32)))
+        if selector is not None:
+            prob = prob * selector[:, :, None, None]
+        aggregated: Aggregated = soft_aggregation(prob)
+        return Segmentation(aggregated.prob, aggregated.logits, decoded.hidden)
+
+
+def elements_last(x: Float[Tensor, "batch dim height width"]) -> Float[Tensor, "batch elements dim"]:
+    """A feature map as rows, one per position."""
+    return x.flatten(2).transpose(1, 2)

@@ -1,0 +1,67 @@
+"""Sensory memory (section 3.2): a convolutional GRU per object, updated in two places with separate weights.
+
+The decoder updates it on every frame from its multi-scale features; a *deep update* on memory frames refreshes it
+from the value encoder's output.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class GRU(nn.Module):
+    """The gate shared by both updates: h′ = σ(f)·h·(1 − σ(u)) + σ(u)·tanh(n).
+
+    Not the textbook GRU: the candidate n does not see a reset gate.
+    """
+
+    def __init__(self, input_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.transform = nn.Conv2d(input_dim + hidden_dim, 3 * hidden_dim, kernel_size=3, padding=1)
+        nn.init.xavier_normal_(self.transform.weight)
+
+    def update(
+        self,
+        observed: Float[Tensor, "batch objects input_dim height width"],
+        hidden: Float[Tensor, "batch objects hidden_dim height width"],
+    ) -> Float[Tensor, "batch objects hidden_dim height width"]:
+        gates = self.transform(torch.cat([observed, hidden], dim=2).flatten(0, 1))
+        forget, update, new = gates.unflatten(0, hidden.shape[:2]).chunk(3, dim=2)
+        update = torch.sigmoid(update)
+        return torch.sigmoid(forget) * hidden * (1 - update) + update * torch.tanh(new)
+
+
+class HiddenReinforcer(GRU):
+    """Deep update: the sensory memory takes in the value that was just encoded."""
+
+    def forward(
+        self,
+        value: Float[Tensor, "batch objects value_dim height width"],
+        hidden: Float[Tensor, "batch objects hidden_dim height width"],
+    ) -> Float[Tensor, "batch objects hidden_dim height width"]:
+        return self.update(value, hidden)
+
+
+class HiddenUpdater(GRU):
+    """Every frame's update: the sensory memory takes in the decoder's features of strides 16, 8 and 4."""
+
+    def __init__(self, decoder_dims: tuple[int, int, int], update_dim: int, hidden_dim: int) -> None:
+        super().__init__(update_dim, hidden_dim)
+        self.g16_conv = nn.Conv2d(decoder_dims[0], update_dim, kernel_size=1)
+        self.g8_conv = nn.Conv2d(decoder_dims[1], update_dim, kernel_size=1)
+        self.g4_conv = nn.Conv2d(decoder_dims[2] + 1, update_dim, kernel_size=1)
+
+    def forward(
+        self,
+        g16: Float[Tensor, "batch objects dim16 height width"],
+        g8: Float[Tensor, "batch objects dim8 2*height 2*width"],
+        g4_with_logits: Float[Tensor, "batch objects dim4_1 4*height 4*width"],
+        hidden: Float[Tensor, "batch objects hidden_dim height width"],
+    ) -> Float[Tensor, "batch objects hidden_dim height width"]:
+        observed = (
+            self.g16_conv(g16.flatten(0, 1))
+            + self.g8_conv(F.avg_pool2d(g8.flatten(0, 1), 2))
+            + self.g4_conv(F.avg_pool2d(g4_with_logits.flatten(0, 1), 4))
+        )
+        return self.update(observed.unflatten(0, hidden.shape[:2]), hidden)
