@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from util.errors import UserError
 
@@ -41,7 +41,7 @@ class FrameSource(Protocol):
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """The image file `path`, its header read; what goes wrong in the block in decoding it is a UserError as well.
+    """The image file `path`, its header read; damage that shows only when the block decodes it is a UserError as well.
 
     Raises:
         UserError: `path` is missing, no image, truncated or otherwise unreadable.
@@ -51,18 +51,23 @@ def open_image(path: Path) -> Iterator[Image.Image]:
             yield image
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path} is not an image, or it is damaged") from error
     # Pillow's decoders report damage by any of these, depending on where in the file it lies.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as an image, it may be damaged: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be read, it may be damaged: {reason}") from error
 
 
 def read_frame(path: Path) -> Frame:
     """Decode one frame as 8-bit RGB, its pixels as stored (an EXIF orientation is not applied).
 
     Raises:
-        UserError: `path` is missing, truncated or not an image.
+        UserError: `path` is missing, truncated, not an image, or has more than 8 bits of grey.
     """
     with open_image(path) as image:
+        if image.mode.startswith(("I", "F")):  # Pillow would clip, not scale, these
+            raise UserError(f"{path} has more than 8 bits per pixel of grey: convert it to 8 bits")
         return Frame(name=path.stem, rgb=np.array(image.convert("RGB")))
 
 
@@ -76,23 +81,34 @@ def frame_size(path: Path) -> tuple[int, int]:
         return image.height, image.width
 
 
-def list_images(folder: Path) -> tuple[Path, ...]:
-    """The .jpg, .jpeg and .png files of `folder`, sorted by name; hidden files are left out.
+def folder_entries(folder: Path) -> list[Path]:
+    """What lies in `folder`, sorted by name; hidden files are left out.
 
     Raises:
-        UserError: `folder` does not exist, or two of its files would have the same mask file (a.jpg and a.png).
+        UserError: `folder` does not exist, is no folder or may not be read.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder} does not exist or is not a folder")
-    paths = sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES and not path.name.startswith(".")
-    )
-    by_name: dict[str, Path] = {}
-    for path in paths:
-        if path.stem in by_name:
-            raise UserError(f"{folder} holds both {by_name[path.stem].name} and {path.name}: keep one of them")
-        by_name[path.stem] = path
-    return tuple(paths)
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} does not exist") from error
+    except OSError as error:
+        raise UserError(f"{folder} cannot be listed: {error.strerror}") from error
+
+
+def list_images(folder: Path, suffixes: frozenset[str] = FRAME_SUFFIXES) -> tuple[Path, ...]:
+    """The image files of `folder` with one of the (lower-case) `suffixes`, in any case, sorted by name.
+
+    Raises:
+        UserError: as `folder_entries`; or two files have the same stem (a.jpg and a.png), so one mask name.
+    """
+    by_stem: dict[str, Path] = {}
+    for path in folder_entries(folder):
+        if path.suffix.lower() not in suffixes:
+            continue
+        if path.stem in by_stem:
+            raise UserError(f"{folder} holds both {by_stem[path.stem].name} and {path.name}: keep one of them")
+        by_stem[path.stem] = path
+    return tuple(by_stem.values())
 
 
 class FrameFolder:

@@ -1,0 +1,299 @@
+"""The layouts of the evaluation sets: which videos there are, which label maps define their objects, what is written.
+
+Opening a set lists folders and reads no image (but one mask's header a video, where frames and masks differ in size).
+What is wrong with the whole set raises at once; what is wrong with one video is kept in its `problem`, so that the
+other videos can still be evaluated.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from dataset.frames import FrameFolder, FrameSource, folder_entries, frame_size, list_images
+from util.errors import UserError
+
+MASK_SUFFIXES = frozenset({".png"})
+
+# What each data set's root has to be, and by which flag it is given: the remedy in messages about missing folders.
+ROOTS = {
+    "D16": "--d16_path is the folder with JPEGImages/480p, Annotations/480p and ImageSets/480p",
+    "D17": "--d17_path is the folder above trainval and test-dev",
+    "Y18": "--y18_path is the folder above all_frames, valid and test",
+    "Y19": "--y19_path is the folder above all_frames, valid and test",
+    "LV1": "--lv_path is the folder above long_video and long_video_x3",
+    "LV3": "--lv_path is the folder above long_video and long_video_x3",
+    "MOSE": "--mose_path is the folder above valid",
+    "G": "--generic_path is the folder with JPEGImages and Annotations",
+}
+SETS_WITH_TEST_SPLIT = frozenset({"D17", "Y18", "Y19"})
+
+
+@dataclass(frozen=True)
+class EvaluationVideo:
+    """One video to segment.
+
+    Attributes:
+        name: the video's name, its folder in the output.
+        frames: all its frames, also those before the first annotation.
+        annotations: frame name → label map defining the objects that start there, in the order of the frames; exactly
+            one, the first, in all sets but YouTubeVOS.
+        saved_frames: names of the frames whose masks are written (without --save_all); None: every frame.
+        ground_truth: a folder with a label map for every saved frame from the first annotation on, where there is one.
+        output_size: (height, width) of the written masks where it is not the frames' own.
+        problem: what keeps this video from being evaluated, one line for the user; there are no frames then.
+    """
+
+    name: str
+    frames: FrameSource
+    annotations: Mapping[str, Path]
+    saved_frames: frozenset[str] | None
+    ground_truth: Path | None = None
+    output_size: tuple[int, int] | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """The videos of one data set and split.
+
+    Attributes:
+        name: as given to --dataset.
+        videos: in the order in which the data set names them.
+        server_zip: an evaluation server scores this set, and takes a zip file.
+        masks_folder: where V/FRAME.png goes below the output: "" or "Annotations".
+    """
+
+    name: str
+    videos: tuple[EvaluationVideo, ...]
+    server_zip: bool = False
+    masks_folder: str = ""
+
+
+def open_evaluation_set(dataset: str, split: str, root: Path, size: int) -> EvaluationSet:
+    """The data set `dataset` (D16, D17, Y18, Y19, LV1, LV3, MOSE, G) that lies in `root`.
+
+    Args:
+        split: "val" or "test".
+        size: shorter side at which frames are segmented, −1 for the original; DAVIS has its frames in several sizes.
+
+    Raises:
+        UserError: there is no such data set or split, or a file or folder the whole set needs is missing or damaged.
+    """
+    if dataset not in ROOTS:
+        raise UserError(f"--dataset {dataset}: there is {', '.join(ROOTS)}")
+    if split not in ("val", "test"):
+        raise UserError(f"--split {split}: there is val and test")
+    if split == "test" and dataset not in SETS_WITH_TEST_SPLIT:
+        raise UserError(f"--split test: {dataset} has no such split, leave --split out")
+    _require_folder(root, dataset)
+    match dataset:
+        case "D16":
+            return davis_2016(root, size)
+        case "D17":
+            return davis_2017(root, split, size)
+        case "Y18" | "Y19":
+            return youtube_vos(dataset, root, split)
+        case "LV1" | "LV3":
+            return long_video(dataset, root)
+        case "MOSE":
+            return mose(root)
+        case _:
+            return generic(root)
+
+
+def davis_2016(root: Path, size: int) -> EvaluationSet:
+    """DAVIS 2016: the frames that ImageSets/480p/val.txt names, one pair of frame and mask a line."""
+    image_set = root / "ImageSets" / "480p" / "val.txt"
+    frame_names: dict[str, set[str]] = {}
+    for line in _image_set_lines(image_set, "D16"):
+        pair = [PurePosixPath(field) for field in line.split()]
+        if len(pair) != 2 or not pair[0].parent.name or len({(path.parent.name, path.stem) for path in pair}) != 1:
+            raise UserError(f"{image_set}: '{line}' is not '/JPEGImages/480p/V/F.jpg /Annotations/480p/V/F.png'")
+        frame_names.setdefault(pair[0].parent.name, set()).add(pair[0].stem)
+    return EvaluationSet("D16", _davis_videos("D16", root, size, frame_names))
+
+
+def davis_2017(root: Path, split: str, size: int) -> EvaluationSet:
+    """DAVIS 2017, validation or test-dev: the videos that its image set names, one a line."""
+    part, list_name = ("trainval", "val.txt") if split == "val" else ("test-dev", "test-dev.txt")
+    _require_folder(root / part, "D17")
+    image_sets = [folder / "ImageSets" / "2017" / list_name for folder in (root / part, root)]
+    image_set = next((path for path in image_sets if os.path.isfile(path)), image_sets[0])
+    names = dict.fromkeys(_image_set_lines(image_set, "D17"))
+    return EvaluationSet("D17", _davis_videos("D17", root / part, size, names), server_zip=split == "test")
+
+
+def youtube_vos(dataset: str, root: Path, split: str) -> EvaluationSet:
+    """YouTubeVOS: the videos of meta.json, at full frame rate; the frames that meta.json names are saved."""
+    part = {"val": "valid", "test": "test"}[split]
+    frames_root = _require_folder(root / "all_frames" / f"{part}_all_frames" / "JPEGImages", dataset)
+    masks_root = _require_folder(root / part / "Annotations", dataset)
+    saved_frames = _read_meta(root / part / "meta.json", dataset)
+
+    def open_video(name: str) -> EvaluationVideo:
+        return _open_video(
+            name, frames_root / name, masks_root / name, saved_frames=saved_frames[name], objects_start_later=True
+        )
+
+    return EvaluationSet(dataset, _videos(saved_frames, open_video), server_zip=True, masks_folder="Annotations")
+
+
+def long_video(dataset: str, root: Path) -> EvaluationSet:
+    """Long-time Video, once or three times as long (LV1, LV3): frames that have a mask are saved."""
+    folder = root / {"LV1": "long_video", "LV3": "long_video_x3"}[dataset]
+    return EvaluationSet(dataset, _videos_of_folder(dataset, folder, save_masked_frames=True))
+
+
+def mose(root: Path) -> EvaluationSet:
+    """MOSE, validation: every frame is saved."""
+    return EvaluationSet("MOSE", _videos_of_folder("MOSE", root / "valid"))
+
+
+def generic(root: Path) -> EvaluationSet:
+    """Anyone's videos: a folder of frames in JPEGImages for each, and one of masks in Annotations."""
+    return EvaluationSet("G", _videos_of_folder("G", root))
+
+
+def _davis_videos(
+    dataset: str, root: Path, size: int, frame_names: Mapping[str, set[str] | None]
+) -> tuple[EvaluationVideo, ...]:
+    """Videos of one DAVIS folder by name, each with the frames it is restricted to (None: all that are there)."""
+    resolutions = ["480p"] if size == 480 else ["Full-Resolution", "1080p"]
+    if 0 < size < 480:
+        resolutions.append("480p")
+    images = _require_folder(root / "JPEGImages", dataset)
+    frames_root = next((images / name for name in resolutions if os.path.isdir(images / name)), None)
+    if frames_root is None:
+        raise UserError(f"{images} has no folder {' or '.join(resolutions)}, which --size {size} reads its frames from")
+    masks_root = _require_folder(root / "Annotations" / "480p", dataset)
+
+    def open_video(name: str) -> EvaluationVideo:
+        video = _open_video(name, frames_root / name, masks_root / name, only=frame_names[name], from_first_frame=True)
+        (annotation,) = video.annotations.values()
+        return video if frames_root.name == "480p" else replace(video, output_size=frame_size(annotation))
+
+    return _videos(frame_names, open_video)
+
+
+def _videos_of_folder(dataset: str, folder: Path, save_masked_frames: bool = False) -> tuple[EvaluationVideo, ...]:
+    """The videos of {folder}/JPEGImages and {folder}/Annotations; one that is in one of them only is a problem."""
+    frames_root = _require_folder(folder / "JPEGImages", dataset)
+    masks_root = _require_folder(folder / "Annotations", dataset)
+    names = {path.name for place in (frames_root, masks_root) for path in folder_entries(place) if path.is_dir()}
+    if not names:
+        raise UserError(f"{frames_root} has no folders, one for each video")
+
+    def open_video(name: str) -> EvaluationVideo:
+        return _open_video(name, frames_root / name, masks_root / name, save_masked_frames=save_masked_frames)
+
+    return _videos(sorted(names), open_video)
+
+
+def _videos(names: Iterable[str], open_video: Callable[[str], EvaluationVideo]) -> tuple[EvaluationVideo, ...]:
+    """All of `names` opened; a user error in opening one becomes that video's `problem`."""
+
+    def opened(name: str) -> EvaluationVideo:
+        try:
+            return open_video(name)
+        except UserError as error:
+            return EvaluationVideo(name, FrameFolder(Path(name), paths=()), {}, None, problem=str(error))
+
+    return tuple(opened(name) for name in names)
+
+
+def _open_video(
+    name: str,
+    frames_folder: Path,
+    masks_folder: Path,
+    *,
+    only: set[str] | None = None,
+    saved_frames: frozenset[str] | None = None,
+    save_masked_frames: bool = False,
+    objects_start_later: bool = False,
+    from_first_frame: bool = False,
+) -> EvaluationVideo:
+    """List one video's frames and masks and see that they fit together.
+
+    Args:
+        only: the names of the frames (and masks) that belong to the video; None: all that are there.
+        saved_frames: as in EvaluationVideo.
+        save_masked_frames: the frames to be saved are those with a mask.
+        objects_start_later: every mask is an annotation, not the first alone.
+        from_first_frame: the first frame must have a mask; a later one would do, but give figures that compare with
+            nobody's.
+
+    Raises:
+        UserError: a folder is missing or empty, a mask or a frame to be saved has no frame, or the first has no mask.
+    """
+    frames = FrameFolder(frames_folder)
+    masks = list_images(masks_folder, MASK_SUFFIXES)
+    if only is not None:
+        frames = FrameFolder(frames_folder, [path for path in frames.paths if path.stem in only])
+        masks = tuple(path for path in masks if path.stem in only)
+    if not frames.paths:
+        raise UserError(f"{frames_folder} holds no frames (.jpg, .jpeg, .png)")
+    if not masks:
+        raise UserError(f"{masks_folder} holds no label maps (.png) that say which objects to follow")
+    names = [path.stem for path in frames.paths]
+    position = {name: index for index, name in enumerate(names)}
+    if without_frame := [path for path in masks if path.stem not in position]:
+        raise UserError(f"{without_frame[0]} has no frame: {without_frame[0].stem} is not in {frames_folder}")
+    if missing := sorted((only or set()).union(saved_frames or ()) - position.keys()):
+        raise UserError(f"{frames_folder} lacks the frame {missing[0]}, which the data set names")
+
+    mask_of_frame = {path.stem: path for path in sorted(masks, key=lambda path: position[path.stem])}
+    first = next(iter(mask_of_frame))
+    if from_first_frame and position[first] > 0:
+        raise UserError(f"{masks_folder / names[0]}.png, the label map of the first frame, does not exist")
+    if save_masked_frames:
+        saved_frames = frozenset(mask_of_frame)
+    # Frames before the first annotation are skipped. Where every mask is an annotation, none is left to compare with.
+    scored = [name for name in names[position[first] :] if saved_frames is None or name in saved_frames]
+    has_ground_truth = not objects_start_later and mask_of_frame.keys() >= set(scored)
+    return EvaluationVideo(
+        name=name,
+        frames=frames,
+        annotations=mask_of_frame if objects_start_later else {first: mask_of_frame[first]},
+        saved_frames=saved_frames,
+        ground_truth=masks_folder if has_ground_truth else None,
+    )
+
+
+def _image_set_lines(image_set: Path, dataset: str) -> list[str]:
+    """The lines of an image set that are not blank; UserError if it is missing, no text or names nothing."""
+    lines = [line.strip() for line in _read_text(image_set, dataset).splitlines() if line.strip()]
+    if not lines:
+        raise UserError(f"{image_set} names no video")
+    return lines
+
+
+def _read_meta(path: Path, dataset: str) -> dict[str, frozenset[str]]:
+    """The names of the saved frames of each video of a YouTubeVOS meta.json, videos sorted."""
+    try:
+        videos = json.loads(_read_text(path, dataset))["videos"]
+        frames = {
+            name: frozenset(frame for thing in videos[name]["objects"].values() for frame in thing["frames"])
+            for name in sorted(videos)
+        }
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not a YouTubeVOS meta.json (videos.V.objects.ID.frames): {error!r}") from error
+    if not frames:
+        raise UserError(f"{path} names no video")
+    return frames
+
+
+def _read_text(path: Path, dataset: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; {ROOTS[dataset]}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def _require_folder(path: Path, dataset: str) -> Path:
+    if not os.path.isdir(path):  # unlike Path.is_dir, does not raise on a folder that may not be entered
+        raise UserError(f"{path} does not exist or is not a folder; {ROOTS[dataset]}")
+    return path
