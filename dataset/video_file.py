@@ -1,0 +1,129 @@
+"""Frames of a video file, decoded one at a time by FFmpeg: the same source of frames as a folder of images."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+from jaxtyping import UInt8
+
+from dataset.frames import Frame
+from util.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+# A container's own count is often an estimate; only a clip much shorter than announced is worth a warning.
+SHORT_OF_ANNOUNCED = 0.95
+
+
+class VideoFile:
+    """The video stream of `path`; every iteration decodes it anew, holding one frame at a time.
+
+    Frames are named by their number, "00000", "00001", ... (more digits where the count needs them), are 8-bit RGB
+    whatever the file stores, and upright: the rotation that phones write beside the pixels is applied. Pixels that
+    are not square stay as stored.
+
+    Raises:
+        UserError: the file does not exist or holds no video that FFmpeg can decode; in iterating, it is damaged or
+            the size of its frames changes.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        if not path.exists():
+            raise UserError(f"{path} does not exist")
+        if not path.is_file():
+            raise UserError(f"{path} is not a file; a folder of frames is read as such, not as a video")
+        with self._open() as (container, stream):
+            self._frame_rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
+            self._frame_count = stream.frames or _estimated_frames(container, stream, self._frame_rate)
+            # The size as displayed is known for certain only from a frame, and a file without one is told at once.
+            first = next(container.decode(stream), None)
+        if first is None:
+            raise UserError(f"{path} has a video stream, but not one frame in it")
+        self._frame_size = _upright_rgb(first).shape[:2]
+
+    @property
+    def frame_count(self) -> int | None:
+        """The container's count, else an estimate from duration and rate, else None."""
+        return self._frame_count
+
+    @property
+    def frame_rate(self) -> Fraction:
+        """Frames per second, the average where it varies."""
+        return self._frame_rate
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """(height, width) in pixels, as displayed."""
+        return self._frame_size
+
+    def __repr__(self) -> str:
+        return f"VideoFile({str(self.path)!r}, {self.frame_count} frames)"
+
+    def __iter__(self) -> Iterator[Frame]:
+        digits = max(5, len(str((self.frame_count or 1) - 1)))
+        decoded = damaged = 0
+        with self._open() as (container, stream):
+            for image in container.decode(stream):
+                rgb = _upright_rgb(image)
+                if rgb.shape[:2] != self.frame_size:
+                    raise UserError(
+                        f"{self.path} changes its frame size from {_size_text(self.frame_size)} to "
+                        f"{_size_text(rgb.shape[:2])} at frame {decoded}: cut it there"
+                    )
+                yield Frame(name=f"{decoded:0{digits}d}", rgb=rgb)
+                decoded += 1
+                damaged += image.is_corrupt
+        if damaged:
+            logger.warning("%s: %d of %d frames are damaged and shown as far as decoded", self.path, damaged, decoded)
+        if decoded < SHORT_OF_ANNOUNCED * (self.frame_count or 0):
+            logger.warning("%s ends after %d of %d frames announced", self.path, decoded, self.frame_count)
+
+    @contextmanager
+    def _open(self) -> Iterator[tuple[InputContainer, VideoStream]]:
+        """The container and its video stream; what FFmpeg has to say against the file becomes a UserError."""
+        stream = None
+        try:
+            # "file:" keeps FFmpeg from taking a name with a colon for a network address.
+            with av.open(f"file:{self.path}", metadata_errors="ignore") as container:
+                # FFmpeg renders text files as pictures of a terminal.
+                if container.format.name == "tty":
+                    raise UserError(f"{self.path} is a text file, not a video")
+                stream = container.streams.best("video")
+                if stream is None:
+                    raise UserError(f"{self.path} has no video stream")
+                if stream.codec_context is None:
+                    raise UserError(f"{self.path} is coded in a way that this FFmpeg cannot decode: convert it first")
+                # PyAV's default of threads within a frame stays: threads across frames lose the decoder's errors.
+                yield container, stream
+        except av.error.FFmpegError as error:
+            if stream is None:
+                raise UserError(f"{self.path} is not a video that FFmpeg can read: {error.strerror}") from error
+            raise UserError(f"{self.path} is damaged or cut short, it cannot be decoded: {error.strerror}") from error
+
+
+def _estimated_frames(container: InputContainer, stream: VideoStream, frame_rate: Fraction) -> int | None:
+    if stream.duration is not None and stream.time_base is not None:
+        seconds = stream.duration * stream.time_base
+    elif container.duration is not None:
+        seconds = Fraction(container.duration, av.time_base)
+    else:
+        return None
+    return round(seconds * frame_rate) or None
+
+
+def _upright_rgb(image: av.VideoFrame) -> UInt8[np.ndarray, "height width 3"]:
+    """8-bit RGB of a decoded frame, turned counterclockwise by the angle of its display matrix."""
+    rgb = image.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(rgb, k=round(image.rotation / 90)))
+
+
+def _size_text(size: tuple[int, int]) -> str:
+    height, width = size
+    return f"{width}x{height}"
