@@ -1,0 +1,274 @@
+"""The per-frame loop: a frame goes in, perhaps with masks; probabilities for every object come out (section 3).
+
+    core = InferenceCore(network, InferenceConfig())
+    prob = core.step(first_image, first_label_map)
+    for image in images:
+        prob = core.step(image)
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from inference.config import InferenceConfig
+from inference.memory.manager import MemoryManager
+from inference.object_manager import ObjectManager
+from inference.padding import Padding
+from model.aggregation import soft_aggregation
+from model.encoders import ImageFeatures
+from model.network import STRIDE, XMem
+from util.errors import UserError
+from util.files import atomic_path
+
+__all__ = ["InferenceConfig", "InferenceCore"]
+
+MEMORY_FORMAT = "xmem-memory-1"
+
+log = logging.getLogger(__name__)
+
+
+class GivenMasks(NamedTuple):
+    """The masks that came with a frame: one per object that they define."""
+
+    objects: list[int]
+    masks: Float[Tensor, "masks height width"]
+
+
+class InferenceCore:
+    """Follows objects through one video; `reset` starts the next. Runs where the network's parameters are.
+
+    Mixed precision is the caller's `torch.autocast`.
+    """
+
+    def __init__(self, network: XMem, config: InferenceConfig | None = None) -> None:
+        self.network = network.eval()
+        self.config = config or InferenceConfig()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: the next frame is the first of a new video."""
+        self.memory = MemoryManager(self.config, self.network.config.hidden_dim)
+        self._objects = ObjectManager()
+        self._time = 0  # frames since the first annotated one, which is 0; frozen frames are not counted
+        self._last_memory_time: int | None = None
+        self._last_deep_update_time: int | None = None
+        self._image_size: tuple[int, int] | None = None
+
+    @property
+    def objects(self) -> list[int]:
+        """The labels being followed, in channel order: order of arrival, ascending within a frame."""
+        return self._objects.labels
+
+    @torch.no_grad()
+    def step(
+        self,
+        image: Float[Tensor, "3 height width"],
+        mask: Shaped[Tensor, "*masks height width"] | None = None,
+        objects: Sequence[int] | None = None,
+        end: bool = False,
+        memorize: bool = True,
+        permanent: bool = False,
+    ) -> Float[Tensor, "channels height width"]:
+        """Segment the next frame.
+
+        Args:
+            image: RGB, normalised with the statistics in `model.network`.
+            mask: an integer label map (H×W), or soft masks in [0, 1] (K×H×W), one for each of `objects`. New labels
+                are new objects; masks of known objects correct them. Objects without a mask are segmented.
+            objects: the labels that `mask` defines; by default those that occur in it. Label 0 is "unknown".
+            end: this is the last frame; nothing is prepared for a next one.
+            memorize: False freezes the memory: it is read, but stores nothing, counts no usage, and its clocks stand
+                still; the sensory memory is updated by the decoder alone.
+            permanent: store this frame, never consolidate it, and do not count it in T_min and T_max.
+
+        Returns:
+            Probabilities of background and objects, (1 + K)×H×W, in the order of `self.objects`. Before any object
+            was given all is background.
+
+        Raises:
+            ValueError: sizes, labels or arguments that do not fit together.
+        """
+        given = read_masks(mask, objects, image.shape[-2:])
+        if not memorize and (permanent or (given and any(label not in self._objects for label in given.objects))):
+            raise ValueError("memorize=False stores nothing: no new objects and no permanent frame with it")
+        if not self._objects.labels and given is None:
+            return image.new_ones(1, *image.shape[-2:])
+        if self._image_size not in (None, tuple(image.shape[-2:])):
+            raise ValueError(f"frames of one video have one size: {self._image_size}, now {tuple(image.shape[-2:])}")
+        self._image_size = tuple(image.shape[-2:])
+
+        deep_update_every = self.config.deep_update_every
+        is_memory_frame = memorize and (permanent or ((given is not None or self._memory_is_due()) and not end))
+        is_deep_update = is_memory_frame and (deep_update_every < 0 or self._deep_update_is_due())
+        is_normal_update = not end and not (deep_update_every < 0 and is_deep_update)
+
+        padding = Padding.to_multiple(*image.shape[-2:], STRIDE)
+        padded = padding.pad(image).unsqueeze(0)
+        query, features = self.network.encode_key(padded)
+
+        prob: Tensor | None = None
+        known = self.objects
+        if known and not (given and set(known) <= set(given.objects)):
+            prob = self._segment(query.key[0], query.selection[0], features, memorize, is_normal_update)
+        if given is not None:
+            arrived = self._objects.add(given.objects)
+            self.memory.sensory.add_objects(len(arrived), like=query.key)
+            prob = self._take_masks(prob, known, given, padding)
+
+        if is_memory_frame:
+            hidden = self.memory.sensory.hidden
+            encoded = self.network.encode_value(padded, features.f16, hidden, prob[1:].unsqueeze(0), is_deep_update)
+            self.memory.insert(
+                query.key[0], query.shrinkage[0], query.selection[0], encoded.value[0], self.objects, permanent
+            )
+            self._last_memory_time = self._time
+            if is_deep_update:
+                self.memory.sensory.hidden = encoded.hidden
+                self._last_deep_update_time = self._time
+        if memorize:
+            self._time += 1
+        return padding.crop(prob)
+
+    def delete_objects(self, objects: Sequence[int]) -> None:
+        """Stop following objects and forget them. One that comes back later is a new object.
+
+        Raises:
+            KeyError: a label that is not followed.
+        """
+        remaining = [label for label in self.objects if label not in objects]
+        self.memory.sensory.keep(self._objects.channels(remaining))
+        self._objects.remove(objects)
+        self.memory.delete_objects(objects)
+
+    def _memory_is_due(self) -> bool:
+        return self._time - self._last_memory_time >= self.config.mem_every
+
+    def _deep_update_is_due(self) -> bool:
+        last = self._last_deep_update_time
+        return last is None or self._time - last >= self.config.deep_update_every
+
+    def _segment(
+        self,
+        key: Float[Tensor, "key_dim h w"],
+        selection: Float[Tensor, "key_dim h w"],
+        features: ImageFeatures,
+        count_usage: bool,
+        update_hidden: bool,
+    ) -> Float[Tensor, "channels height width"]:
+        """Read the memory and decode: probabilities of the objects known so far, background first."""
+        readout = self.memory.read(key, selection, count_usage).unsqueeze(0)
+        segmentation = self.network.segment(features, readout, self.memory.sensory.hidden, update_hidden)
+        if update_hidden:
+            self.memory.sensory.hidden = segmentation.hidden
+        return segmentation.prob[0]
+
+    def _take_masks(
+        self,
+        prob: Float[Tensor, "channels height width"] | None,
+        known: list[int],
+        given: GivenMasks,
+        padding: Padding,
+    ) -> Float[Tensor, "all_channels height width"]:
+        """Given masks take the place of predictions, and of other objects' predictions where they are certain."""
+        masks = padding.pad(given.masks)
+        merged = masks.new_zeros(len(self._objects), *masks.shape[-2:])
+        if prob is not None:
+            merged[: len(known)] = prob[1:]
+            merged[:, (masks > 0.5).any(dim=0)] = 0
+        merged[self._objects.channels(given.objects)] = masks
+        return soft_aggregation(merged).prob
+
+    def save_memory(self, path: Path | str) -> None:
+        """Write all that was remembered to a file, whole or not at all; `load_memory` continues from it."""
+        content = {
+            "format": MEMORY_FORMAT,
+            "config": asdict(self.config),
+            "network": asdict(self.network.config),
+            "objects": self.objects,
+            "memory": self.memory.state(),
+            "time": self._time,
+            "last_memory_time": self._last_memory_time,
+            "last_deep_update_time": self._last_deep_update_time,
+            "image_size": self._image_size,
+        }
+        with atomic_path(path) as temporary:
+            torch.save(content, temporary)
+
+    def load_memory(self, path: Path | str) -> None:
+        """Continue where `save_memory` left off; what this core remembered before is forgotten.
+
+        Raises:
+            UserError: the file is missing, damaged, no memory, or another network's.
+        """
+        content = read_memory_file(Path(path), map_location=next(self.network.parameters()).device)
+        if content["network"] != asdict(self.network.config):
+            raise UserError(f"{path} is the memory of a network with other widths: {content['network']}")
+        if self.config.enable_long_term and not content["config"]["enable_long_term"]:
+            raise UserError(f"{path} was saved without long-term memory (enable_long_term): it cannot be consolidated")
+        changed = {name for name, value in asdict(self.config).items() if content["config"].get(name) != value}
+        if changed:
+            log.warning("%s was saved with other settings: %s", path, ", ".join(sorted(changed)))
+        self.reset()
+        self._objects.restore(content["objects"])
+        self.memory.restore(content["memory"])
+        self._time = content["time"]
+        self._last_memory_time = content["last_memory_time"]
+        self._last_deep_update_time = content["last_deep_update_time"]
+        self._image_size = content["image_size"]
+
+
+def read_masks(
+    mask: Shaped[Tensor, "*masks height width"] | None, objects: Sequence[int] | None, size: tuple[int, int]
+) -> GivenMasks | None:
+    """A frame's label map or soft masks as one mask per object; None where no object is defined.
+
+    Raises:
+        ValueError: the mask does not fit the image or the objects.
+    """
+    if mask is None:
+        if objects is not None:
+            raise ValueError("objects are the labels of a mask, but there is no mask")
+        return None
+    if tuple(mask.shape[-2:]) != tuple(size):
+        raise ValueError(f"the mask is {tuple(mask.shape[-2:])}, the image {tuple(size)}")
+    if objects is not None:
+        objects = [int(label) for label in objects]
+        if len(set(objects)) != len(objects) or any(label <= 0 for label in objects):
+            raise ValueError(f"objects must be distinct positive labels, not {objects}")
+    if mask.dim() == 3:
+        if objects is None or len(objects) != len(mask):
+            raise ValueError(f"{len(mask)} soft masks need as many objects, not {objects}")
+        return GivenMasks(objects, mask.float()) if objects else None
+    if mask.dim() != 2 or mask.is_floating_point():
+        raise ValueError(f"a mask is an integer H×W label map or K×H×W soft masks, not {mask.dtype} {mask.dim()}D")
+    if objects is None:
+        objects = [label for label in mask.unique().tolist() if label != 0]
+        if any(label < 0 for label in objects):
+            raise ValueError(f"labels must be positive, not {objects}")
+    if not objects:
+        return None
+    labels = torch.tensor(objects, device=mask.device)
+    return GivenMasks(objects, (mask.to(labels.dtype) == labels[:, None, None]).float())
+
+
+def read_memory_file(path: Path, map_location: torch.device) -> dict[str, Any]:
+    """The content of a file written by `save_memory`.
+
+    Raises:
+        UserError: the file is missing, damaged, or something else.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        content = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # torch.load has no exception of its own for damaged files
+        raise UserError(f"{path} is damaged or not a saved memory") from error
+    if not isinstance(content, dict) or content.get("format") != MEMORY_FORMAT:
+        raise UserError(f"{path} is not a saved memory of this program")
+    return content

@@ -1,0 +1,146 @@
+"""Memory elements in preallocated buffers.
+
+An element is what is stored for one position of one memory frame (or one prototype): its side of the similarity, its
+usage, when it was stored, and a value for each object that was there then. Elements lie in order of time, so those
+that have a value for an object are always the last ones: the object's values are a buffer of their own whose rows
+belong to the store's last rows.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+LIFE_AT_BIRTH = 1e-7
+"""An element that was never read has usage 0 / LIFE_AT_BIRTH = 0."""
+
+
+class Rows:
+    """Rows of one kind in a buffer that is allocated at the first append and doubles when it is full."""
+
+    def __init__(self, capacity: int = 0) -> None:
+        self.capacity = capacity
+        self.size = 0
+        self._buffer: Tensor | None = None
+
+    @property
+    def rows(self) -> Shaped[Tensor, "size *shape"]:
+        """A view of the rows in use."""
+        if self._buffer is None:
+            raise LookupError("nothing was stored yet")
+        return self._buffer[: self.size]
+
+    def append(self, rows: Shaped[Tensor, "count *shape"]) -> None:
+        size = self.size + len(rows)
+        if self._buffer is None:
+            self._buffer = rows.new_empty(max(self.capacity, size), *rows.shape[1:])
+        elif size > len(self._buffer):
+            grown = self._buffer.new_empty(max(2 * len(self._buffer), size), *rows.shape[1:])
+            grown[: self.size] = self.rows
+            self._buffer = grown
+        self._buffer[self.size : size] = rows
+        self.size = size
+
+    def keep(self, kept: Int[Tensor, " kept"]) -> None:
+        """Keep the rows at these indices, in this order; the buffer stays."""
+        if self._buffer is not None:
+            self._buffer[: len(kept)] = self._buffer[kept]
+        self.size = len(kept)
+
+
+class ElementStore:
+    """Elements in order of time. Columns all elements have are `Rows` by name; values are `Rows` by object."""
+
+    columns: tuple[str, ...] = ("memory_row", "time", "use", "life")
+
+    def __init__(self, capacity: int = 0) -> None:
+        self.capacity = capacity
+        self.shared = {name: Rows(capacity) for name in self.columns}
+        self.values: dict[int, Rows] = {}
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self.shared["memory_row"].size
+
+    def reserve(self, capacity: int) -> None:
+        """Make buffers that are yet to be allocated this large."""
+        self.capacity = capacity
+        for rows in self.shared.values():
+            rows.capacity = capacity
+
+    @property
+    def memory_rows(self) -> Float[Tensor, "elements row"]:
+        return self.shared["memory_row"].rows
+
+    @property
+    def time(self) -> Int[Tensor, " elements"]:
+        """The insertion at which each element, or a prototype's source element, was stored."""
+        return self.shared["time"].rows
+
+    @property
+    def usage(self) -> Float[Tensor, " elements"]:
+        """How much affinity each element has drawn per read since it entered the store (section 3.4)."""
+        return self.shared["use"].rows / self.shared["life"].rows
+
+    def first_element(self, label: int) -> int:
+        """The index of the first element that has a value for this object; `size` where none has."""
+        return self.size - (self.values[label].size if label in self.values else 0)
+
+    def values_of(self, label: int) -> Float[Tensor, "valued value_dim"]:
+        """The values of elements from `first_element(label)` on."""
+        return self.values[label].rows
+
+    def append(
+        self, values: Mapping[int, Float[Tensor, "valued value_dim"]], **columns: Shaped[Tensor, "count *shape"]
+    ) -> None:
+        """Add elements that are younger than all others, unused yet; each object has a value for the last `valued`."""
+        unused = torch.zeros_like(columns["memory_row"][:, 0])
+        for name, rows in (columns | {"use": unused, "life": unused + LIFE_AT_BIRTH}).items():
+            self.shared[name].append(rows)
+        for label, rows in values.items():
+            self.values.setdefault(label, Rows(self.capacity)).append(rows)
+
+    def count_read(self, use: Float[Tensor, " elements"]) -> None:
+        """Record one read, in which the elements drew this much affinity."""
+        self.shared["use"].rows.add_(use)
+        self.shared["life"].rows.add_(1)
+
+    def keep(self, kept: Int[Tensor, " kept"]) -> None:
+        """Keep the elements at these ascending indices only."""
+        for label, rows in self.values.items():
+            rows.keep(kept[kept >= (first := self.first_element(label))] - first)
+        for rows in self.shared.values():
+            rows.keep(kept)
+
+    def remove(self, removed: Int[Tensor, " removed"]) -> None:
+        """Remove the elements at these indices."""
+        remaining = torch.ones(self.size, dtype=torch.bool, device=removed.device)
+        remaining[removed] = False
+        self.keep(remaining.nonzero().flatten())
+
+    def delete_objects(self, labels: list[int]) -> None:
+        """Forget the objects' values, and the elements that no remaining object has a value for."""
+        for label in labels:
+            self.values.pop(label, None)
+        if self.size:
+            orphans = min((self.first_element(label) for label in self.values), default=self.size)
+            if orphans:
+                self.keep(torch.arange(orphans, self.size, device=self.time.device))
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to continue in another process."""
+        return {
+            "shared": {name: rows.rows.clone() for name, rows in self.shared.items() if rows.size},
+            "values": {label: rows.rows.clone() for label, rows in self.values.items() if rows.size},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Fill an empty store with what `state` returned."""
+        for name, rows in state["shared"].items():
+            self.shared[name].append(rows)
+        for label, rows in state["values"].items():
+            self.values[label] = Rows(self.capacity)
+            self.values[label].append(rows)

@@ -1,0 +1,86 @@
+"""Working memory: the elements of whole frames, each with what consolidation will need of it (section 3.3)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from inference.memory.element_store import ElementStore
+
+
+@dataclass
+class MemoryFrame:
+    """Why a frame is in working memory, and whether it may leave."""
+
+    first: bool = False
+    """It is the video's first; like every kept frame it stays, but it counts in T_min and T_max."""
+    permanent: bool = False
+    """The caller wants it to stay."""
+    annotates: set[int] = field(default_factory=set)
+    """The objects it is the first annotation of; it stays while any of them is there."""
+
+    @property
+    def stays(self) -> bool:
+        return self.permanent or bool(self.annotates)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts in T_min and T_max."""
+        return not self.stays or (self.first and not self.permanent)
+
+
+class WorkingMemory(ElementStore):
+    """The elements of memory frames, all of one size, in order of time."""
+
+    columns = (*ElementStore.columns, "key", "shrinkage", "selection")
+
+    def __init__(self, capacity: int = 0) -> None:
+        super().__init__(capacity)
+        self.frames: list[MemoryFrame] = []
+
+    @property
+    def frame_size(self) -> int:
+        """Elements per frame."""
+        return self.size // len(self.frames)
+
+    @property
+    def counted_frames(self) -> int:
+        """Frames that count towards T_max."""
+        return sum(frame.counts for frame in self.frames)
+
+    def append_frame(
+        self, frame: MemoryFrame, values: Mapping[int, Float[Tensor, "elements value_dim"]], **columns: Tensor
+    ) -> None:
+        self.append(values, **columns)
+        self.frames.append(frame)
+
+    def candidates(self, min_frames: int) -> Int[Tensor, " candidates"]:
+        """The elements of all frames but those that stay and the last T_min − 1 others."""
+        leaving = [index for index, frame in enumerate(self.frames) if not frame.stays]
+        leaving = leaving[: max(len(leaving) - (min_frames - 1), 0)]
+        elements = torch.arange(self.size, device=self.time.device).view(len(self.frames), self.frame_size)
+        return elements[leaving].flatten()
+
+    def remove_candidates(self, candidates: Int[Tensor, " candidates"]) -> None:
+        """Remove whole frames, given by their elements."""
+        leaving = set((candidates[:: self.frame_size] // self.frame_size).tolist())
+        self.remove(candidates)
+        self.frames = [frame for index, frame in enumerate(self.frames) if index not in leaving]
+
+    def delete_objects(self, labels: list[int]) -> None:
+        for frame in self.frames:
+            frame.annotates.difference_update(labels)
+        frame_size = self.frame_size if self.frames else 1
+        super().delete_objects(labels)
+        self.frames = self.frames[len(self.frames) - self.size // frame_size :]
+
+    def state(self) -> dict[str, Any]:
+        frames = [(frame.first, frame.permanent, sorted(frame.annotates)) for frame in self.frames]
+        return super().state() | {"frames": frames}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        super().restore(state)
+        self.frames = [MemoryFrame(first, permanent, set(labels)) for first, permanent, labels in state["frames"]]
