@@ -10,6 +10,9 @@ The similarity of memory element i and query j,
 
 is one dot product between a *query row* [e, q·e, Σ e q²] and a *memory row* −s/√Cᵏ · [k², −2k, 1]. The memory row
 depends on the element alone and is made once, when the element is stored.
+
+Only differences of keys matter, so callers may measure all keys from any common origin. Near the keys' mean the three
+terms are small and cancel with less rounding.
 """
 
 from typing import NamedTuple
@@ -41,11 +44,13 @@ def query_rows(
 
 
 def similarity(
-    queries: Float[Tensor, "*batch queries row"], memory: Float[Tensor, "*batch elements row"]
+    queries: Float[Tensor, "*batch queries row"],
+    memory: Float[Tensor, "*batch elements row"],
+    out: Float[Tensor, "*batch queries elements"] | None = None,
 ) -> Float[Tensor, "*batch queries elements"]:
     """Eq. 2, divided by √Cᵏ, of every query (from `query_rows`) to every element (from `memory_rows`); all ≤ 0."""
     with full_precision(queries):
-        return queries @ memory.transpose(-1, -2)
+        return torch.matmul(queries, memory.transpose(-1, -2), out=out)
 
 
 def affinity(similarity: Float[Tensor, "*batch queries elements"]) -> Float[Tensor, "*batch queries elements"]:

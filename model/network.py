@@ -98,9 +98,11 @@ class XMem(nn.Module):
         `memory` holds keys and shrinkage of T stored frames side by side, in any spatial arrangement whose flattening
         has as many elements as `values`.
         """
+        memory_key, query_key = elements_last(memory.key), elements_last(query.key)
+        origin = memory_key.detach().mean(dim=1, keepdim=True)
         rows = similarity(
-            query_rows(elements_last(query.key), elements_last(query.selection)),
-            memory_rows(elements_last(memory.key), elements_last(memory.shrinkage)),
+            query_rows(query_key - origin, elements_last(query.selection)),
+            memory_rows(memory_key - origin, elements_last(memory.shrinkage)),
         )
         read = readout(affinity(rows).unsqueeze(1), values.transpose(-1, -2))
         return read.transpose(-1, -2).unflatten(-1, query.key.shape[-2:])
