@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.contact_sheet import contact_sheet
@@ -59,6 +59,7 @@ def test_no_object_leaves_the_frame_as_it_is():
     np.testing.assert_array_equal(overlay_masks(frame, np.zeros((HEIGHT, WIDTH), np.uint8)), frame)
 
 
+@settings(deadline=None)
 @given(label=st.integers(1, 255), opacity=st.floats(0, 1), value=st.integers(0, 255))
 def test_inside_is_the_blend_and_far_outside_is_the_frame(label, opacity, value):
     frame = grey(value=value)

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataset.frames import FrameSource
@@ -222,6 +222,7 @@ def test_a_silent_early_end_is_warned_of(tmp_path, caplog):
     assert f"v.mkv ends after {decoded} of 20 frames" in caplog.text
 
 
+@settings(deadline=None, max_examples=60)
 @given(position=st.floats(0, 1), content=st.binary(min_size=1, max_size=300))
 def test_damage_anywhere_gives_frames_or_a_user_error(tmp_path_factory, position, content):
     path = tmp_path_factory.mktemp("damaged") / "v.mp4"
