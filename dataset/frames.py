@@ -18,10 +18,11 @@ FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One image of a clip; `name` is the stem of its file, and of its mask's file."""
+    """One image of a clip; `name` is the stem of its mask's file, `path` the file it was read from."""
 
     name: str
     rgb: UInt8[np.ndarray, "height width 3"]
+    path: Path | None = None
 
 
 @runtime_checkable
@@ -68,7 +69,7 @@ def read_frame(path: Path) -> Frame:
     with open_image(path) as image:
         if image.mode.startswith(("I", "F")):  # Pillow would clip, not scale, these
             raise UserError(f"{path} has more than 8 bits per pixel of grey: convert it to 8 bits")
-        return Frame(name=path.stem, rgb=np.array(image.convert("RGB")))
+        return Frame(name=path.stem, rgb=np.array(image.convert("RGB")), path=path)
 
 
 def frame_size(path: Path) -> tuple[int, int]:

@@ -77,7 +77,7 @@ class VideoFile:
                         f"{self.path} changes its frame size from {_size_text(self.frame_size)} to "
                         f"{_size_text(rgb.shape[:2])} at frame {decoded}: cut it there"
                     )
-                yield Frame(name=f"{decoded:0{digits}d}", rgb=rgb)
+                yield Frame(name=f"{decoded:0{digits}d}", rgb=rgb, path=self.path)
                 decoded += 1
                 damaged += image.is_corrupt
         if damaged:

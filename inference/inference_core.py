@@ -1,9 +1,9 @@
 """The per-frame loop: a frame goes in, perhaps with masks; probabilities for every object come out (section 3).
 
-    core = InferenceCore(network, InferenceConfig())
-    prob = core.step(first_image, first_label_map)
-    for image in images:
-        prob = core.step(image)
+core = InferenceCore(network, InferenceConfig())
+prob = core.step(first_image, first_label_map)
+for image in images:
+    prob = core.step(image)
 """
 
 import logging

@@ -57,7 +57,11 @@ class Checkpoint:
         ]
         faults = [
             f"{kind} {shorten(names)}"
-            for kind, names in (("misses", missing), ("has unexpected", unexpected), ("has the wrong shape for", misshapen))
+            for kind, names in (
+                ("misses", missing),
+                ("has unexpected", unexpected),
+                ("has the wrong shape for", misshapen),
+            )
             if names
         ]
         if faults:
@@ -105,7 +109,9 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     else:
         state_dict, metadata = content, {}
         if not state_dict or not all(isinstance(tensor, Tensor) for tensor in state_dict.values()):
-            training = " (a training checkpoint? its network is saved in a file of its own)" if "network" in content else ""
+            training = (
+                " (a training checkpoint? its network is saved in a file of its own)" if "network" in content else ""
+            )
             raise CheckpointError(f"{path} is not a network file: it holds no state dict{training}")
         config = config_from_shapes(path, state_dict)
     if config.single_object:

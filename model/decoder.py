@@ -8,13 +8,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from model.config import NetworkConfig
-from model.fusion import FusionBlock, ResidualBlock
 from model.encoders import ImageFeatures
+from model.fusion import FusionBlock, ResidualBlock
 from model.sensory import HiddenUpdater
 
 
 class UpsampleBlock(nn.Module):
-    """Doubles the resolution: bilinear upsampling of the coarse feature, plus the image's skip, then a residual block."""
+    """Doubles the resolution: the coarse feature upsampled, plus the image's skip, then a residual block."""
 
     def __init__(self, skip_dim: int, in_dim: int, out_dim: int) -> None:
         super().__init__()

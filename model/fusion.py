@@ -57,7 +57,9 @@ class FusionBlock(nn.Module):
     def __init__(self, shared_dim: int, own_dim: int, out_dim: int) -> None:
         super().__init__()
         if shared_dim + own_dim == out_dim:
-            raise ValueError(f"a fusion block must change the width: {shared_dim} + {own_dim} channels in, {out_dim} out")
+            raise ValueError(
+                f"a fusion block must change the width: {shared_dim} + {own_dim} channels in, {out_dim} out"
+            )
         self.block1 = ResidualBlock(shared_dim + own_dim, out_dim)
         self.attention = CBAM(out_dim)
         self.block2 = ResidualBlock(out_dim, out_dim)

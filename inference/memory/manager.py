@@ -135,9 +135,7 @@ class MemoryManager:
                 shrinkage = readout(weights, columns["shrinkage"])
             for label in group:
                 values[label] = readout(weights, self.working.values_of(label)[candidates[valued] - start])
-        self.long_term.append(
-            values, memory_row=memory_rows(key, shrinkage), time=columns["time"][prototypes]
-        )
+        self.long_term.append(values, memory_row=memory_rows(key, shrinkage), time=columns["time"][prototypes])
 
     def state(self) -> dict[str, Any]:
         """Everything needed to continue in another process: plain values and tensors."""

@@ -1,0 +1,49 @@
+"""How long the network took, without stopping it to look at the clock."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+class NetworkClock:
+    """Sums the time spent in `running()` blocks: by events on a CUDA device, by the wall elsewhere."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.restart()
+
+    def restart(self) -> None:
+        self.seconds_so_far = 0.0
+        """What is known to have passed; on a CUDA device blocks that still run are not in it."""
+        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        if self._device.type == "cuda":
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            yield
+            end.record()
+            self._events.append((begin, end))
+            while self._events and self._events[0][1].query():
+                self._take_first_event()
+            return
+        begun = time.perf_counter()
+        yield
+        if self._device.type == "mps":
+            torch.mps.synchronize()
+        self.seconds_so_far += time.perf_counter() - begun
+
+    def seconds(self) -> float:
+        """The sum since the start; waits for a CUDA device to finish what it was given."""
+        if self._events:
+            self._events[-1][1].synchronize()
+        while self._events:
+            self._take_first_event()
+        return self.seconds_so_far
+
+    def _take_first_event(self) -> None:
+        begin, end = self._events.pop(0)
+        self.seconds_so_far += begin.elapsed_time(end) / 1000
