@@ -1,0 +1,161 @@
+"""Scoring folders of label maps: which sequences, frames and objects count, and what is missing of them."""
+
+import logging
+import os
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from dataset.label_map import read_label_map
+from scoring.measures import VOID, FrameScore, score_label_maps
+from scoring.scores import ObjectScore, Scores, SequenceScore
+from util.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class SequenceFolders:
+    """One sequence: two folders of label maps FRAME.png, of which the ground truth's says which frames there are."""
+
+    name: str
+    ground_truth: Path
+    prediction: Path
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What of a sequence is scored: file names of frames, labels of objects, and whether 255 means void."""
+
+    sequence: SequenceFolders
+    frames: tuple[str, ...]
+    objects: tuple[int, ...]
+    void: bool
+
+
+def find_sequences(
+    ground_truth: Path, prediction: Path, names: Collection[str] | None = None
+) -> tuple[SequenceFolders, ...]:
+    """The sequences that lie as ground_truth/SEQUENCE and prediction/SEQUENCE: all of the ground truth's, or `names`.
+
+    Predicted sequences that the ground truth lacks are named in a warning.
+
+    Raises:
+        UserError: a folder does not exist, there is no sequence in it, or a sequence is missing on either side.
+    """
+    true_names, predicted_names = _folder_names(ground_truth), _folder_names(prediction)
+    if not true_names:
+        raise UserError(f"{ground_truth} holds no sequences; label maps are expected as SEQUENCE/FRAME.png in it")
+    if names is None:
+        names = true_names
+        if extra := set(predicted_names) - set(true_names):
+            logger.warning("%s: not in the ground truth, not scored: %s", prediction, _listing(extra))
+    for folder, present in (ground_truth, true_names), (prediction, predicted_names):
+        if missing := set(names) - set(present):
+            raise UserError(f"{folder} lacks {len(missing)} of {len(names)} sequences: {_listing(missing)}")
+    return tuple(SequenceFolders(name, ground_truth / name, prediction / name) for name in sorted(set(names)))
+
+
+def score_sequences(
+    sequences: Sequence[SequenceFolders], *, skip_first_and_last: bool = True, threads: int | None = None
+) -> Scores:
+    """J and F of every object of the `sequences`, as the DAVIS 2017 toolkit scores semi-supervised results.
+
+    The objects are those of a sequence's first ground-truth map. 255 is one where that map holds nothing but 0 and 255
+    (DAVIS 2016); elsewhere it is void, left out of both measures. Predicted labels that are no objects count as
+    background and are named in a warning, as are objects that are never predicted.
+
+    `threads` is by default the number of cores; with 1 everything happens in the caller's thread. (Threads and not
+    processes: decoding and measuring run outside the interpreter's lock, and forking is unsafe once CUDA is in use.)
+
+    Raises:
+        UserError: there is no sequence, folder, frame or object to score, or a label map is missing, unreadable,
+            has several channels or differs in size from the ground truth.
+    """
+    if not sequences:
+        raise UserError("there are no sequences to score")
+    threads = available_cores() if threads is None else threads
+    plans = _map(lambda sequence: _plan(sequence, skip_first_and_last), sequences, threads)
+    frames = [(plan, frame) for plan in plans for frame in plan.frames]
+    frame_scores = iter(_map(lambda item: _score_frame(*item), frames, threads))
+    return Scores({plan.sequence.name: _gather(plan, [next(frame_scores) for _ in plan.frames]) for plan in plans})
+
+
+def _plan(sequence: SequenceFolders, skip_first_and_last: bool) -> _Plan:
+    frames = _label_map_names(sequence.ground_truth)
+    if not frames:
+        raise UserError(f"{sequence.ground_truth} holds no label maps (.png)")
+    first = sequence.ground_truth / frames[0]
+    if skip_first_and_last:
+        if len(frames) < 3:
+            raise UserError(f"{sequence.ground_truth}: only its first and last label map, which are not to be scored")
+        frames = frames[1:-1]
+    if missing := set(frames) - set(_label_map_names(sequence.prediction)):
+        raise UserError(f"{sequence.prediction} lacks {len(missing)} of {len(frames)} frames: {_listing(missing)}")
+    labels = set(np.unique(read_label_map(first).labels).tolist()) - {0}
+    # 255 alone is the one object of DAVIS 2016; beside others it is what DAVIS 2017 calls void.
+    void = labels != {VOID}
+    objects = tuple(sorted(labels - {VOID} if void else labels))
+    if not objects:
+        raise UserError(f"{first} holds no object; those of a sequence's first label map are scored")
+    return _Plan(sequence, tuple(frames), objects, void)
+
+
+def _score_frame(plan: _Plan, frame: str) -> FrameScore:
+    true_path, predicted_path = plan.sequence.ground_truth / frame, plan.sequence.prediction / frame
+    truth, prediction = read_label_map(true_path).labels, read_label_map(predicted_path).labels
+    if truth.shape != prediction.shape:
+        true_size, predicted_size = (f"{width}×{height}" for height, width in (truth.shape, prediction.shape))
+        raise UserError(f"{predicted_path} is {predicted_size} pixels, but its ground truth {true_path} {true_size}")
+    return score_label_maps(truth, prediction, plan.objects, void=plan.void)
+
+
+def _gather(plan: _Plan, frames: Sequence[FrameScore]) -> SequenceScore:
+    predicted = frozenset().union(*(frame.predicted_labels for frame in frames))
+    for labels, meaning in (
+        (predicted - set(plan.objects), "predicted, but no objects of the first ground-truth map; taken as background"),
+        (set(plan.objects) - predicted, "objects of the ground truth that are never predicted"),
+    ):
+        if labels:
+            logger.warning("%s: labels %s: %s", plan.sequence.name, ", ".join(map(str, sorted(labels))), meaning)
+    j, f = np.array([frame.j for frame in frames]), np.array([frame.f for frame in frames])
+    return SequenceScore({label: ObjectScore(j[:, i], f[:, i]) for i, label in enumerate(plan.objects)})
+
+
+def _map(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> list[Result]:
+    """Results in the order of `items`; the first error ends it."""
+    if threads == 1:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(function, items))
+
+
+def available_cores() -> int:
+    """Number of cores that this process may use."""
+    # Containers and batch systems lend some of the machine's cores, which only the affinity shows.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _folder_names(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise UserError(f"{folder} does not exist or is not a folder")
+    return [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+
+
+def _label_map_names(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise UserError(f"{folder} does not exist or is not a folder")
+    return sorted(path.name for path in folder.glob("*.png") if not path.name.startswith("."))
+
+
+def _listing(names: Collection[str], limit: int = 10) -> str:
+    """Names in one line: the first few, and how many more there are."""
+    shown = ", ".join(sorted(names)[:limit])
+    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

@@ -1,0 +1,63 @@
+"""Score predicted label maps against the ground truth: J, F and J&F as the DAVIS 2017 toolkit computes them.
+
+python -m scripts.score --gt DIR --pred DIR [--json FILE] [--csv FILE], with label maps as DIR/SEQUENCE/FRAME.png.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from scoring.folders import find_sequences, score_sequences
+from scoring.report import table, write_csv, write_json
+from util.errors import UserError
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The flags of this program."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.score", description=__doc__.partition("\n")[0])
+    parser.add_argument("--gt", type=Path, required=True, help="ground truth: SEQUENCE/FRAME.png in this folder")
+    parser.add_argument("--pred", type=Path, required=True, help="predictions, in the same layout")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures, in percent")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write one row per object, in percent")
+    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="score these only; default: all of --gt")
+    parser.add_argument("--all_frames", action="store_true", help="score the first and the last frame as well")
+    parser.add_argument("--threads", type=int, help="default: one per core")
+    return parser
+
+
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Find what would fail only after the scoring, before it.
+
+    Raises:
+        UserError: a flag has a value that cannot work.
+    """
+    if arguments.threads is not None and arguments.threads < 1:
+        raise UserError(f"--threads must be at least 1, not {arguments.threads}")
+    for flag in "json", "csv":
+        path = getattr(arguments, flag)
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            raise UserError(f"--{flag} must name a file in a folder that exists, not {path}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; returns its exit code: 0, or 2 after a user's mistake, which is named in one line on stderr."""
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    arguments = make_parser().parse_args(argv)
+    try:
+        check_arguments(arguments)
+        sequences = find_sequences(arguments.gt, arguments.pred, arguments.sequences)
+        scores = score_sequences(sequences, skip_first_and_last=not arguments.all_frames, threads=arguments.threads)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if arguments.json is not None:
+        write_json(scores, arguments.json)
+    if arguments.csv is not None:
+        write_csv(scores, arguments.csv)
+    print(table(scores))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
