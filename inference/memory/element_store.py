@@ -83,6 +83,8 @@ class ElementStore:
     @property
     def usage(self) -> Float[Tensor, " elements"]:
         """How much affinity each element has drawn per read since it entered the store (section 3.4)."""
+        if not self.size:
+            return torch.zeros(0)
         return self.shared["use"].rows / self.shared["life"].rows
 
     def first_element(self, label: int) -> int:
@@ -94,7 +96,7 @@ class ElementStore:
         return self.values[label].rows
 
     def append(
-        self, values: Mapping[int, Float[Tensor, "valued value_dim"]], **columns: Shaped[Tensor, "count *shape"]
+        self, values: Mapping[int, Float[Tensor, "valued value_dim"]], **columns: Shaped[Tensor, "count ..."]
     ) -> None:
         """Add elements that are younger than all others, unused yet; each object has a value for the last `valued`."""
         unused = torch.zeros_like(columns["memory_row"][:, 0])

@@ -18,7 +18,7 @@ class LongTermMemory(ElementStore):
             self.remove(self.usage.argsort(stable=True)[:count])
 
     def append(
-        self, values: Mapping[int, Float[Tensor, "valued value_dim"]], **columns: Shaped[Tensor, "count *shape"]
+        self, values: Mapping[int, Float[Tensor, "valued value_dim"]], **columns: Shaped[Tensor, "count ..."]
     ) -> None:
         """Add prototypes, in order of time among themselves, and put them where they belong among the others.
 
