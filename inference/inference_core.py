@@ -94,7 +94,7 @@ class InferenceCore:
         Raises:
             ValueError: sizes, labels or arguments that do not fit together.
         """
-        given = read_masks(mask, objects, image.shape[-2:])
+        given = read_masks(None if mask is None else mask.to(image.device), objects, image.shape[-2:])
         if not memorize and (permanent or (given and any(label not in self._objects for label in given.objects))):
             raise ValueError("memorize=False stores nothing: no new objects and no permanent frame with it")
         if not self._objects.labels and given is None:

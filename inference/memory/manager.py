@@ -21,6 +21,7 @@ from inference.memory.reading import read_stores
 from inference.memory.sensory import SensoryMemory
 from inference.memory.working import MemoryFrame, WorkingMemory
 from model.memory_reading import affinity, memory_rows, query_rows, readout, similarity
+from model.precision import full_precision
 
 
 class MemoryManager:
@@ -127,14 +128,15 @@ class MemoryManager:
         key = columns["key"][prototypes]
         similarities = similarity(query_rows(key, columns["selection"][prototypes]), columns["memory_row"])
         values = {}
-        for index, group in enumerate(self.arrivals):
-            start = self.working.first_element(group[0])
-            valued = candidates >= start
-            weights = affinity(similarities[valued[prototypes]][:, valued])
-            if index == 0:
-                shrinkage = readout(weights, columns["shrinkage"])
-            for label in group:
-                values[label] = readout(weights, self.working.values_of(label)[candidates[valued] - start])
+        with full_precision(key):
+            for index, group in enumerate(self.arrivals):
+                start = self.working.first_element(group[0])
+                valued = candidates >= start
+                weights = affinity(similarities[valued[prototypes]][:, valued])
+                if index == 0:
+                    shrinkage = readout(weights, columns["shrinkage"])
+                for label in group:
+                    values[label] = readout(weights, self.working.values_of(label)[candidates[valued] - start])
         self.long_term.append(values, memory_row=memory_rows(key, shrinkage), time=columns["time"][prototypes])
 
     def state(self) -> dict[str, Any]:

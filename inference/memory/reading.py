@@ -14,8 +14,8 @@ from torch import Tensor
 from inference.memory.element_store import ElementStore
 from model.memory_reading import SparseAffinity, affinity, readout, similarity, sparse_readout, top_k_affinity
 
-CHUNK_SIMILARITIES = 2**21
-"""Similarities computed at a time: small enough to stay in a processor's cache, large enough to keep a GPU busy."""
+CHUNK_SIMILARITIES = 2**23
+"""Similarities computed at a time (32 MiB): fewer make the matrix product slower, more only take memory."""
 
 
 def read_stores(
@@ -54,7 +54,8 @@ def read_stores(
         for group in arrivals:
             starts = [store.first_element(group[0]) for store in stores]
             for start, columns in zip(starts, similarities.split(sizes, dim=1), strict=True):
-                columns[:, :start] = -torch.inf
+                if start:
+                    columns[:, :start] = -torch.inf
             valued = elements - sum(starts)
             if valued == 0:
                 channel += len(group)
