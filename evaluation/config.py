@@ -5,28 +5,29 @@ from pathlib import Path
 from typing import Any
 
 from inference.config import InferenceConfig
-from util.errors import UserError
 
-VIDEO_FILE = "video"
-"""The name of the data set that is one video file."""
+SMALLEST_SIZE = 16
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """One run of eval.py, as recorded in its output folder.
+    """One run of eval.py, as recorded in its output folder. What is the same in all of them gives the same masks.
 
     Raises:
-        UserError: flags that contradict each other.
+        ValueError: a value out of its range.
     """
 
     dataset: str
     root: Path
     """The data set's root, or the video file."""
-    weights: str
-    """The network file, or a plain word on random weights."""
-    split: str = "val"
+    split: str | None = "val"
+    """None for a video file."""
     mask: Path | None = None
     """The first mask of a video file."""
+    weights: Path | None = None
+    """The network file; None: random weights."""
+    weights_sha256: str | None = None
+    """Of the network file, since a training run may write another one of the same name."""
     size: int = 480
     """Shorter side at which frames are segmented; −1: their own."""
     flip: bool = False
@@ -37,14 +38,11 @@ class EvaluationConfig:
     inference: InferenceConfig = field(default_factory=InferenceConfig)
 
     def __post_init__(self) -> None:
-        if (self.dataset == VIDEO_FILE) != (self.mask is not None):
-            raise UserError("--video and --mask go together: a video file and the label map of its first frame")
-        if self.size != -1 and self.size < 16:
-            raise UserError(f"--size {self.size}: the shorter side in pixels, at least 16; or -1 for the original size")
+        if self.size != -1 and self.size < SMALLEST_SIZE:
+            raise ValueError(f"size must be at least {SMALLEST_SIZE} pixels, or -1 for the original, not {self.size}")
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain values, paths made absolute so that a run means the same from any folder."""
-        fields = asdict(self)
-        fields["root"] = str(self.root.resolve())
-        fields["mask"] = str(self.mask.resolve()) if self.mask else None
-        return fields
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values, paths made absolute so that they mean the same in any folder."""
+        return {
+            name: str(value.resolve()) if isinstance(value, Path) else value for name, value in asdict(self).items()
+        }

@@ -1,19 +1,20 @@
 """The output folder of a run: whole videos only, a record of each, and nothing of another run's.
 
-    OUTPUT/config.json          the settings that made this folder; another run's are refused
+    OUTPUT/config.json          the settings that made this folder; other ones are refused
     OUTPUT/V/FRAME.png          label maps (OUTPUT/Annotations/V/… for YouTubeVOS and with --save_scores)
     OUTPUT/Scores/V/FRAME.npz   --save_scores: probabilities as 8-bit maps
     OUTPUT/Overlay/V.mp4        --overlay
     OUTPUT/summary.json         figures of the whole run
-    OUTPUT/.finished/V.json     one record for each finished video; .failed/V.json for one that failed
+    OUTPUT/.finished/V.json     a record of each finished video
+    OUTPUT.zip                  what an evaluation server takes
 
-A video is written to a folder of its own beside the results and moved there when it is complete.
+A video is written to a hidden folder of its own in OUTPUT, and moved to its place when it is complete.
 """
 
 import json
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -25,8 +26,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from dataset.evaluation_sets import EvaluationVideo
 from dataset.label_map import write_label_map
-from evaluation.ahead import WriteBehind
+from evaluation.overlap import WriteBehind
 from evaluation.overlay import OverlayVideo
 from evaluation.segmenter import SegmentedFrame
 from util.errors import UserError
@@ -39,175 +41,250 @@ class VideoRecord:
 
     name: str
     frames: int
-    network_seconds: float
     objects: int
-    peak_process_bytes: int
+    network_seconds: float
+    device: str
     peak_device_bytes: int | None
+    peak_process_bytes: int
 
 
 class VideoWriter:
-    """Receives one video's frames and writes what is wanted of them, beside the network."""
+    """Writes what is wanted of one video's frames, beside the network; from `OutputFolder.writer`."""
 
-    def __init__(self, masks: Path, scores: Path | None, overlay: OverlayVideo | None) -> None:
+    def __init__(
+        self, masks: Path, scores: Path | None, overlay: OverlayVideo | None, images: WriteBehind, film: WriteBehind
+    ) -> None:
         self._masks, self._scores, self._overlay = masks, scores, overlay
+        self._images, self._film = images, film
 
-    def __enter__(self) -> "VideoWriter":
-        with ExitStack() as stack:
-            if self._overlay:
-                stack.enter_context(self._overlay)
-            self._images = stack.enter_context(WriteBehind(threads=2))
-            self._film = stack.enter_context(WriteBehind(threads=1))  # one thread keeps frames in order
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *error: Any) -> bool | None:
-        return self._stack.__exit__(*error)
-
-    def receive(self, segmented: SegmentedFrame) -> None:
-        if segmented.wanted:
-            self._images.submit(self._write_mask, segmented)
+    def write(self, segmented: SegmentedFrame, save_mask: bool) -> None:
+        """Take one frame; its label map and scores are written if `save_mask`, every frame goes into the overlay."""
+        frame, labels = segmented.frame, segmented.labels
+        if save_mask:
+            self._images.submit(write_mask, self._masks / f"{frame.name}.png", labels, segmented.palette)
             if self._scores:
-                self._images.submit(self._write_scores, segmented)
+                path = self._scores / f"{frame.name}.npz"
+                self._images.submit(write_scores, path, segmented.prob, segmented.objects)
         if self._overlay:
-            self._film.submit(self._write_overlay, segmented)
-
-    def _write_mask(self, segmented: SegmentedFrame) -> None:
-        path = self._masks / f"{segmented.frame.name}.png"
-        write_label_map(path, segmented.labels.cpu().numpy(), segmented.palette)
-
-    def _write_scores(self, segmented: SegmentedFrame) -> None:
-        with atomic_path(self._scores / f"{segmented.frame.name}.npz") as temporary:
-            np.savez_compressed(temporary, prob=eight_bit(segmented.prob), objects=np.array(segmented.objects))
-
-    def _write_overlay(self, segmented: SegmentedFrame) -> None:
-        labels = segmented.labels.cpu().numpy()
-        self._overlay.write(cv2.resize(segmented.frame.rgb, labels.shape[::-1], interpolation=cv2.INTER_AREA), labels)
+            self._film.submit(write_overlay, self._overlay, frame.rgb, labels)
 
 
-def eight_bit(prob: Float[Tensor, "channels height width"]) -> UInt8[np.ndarray, "channels height width"]:
-    """Probabilities as multiples of 1/255."""
-    return prob.mul(255).round().byte().cpu().numpy()
+def write_mask(path: Path, labels: UInt8[Tensor, "height width"], palette: bytes | None) -> None:
+    """A label map as a PNG."""
+    write_label_map(path, labels.cpu().numpy(), palette)
+
+
+def write_scores(path: Path, prob: Float[Tensor, "channels height width"], objects: list[int]) -> None:
+    """`prob` of background and objects as multiples of 1/255, and `objects`, the labels of channels 1, 2, …."""
+    eight_bit = prob.mul(255).round().byte().cpu().numpy()
+    with atomic_path(path) as temporary:
+        np.savez_compressed(temporary, prob=eight_bit, objects=np.array(objects, np.uint8))
+
+
+def write_overlay(
+    overlay: OverlayVideo, rgb: UInt8[np.ndarray, "height width 3"], labels: UInt8[Tensor, "out_height out_width"]
+) -> None:
+    """One frame of the overlay video, at the label map's size."""
+    size = tuple(labels.shape)
+    if size != rgb.shape[:2]:
+        rgb = cv2.resize(rgb, size[::-1], interpolation=cv2.INTER_AREA)
+    overlay.write(rgb, labels.cpu().numpy())
 
 
 class OutputFolder:
-    """The folder a run writes to, made if it is not there."""
+    """The folder a run writes to.
+
+    Args:
+        path: made if it is not there.
+        masks_folder: where the videos' folders of label maps lie in it: "" or "Annotations".
+    """
 
     def __init__(self, path: Path, masks_folder: str) -> None:
         self.path = path
-        self.masks_folder = masks_folder
-
-    @property
-    def label_maps(self) -> Path:
-        """Where a folder of label maps lies for each video."""
-        return self.path / self.masks_folder
+        self.label_maps = path / masks_folder
+        self.zip_file = path.absolute().with_name(f"{path.absolute().name}.zip")
 
     def claim(self, config: Mapping[str, Any], overwrite: bool) -> None:
-        """Make the folder this configuration's.
+        """Make the folder the run's that `config` describes: a new one, or one to go on with.
+
+        With `overwrite` the results of a former run in it are removed; what no run made stays.
 
         Raises:
-            UserError: it cannot be written to, holds another run's results, or files of somebody else's.
+            UserError: it cannot be written to, holds results of other settings, or files that no run made.
         """
-        recorded = self.path / "config.json"
-        try:
+        with writing_to(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             if overwrite:
-                for name in (".finished", ".failed"):
-                    shutil.rmtree(self.path / name, ignore_errors=True)
-            elif recorded.exists():
-                refuse_other_settings(self.path, json.loads(recorded.read_text(encoding="utf-8")), config)
-            elif any(self.path.iterdir()):
-                raise UserError(
-                    f"{self.path} holds files that no run of eval.py made; "
-                    "choose another --output, or --overwrite to write beside and over them"
-                )
+                self._remove_results()
+            else:
+                self._refuse_what_is_not_of(config)
             for leftover in self.path.glob(".video-*"):
                 shutil.rmtree(leftover)
-            write_text_atomically(recorded, json.dumps(config, indent=2))
-        except OSError as error:
-            raise UserError(f"{self.path} cannot be written to: {error.strerror or error}") from error
-        except json.JSONDecodeError as error:
-            raise UserError(f"{recorded} is damaged; choose another --output, or --overwrite") from error
+            write_text_atomically(self.path / "config.json", json.dumps(config, indent=2) + "\n")
+
+    def _refuse_what_is_not_of(self, config: Mapping[str, Any]) -> None:
+        recorded = self.path / "config.json"
+        if recorded.exists():
+            if changes := changed_settings(read_json(recorded), config):
+                raise UserError(
+                    f"{self.path} was made with other settings: {', '.join(changes)}; "
+                    "choose another --output, or --overwrite"
+                )
+            return
+        foreign = [path for path in self.path.iterdir() if not path.name.startswith(".")]
+        if self.zip_file.exists():
+            foreign.append(self.zip_file)
+        if foreign:
+            raise UserError(
+                f"{foreign[0]} was not made by a run into {self.path}; "
+                "choose another --output, or --overwrite to write beside and over it"
+            )
+
+    def _remove_results(self) -> None:
+        names = [path.stem for path in self._record_files()]
+        for folder in (self.path, self.path / "Annotations", self.path / "Scores"):
+            for name in names:
+                remove(folder / name)
+        for name in names:
+            remove(self.path / "Overlay" / f"{name}.mp4")
+        for path in (self.path / ".finished", self.path / "summary.json", self.zip_file):
+            remove(path)
+
+    def _record_files(self) -> list[Path]:
+        # A run that was killed may have left a hidden temporary file.
+        return [path for path in sorted((self.path / ".finished").glob("*.json")) if not path.name.startswith(".")]
 
     def finished(self) -> dict[str, VideoRecord]:
-        """Records of the videos that are complete."""
-        return {
-            path.stem: VideoRecord(**json.loads(path.read_text(encoding="utf-8")))
-            for path in sorted((self.path / ".finished").glob("*.json"))
-        }
+        """Records of the videos that are complete, by name.
 
-    def failures(self) -> dict[str, str]:
-        """Why videos failed, by name."""
-        return {
-            path.stem: json.loads(path.read_text(encoding="utf-8"))
-            for path in sorted((self.path / ".failed").glob("*.json"))
-        }
+        Raises:
+            UserError: a record is damaged.
+        """
+        records = {}
+        for path in self._record_files():
+            try:
+                records[path.stem] = VideoRecord(**read_json(path))
+            except TypeError as error:
+                raise UserError(f"{path} is damaged; choose another --output, or --overwrite") from error
+        return records
 
     @contextmanager
     def writer(self, name: str, frame_rate: Fraction, save_scores: bool, overlay: bool) -> Iterator[VideoWriter]:
-        """Write a video; its results appear when the block ends, or not at all."""
+        """Write a video; its results appear when the block ends without an error, or not at all.
+
+        Raises:
+            UserError: the folder cannot be written to, or the disk is full.
+        """
         folder = self.path / f".video-{name}"
-        shutil.rmtree(folder, ignore_errors=True)
         masks, scores, film = folder / "masks", folder / "scores", folder / "overlay.mp4"
-        try:
-            masks.mkdir(parents=True)
-            scores.mkdir()
-            with VideoWriter(
-                masks, scores if save_scores else None, OverlayVideo(film, frame_rate) if overlay else None
-            ) as writer:
-                yield writer
-            if overlay:
-                replace(film, self.path / "Overlay" / f"{name}.mp4")
-            if save_scores:
-                replace(scores, self.path / "Scores" / name)
-            replace(masks, self.label_maps / name)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with writing_to(self.path):
+            try:
+                masks.mkdir(parents=True)
+                scores.mkdir()
+                with ExitStack() as stack:
+                    yield VideoWriter(
+                        masks,
+                        scores if save_scores else None,
+                        stack.enter_context(OverlayVideo(film, frame_rate)) if overlay else None,
+                        images=stack.enter_context(WriteBehind(threads=2)),
+                        film=stack.enter_context(WriteBehind(threads=1)),  # which keeps frames in order
+                    )
+                # When the video is done again: being killed from here on must not leave the old record.
+                remove(self._record_file(name))
+                if overlay:
+                    move(film, self.path / "Overlay" / f"{name}.mp4")
+                if save_scores:
+                    move(scores, self.path / "Scores" / name)
+                move(masks, self.label_maps / name)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def record(self, record: VideoRecord) -> None:
-        """Remember that a video is complete."""
-        (self.path / ".failed" / f"{record.name}.json").unlink(missing_ok=True)
-        self._write_record(".finished", record.name, asdict(record))
+        """Remember that a video is complete.
 
-    def record_failure(self, name: str, message: str) -> None:
-        """Remember why a video failed; a later run tries it again."""
-        self._write_record(".failed", name, message)
+        Raises:
+            UserError: it cannot be written.
+        """
+        with writing_to(self.path):
+            self._record_file(record.name).parent.mkdir(exist_ok=True)
+            write_text_atomically(self._record_file(record.name), json.dumps(asdict(record)))
 
-    def _write_record(self, folder: str, name: str, content: Any) -> None:
-        (self.path / folder).mkdir(exist_ok=True)
-        write_text_atomically(self.path / folder / f"{name}.json", json.dumps(content))
+    def _record_file(self, name: str) -> Path:
+        return self.path / ".finished" / f"{name}.json"
 
-    def zip_label_maps(self, names: list[str]) -> Path:
-        """The label maps in one file, laid out as the evaluation servers want them."""
-        target = self.path.with_name(f"{self.path.name}.zip")
-        with atomic_path(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for name in names:  # PNGs are compressed already
-                for path in sorted((self.label_maps / name).glob("*.png")):
-                    archive.write(path, path.relative_to(self.path))
-        return target
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write summary.json.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        with writing_to(self.path):
+            write_text_atomically(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+
+    def zip_label_maps(self, videos: Iterable[EvaluationVideo], folder_in_zip: str) -> Path:
+        """The label maps that the data set asks for in one file, as {folder_in_zip}/V/FRAME.png.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        with (
+            writing_to(self.zip_file),
+            atomic_path(self.zip_file) as temporary,
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive,  # PNGs are compressed already
+        ):
+            for video in videos:
+                for path in sorted((self.label_maps / video.name).glob("*.png")):
+                    if video.saved_frames is None or path.stem in video.saved_frames:  # not those of --save_all
+                        archive.write(path, Path(folder_in_zip, video.name, path.name))
+        return self.zip_file
 
 
-def replace(source: Path, target: Path) -> None:
+@contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """A block that writes; what the system has against it (permissions, a full disk) becomes a line for the user."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be written to: {error.strerror or error}") from error
+
+
+def move(source: Path, target: Path) -> None:
     """Move a finished folder or file to its place; an earlier result there goes."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_dir():
-        shutil.rmtree(target)
+    remove(target)
     source.replace(target)
 
 
-def refuse_other_settings(path: Path, recorded: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Raise UserError if results made with `recorded` settings would be mixed with others."""
+def remove(path: Path) -> None:
+    """Remove a file or folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file of an output folder.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged; choose another --output, or --overwrite") from error
+
+
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Which settings of two configurations differ, and how."""
 
     def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
         inner = settings.get("inference", {})
         return {**{name: value for name, value in settings.items() if name != "inference"}, **inner}
 
-    before, now = flat(recorded), flat(json.loads(json.dumps(config)))
-    changed = [
+    before, now = flat(before), flat(now)
+    return [
         f"{name} {before.get(name)} (now {now.get(name)})"
         for name in sorted(before.keys() | now.keys())
         if before.get(name) != now.get(name)
     ]
-    if changed:
-        raise UserError(
-            f"{path} was made with other settings: {', '.join(changed)}; choose another --output, or --overwrite"
-        )

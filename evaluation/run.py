@@ -1,10 +1,9 @@
 """A whole evaluation run: every video of a data set, shared out over processes, and the summary at the end."""
 
-import json
 import logging
 import resource
 import sys
-from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,30 +11,31 @@ import torch
 
 from dataset.evaluation_sets import EvaluationSet, EvaluationVideo
 from evaluation.config import EvaluationConfig
+from evaluation.device import device_name, peak_device_bytes, restart_peak
+from evaluation.progress import Progress
 from evaluation.results import OutputFolder, VideoRecord
 from evaluation.segmenter import Segmenter
 from evaluation.sharing import Sharing
-from model.network import XMem
 from scoring.folders import SequenceFolders, score_sequences
 from scoring.scores import Scores
 from util.errors import UserError
-from util.files import write_text_atomically
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The figures of a run over all its processes, and of earlier ones that it continues."""
+    """The figures of a run over all its processes, and of earlier ones that it goes on with."""
 
-    config: dict[str, Any]
     videos: int
     frames: int
     network_seconds: float
+    devices: list[str]
     peak_process_bytes: int
     peak_device_bytes: int | None
     failures: dict[str, str]
     scores: Scores | None
+    config: dict[str, Any]
 
     @property
     def fps(self) -> float | None:
@@ -43,105 +43,96 @@ class Summary:
         return self.frames / self.network_seconds if self.network_seconds else None
 
     def to_json_dict(self) -> dict[str, Any]:
-        return {
-            "FPS": self.fps,
-            "videos": self.videos,
-            "frames": self.frames,
-            "network_seconds": self.network_seconds,
-            "peak_process_bytes": self.peak_process_bytes,
-            "peak_device_bytes": self.peak_device_bytes,
-            "failures": self.failures,
-            "scores": self.scores.to_json_dict() if self.scores else None,
-            "config": self.config,
-        }
+        """The content of summary.json."""
+        scores = self.scores.to_json_dict() if self.scores else None
+        return {"FPS": self.fps, **vars(self), "scores": scores}
 
 
-def pending_videos(videos: tuple[EvaluationVideo, ...], output: OutputFolder, anew: bool) -> list[str]:
+def pending_videos(evaluation_set: EvaluationSet, output: OutputFolder, anew: bool) -> list[str]:
     """Videos that are still to be done, the longest first, so that processes finish at about the same time."""
     finished = {} if anew else output.finished()
-    longest_first = sorted(videos, key=lambda video: -(video.frames.frame_count or 0))
+    longest_first = sorted(evaluation_set.videos, key=lambda video: -(video.frames.frame_count or 0))
     return [video.name for video in longest_first if video.name not in finished]
 
 
 def segment_videos(
-    evaluation_set: EvaluationSet,
-    pending: list[str],
-    network: XMem,
-    config: EvaluationConfig,
-    output: OutputFolder,
-    sharing: Sharing,
-    on_frame: Callable[[str, float], None],
+    evaluation_set: EvaluationSet, pending: list[str], segmenter: Segmenter, output: OutputFolder, sharing: Sharing
 ) -> None:
-    """Segment this process's share of the pending videos. One that fails is recorded and does not stop the others.
+    """Segment this process's share of the pending videos. One that fails is reported and does not stop the others.
 
-    `on_frame` is called after every frame with the video's name and the network's frames per second in it so far.
+    Process 0 returns when all processes have done their shares.
     """
     videos = {video.name: video for video in evaluation_set.videos}
-    segmenter = Segmenter(network, config)
-    device = segmenter.device
-    half = torch.bfloat16 if device.type == "cpu" else torch.float16
-    for name in sharing.take(pending):
-        try:
-            with torch.autocast(device.type, dtype=half, enabled=config.mixed_precision):
-                record = segment_video(videos[name], segmenter, output, on_frame)
-            output.record(record)
-        except (UserError, OSError) as error:
-            message = (
-                str(error) if isinstance(error, UserError) else f"{error.filename or output.path}: {error.strerror}"
-            )
-            log.error("%s failed: %s", name, message)
-            output.record_failure(name, message)
+    with Progress(evaluation_set.videos, pending, sharing) as progress:
+        for name in sharing.take(pending):
+            try:
+                with progress.video(name):
+                    output.record(segment_video(videos[name], segmenter, output, progress))
+            except UserError as error:
+                sharing.report_failure(name, str(error))
+        sharing.finish()
+        if sharing.rank == 0:
+            progress.until_all_finished()
 
 
 def segment_video(
-    video: EvaluationVideo, segmenter: Segmenter, output: OutputFolder, on_frame: Callable[[str, float], None]
+    video: EvaluationVideo, segmenter: Segmenter, output: OutputFolder, progress: Progress
 ) -> VideoRecord:
     """Segment one video into the output folder.
 
     Raises:
-        UserError: a frame or mask that cannot be used.
-        OSError: the results cannot be written.
+        UserError: a frame or mask that cannot be used, results that cannot be written, or too little device memory.
     """
-    config, clock = segmenter.config, segmenter.clock
-    clock.restart()
-    with output.writer(video.name, video.frames.frame_rate, config.save_scores, config.overlay) as writer:
-        frames = 0
-        for segmented in segmenter.segment(video):
-            writer.receive(segmented)
-            frames += 1
-            on_frame(video.name, frames / max(clock.seconds_so_far, 1e-9))
+    config, clock, device = segmenter.config, segmenter.clock, segmenter.device
+    restart_peak(device)
+    frames = 0
+    try:
+        with (
+            output.writer(video.name, video.frames.frame_rate, config.save_scores, config.overlay) as writer,
+            closing(segmenter.segment(video)) as segmented_frames,
+        ):
+            for segmented in segmented_frames:
+                name = segmented.frame.name
+                writer.write(segmented, config.save_all or video.saved_frames is None or name in video.saved_frames)
+                frames += 1
+                progress.frame_done(clock.seconds_so_far)
+    except torch.cuda.OutOfMemoryError as error:
+        raise UserError(
+            f"{video.name}: out of memory on {device} at frame {frames + 1}; a smaller --size needs less"
+        ) from error
     return VideoRecord(
         name=video.name,
         frames=frames,
-        network_seconds=clock.seconds(),
         objects=len(segmenter.core.objects),
+        network_seconds=clock.seconds(),
+        device=device_name(device),
+        peak_device_bytes=peak_device_bytes(device),
         peak_process_bytes=peak_process_bytes(),
-        peak_device_bytes=torch.cuda.max_memory_allocated(segmenter.device) if torch.cuda.is_available() else None,
     )
 
 
-def summarise(evaluation_set: EvaluationSet, config: EvaluationConfig, output: OutputFolder) -> Summary:
-    """Merge the records of all processes, score where there is ground truth, and write summary.json."""
-    finished, failures = output.finished(), output.failures()
-    records = [finished[video.name] for video in evaluation_set.videos if video.name in finished]
-    device_peaks = [record.peak_device_bytes for record in records if record.peak_device_bytes is not None]
-    summary = Summary(
-        config=config.as_json(),
+def summarise(
+    evaluation_set: EvaluationSet, config: EvaluationConfig, output: OutputFolder, failures: dict[str, str]
+) -> Summary:
+    """Merge the records of all processes and of earlier runs, and score where there is ground truth."""
+    finished = output.finished()
+    videos = [video for video in evaluation_set.videos if video.name in finished and video.name not in failures]
+    records = [finished[video.name] for video in videos]
+    return Summary(
         videos=len(records),
         frames=sum(record.frames for record in records),
         network_seconds=sum(record.network_seconds for record in records),
+        devices=sorted({record.device for record in records}),
         peak_process_bytes=max((record.peak_process_bytes for record in records), default=peak_process_bytes()),
-        peak_device_bytes=max(device_peaks, default=None),
+        peak_device_bytes=max((record.peak_device_bytes or 0 for record in records), default=0) or None,
         failures={video.name: failures[video.name] for video in evaluation_set.videos if video.name in failures},
-        scores=score_if_possible(evaluation_set, output, {record.name for record in records}),
+        scores=score_if_possible(videos, output),
+        config=config.to_json_dict(),
     )
-    write_text_atomically(output.path / "summary.json", json.dumps(summary.to_json_dict(), indent=2))
-    return summary
 
 
-def score_if_possible(evaluation_set: EvaluationSet, output: OutputFolder, finished: set[str]) -> Scores | None:
-    """J&F of the finished videos, if every one of them has ground truth for every evaluated frame."""
-    videos = [video for video in evaluation_set.videos if video.name in finished]
+def score_if_possible(videos: list[EvaluationVideo], output: OutputFolder) -> Scores | None:
+    """J&F of `videos`, if every one of them has ground truth for every evaluated frame."""
     if not videos or any(video.ground_truth is None for video in videos):
         return None
     sequences = [SequenceFolders(video.name, video.ground_truth, output.label_maps / video.name) for video in videos]

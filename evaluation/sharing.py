@@ -6,7 +6,6 @@ process uses the same code with a store in its own memory.
 
 import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,8 +15,12 @@ import torch.distributed as dist
 from util.errors import UserError
 
 
+class StartFailedElsewhereError(Exception):
+    """Process 0 could not start and has told the user why."""
+
+
 class Sharing:
-    """This process's part in a run."""
+    """This process's part in a run. Process 0 announces the videos, and reports when all processes have finished."""
 
     def __init__(self, store: dist.Store, rank: int = 0, world_size: int = 1, local_rank: int = 0) -> None:
         self._store = store
@@ -46,15 +49,19 @@ class Sharing:
         self._store.set("videos", json.dumps(list(videos)))
 
     def videos(self) -> list[str]:
-        """What process 0 announced, waited for. If it failed instead, this process ends, since the user was told."""
+        """What process 0 announced, waited for.
+
+        Raises:
+            StartFailedElsewhereError: process 0 failed instead.
+        """
         announced = json.loads(self._store.get("videos"))
         if announced is None:
-            sys.exit(2)
+            raise StartFailedElsewhereError
         return announced
 
     @contextmanager
     def failing_together(self) -> Iterator[None]:
-        """A user error that all processes run into is reported by process 0 alone."""
+        """A user error before the announcement, which all processes run into, is reported by process 0 alone."""
         try:
             yield
         except UserError:
@@ -69,10 +76,24 @@ class Sharing:
         while (index := self._store.add("taken", 1) - 1) < len(videos):
             yield videos[index]
 
-    def count_frames(self, frames: int) -> int:
-        """Report frames done; returns how many all processes have done."""
-        return self._store.add("frames", frames)
+    def count(self, what: str, number: int) -> int:
+        """Add to a counter that all processes share, named `what`; returns its value."""
+        return self._store.add(f"count/{what}", number)
 
-    def is_last_to_finish(self) -> bool:
-        """Call once, when done: True in the process that finishes last, which then merges the results."""
-        return self._store.add("finished", 1) == self.world_size
+    def report_failure(self, video: str, message: str) -> None:
+        """Tell process 0 why a video failed."""
+        index = self._store.add("failures", 1)
+        self._store.set(f"failure/{index}", json.dumps([video, message]))
+
+    def failures(self) -> dict[str, str]:
+        """Why videos failed, by name."""
+        count = self._store.add("failures", 0)
+        return dict(json.loads(self._store.get(f"failure/{index}")) for index in range(1, count + 1))
+
+    def finish(self) -> None:
+        """This process has done its share."""
+        self._store.add("finished", 1)
+
+    def all_finished(self) -> bool:
+        """Whether every process has done its share."""
+        return self._store.add("finished", 0) == self.world_size

@@ -1,39 +1,12 @@
 """Every data set's layout, in miniature: what is opened, what is saved, and how each kind of damage is reported."""
 
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from layouts import davis_2016_pairs, write_frames, write_masks, write_text, youtube_meta
 
 from dataset.evaluation_sets import EvaluationSet, EvaluationVideo, open_evaluation_set
 from util.errors import UserError
-
-
-def write_frames(folder: Path, names: list[str] | range, size: tuple[int, int] = (6, 10)) -> None:
-    """A grey JPEG for each name (or number), of `size` = (height, width)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in _names(names):
-        Image.new("RGB", size[::-1], (90, 90, 90)).save(folder / f"{name}.jpg")
-
-
-def write_masks(folder: Path, names: list[str] | range, size: tuple[int, int] = (6, 10)) -> None:
-    """A label map with the object 255 for each name (or number)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in _names(names):
-        labels = np.zeros(size, np.uint8)
-        labels[1:3, 2:5] = 255
-        Image.fromarray(labels).save(folder / f"{name}.png")
-
-
-def _names(names: list[str] | range) -> list[str]:
-    return [f"{name:05d}" for name in names] if isinstance(names, range) else names
-
-
-def write_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
 
 
 def frame_names(video: EvaluationVideo) -> list[str]:
@@ -44,18 +17,15 @@ def by_name(opened: EvaluationSet) -> dict[str, EvaluationVideo]:
     return {video.name: video for video in opened.videos}
 
 
-def pairs(name: str, frames: range) -> str:
-    return "".join(
-        f"/JPEGImages/480p/{name}/{frame:05d}.jpg /Annotations/480p/{name}/{frame:05d}.png\n" for frame in frames
-    )
-
-
 @pytest.fixture
 def davis_2016(tmp_path: Path) -> Path:
     for name in ("dog", "camel"):
         write_frames(tmp_path / "JPEGImages/480p" / name, range(4))
         write_masks(tmp_path / "Annotations/480p" / name, range(4))
-    write_text(tmp_path / "ImageSets/480p/val.txt", pairs("dog", range(3)) + "\n" + pairs("camel", range(4)))
+    write_text(
+        tmp_path / "ImageSets/480p/val.txt",
+        davis_2016_pairs("dog", range(3)) + "\n" + davis_2016_pairs("camel", range(4)),
+    )
     return tmp_path
 
 
@@ -75,11 +45,8 @@ def youtube(tmp_path: Path) -> Path:
     for part in ("valid", "test"):
         write_frames(tmp_path / f"all_frames/{part}_all_frames/JPEGImages/a", range(10))
         write_masks(tmp_path / part / "Annotations/a", ["00002", "00006"])
-        objects = {
-            "1": {"category": "owl", "frames": ["00002", "00004", "00006", "00008"]},
-            "2": {"category": "dog", "frames": ["00006", "00008"]},
-        }
-        write_text(tmp_path / part / "meta.json", json.dumps({"videos": {"a": {"objects": objects}}}))
+        objects = {"1": ["00002", "00004", "00006", "00008"], "2": ["00006", "00008"]}
+        write_text(tmp_path / part / "meta.json", youtube_meta({"a": objects}))
     return tmp_path
 
 
@@ -115,7 +82,7 @@ def test_davis_2016_has_the_frames_and_videos_of_its_image_set(davis_2016):
 def test_davis_2016_lines_must_be_pairs(davis_2016):
     image_set = davis_2016 / "ImageSets/480p/val.txt"
     for line in ("dog", "/JPEGImages/480p/dog/00000.jpg /Annotations/480p/dog/00001.png", "0.jpg 0.png"):
-        image_set.write_text(pairs("dog", range(2)) + line)
+        image_set.write_text(davis_2016_pairs("dog", range(2)) + line)
         with pytest.raises(UserError, match=r"val\.txt: '.*' is not '/JPEG"):
             open_evaluation_set("D16", "val", davis_2016, 480)
 

@@ -13,25 +13,19 @@ _END = object()
 
 @contextmanager
 def read_ahead(items: Iterable[Item], ahead: int) -> Iterator[Iterator[tuple[Item, bool]]]:
-    """Iterate over `items` in a thread of their own, up to `ahead` items early: (item, whether it is the last).
+    """Iterate over `items` in a thread of their own, up to `ahead` (at least 1) early: (item, whether it is the last).
 
-    An error in iterating reaches the caller when the item's turn comes.
+    An error in iterating reaches the caller when the item's turn comes. Leaving the block stops the thread.
     """
     source = iter(items)
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read") as thread:
-        pending: deque[Future] = deque(thread.submit(next, source, _END) for _ in range(ahead + 1))
-
-        def take() -> Any:
-            item = pending.popleft().result()
-            pending.append(thread.submit(next, source, _END))
-            return item
+        pending = deque(thread.submit(next, source, _END) for _ in range(ahead))
 
         def in_order() -> Iterator[tuple[Item, bool]]:
-            item = take()
-            while item is not _END:
-                following = _peek(pending)
-                yield item, following is _END
-                item = take()
+            while (item := pending.popleft().result()) is not _END:
+                pending.append(thread.submit(next, source, _END))
+                following = pending[0]
+                yield item, following.exception() is None and following.result() is _END
 
         try:
             yield in_order()
@@ -40,15 +34,11 @@ def read_ahead(items: Iterable[Item], ahead: int) -> Iterator[Iterator[tuple[Ite
                 future.cancel()
 
 
-def _peek(pending: deque[Future]) -> Any:
-    """The next item, waited for; None if reading it fails, which is reported in its turn."""
-    return None if pending[0].exception() else pending[0].result()
-
-
 class WriteBehind(AbstractContextManager):
     """Calls functions in threads, with a bounded number of calls waiting; leaving the block waits for all of them.
 
-    The first error in a call is raised in the caller: at a later `submit`, or when the block ends.
+    The first error in a call is raised in the caller: at a later `submit`, or when the block ends. When the block ends
+    with an error of its own, calls that have not begun are dropped.
     """
 
     def __init__(self, threads: int = 2, waiting: int = 16) -> None:
@@ -57,6 +47,7 @@ class WriteBehind(AbstractContextManager):
         self._pending: deque[Future] = deque()
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Call `function` soon; waits while too many calls do."""
         self._pending.append(self._threads.submit(function, *arguments))
         while len(self._pending) > self._waiting or (self._pending and self._pending[0].done()):
             self._pending.popleft().result()

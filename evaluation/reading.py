@@ -1,0 +1,64 @@
+"""A video's frames with the label maps that define its objects, checked against each other."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from dataset.evaluation_sets import EvaluationVideo
+from dataset.frames import Frame
+from dataset.label_map import LabelMap, read_label_map
+from util.errors import UserError
+
+
+def annotated_frames(video: EvaluationVideo) -> Iterator[tuple[Frame, LabelMap | None]]:
+    """Every frame from the first annotated one on, each with the label map of the objects that start there, if any do.
+
+    Label maps have the size of the output: the frame's, or `video.output_size`.
+
+    Raises:
+        UserError: the video cannot be evaluated, or a file of it is damaged or does not fit the others.
+    """
+    if video.problem is not None:
+        raise UserError(video.problem)
+    first: Frame | None = None
+    to_come = dict(video.annotations)
+    for frame in video.frames:
+        path = to_come.pop(frame.name, None)
+        label_map = None
+        if path is not None:
+            # Where objects may start later, a label map without any is no mistake, as long as others follow.
+            label_map = read_annotation(
+                path, video.output_size or frame.rgb.shape[:2], may_be_empty=bool(first or to_come)
+            )
+        if first is None and label_map is None:
+            continue
+        first = first or frame
+        if frame.rgb.shape != first.rgb.shape:
+            raise UserError(
+                f"{frame.path}: frame {frame.name} is {size_text(frame.rgb.shape[:2])}, frame {first.name} is "
+                f"{size_text(first.rgb.shape[:2])}; frames of one video have one size"
+            )
+        yield frame, label_map
+
+
+def read_annotation(path: Path, size: tuple[int, int], may_be_empty: bool = False) -> LabelMap | None:
+    """The label map of a frame of `size` = (height, width); None if it defines no object and `may_be_empty`.
+
+    Raises:
+        UserError: it cannot be read, is no label map, has another size, or defines no object.
+    """
+    label_map = read_label_map(path)
+    if label_map.labels.shape != size:
+        raise UserError(
+            f"{path} is {size_text(label_map.labels.shape)}, but its frame {size_text(size)}; they must have one size"
+        )
+    if label_map.labels.any():
+        return label_map
+    if may_be_empty:
+        return None
+    raise UserError(f"{path} holds no object: all its labels are 0")
+
+
+def size_text(size: tuple[int, int]) -> str:
+    """(height, width) as people write it."""
+    height, width = size
+    return f"{width}x{height}"
