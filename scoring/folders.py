@@ -59,7 +59,7 @@ def find_sequences(
             logger.warning("%s: not in the ground truth, not scored: %s", prediction, _listing(extra))
     for folder, present in (ground_truth, true_names), (prediction, predicted_names):
         if missing := set(names) - set(present):
-            raise UserError(f"{folder} lacks {len(missing)} of {len(names)} sequences: {_listing(missing)}")
+            raise UserError(f"{folder} lacks {len(missing)} of {len(names)} sequences: {', '.join(sorted(missing))}")
     return tuple(SequenceFolders(name, ground_truth / name, prediction / name) for name in sorted(set(names)))
 
 

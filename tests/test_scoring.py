@@ -402,6 +402,16 @@ def test_many_missing_frames_are_one_line_that_counts_them(tmp_path):
         score_sequences(find_sequences(tmp_path / "truth", tmp_path / "prediction"))
 
 
+def test_all_missing_sequences_are_named(tmp_path, capsys):
+    names = [f"sequence{index}" for index in range(15)]
+    for name in names:
+        write_sequence(tmp_path / "truth" / name, [])
+    (tmp_path / "prediction" / names[3]).mkdir(parents=True)
+    assert main(flags((tmp_path / "truth", tmp_path / "prediction"))) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("lacks 14 of 15 sequences: " + ", ".join(sorted({*names} - {names[3]})))
+
+
 def test_predictions_that_the_ground_truth_lacks_are_named(roots, caplog):
     shutil.rmtree(roots[0] / "pair")
     assert [sequence.name for sequence in find_sequences(*roots)] == ["moved"]
