@@ -1,0 +1,138 @@
+"""One batch of clips through the network, as in training (section 4): predict, remember the prediction, go on.
+
+Frame 0 comes with masks. Every later frame reads a few earlier ones, is decoded, and its *predicted* masks make its own
+value; gradients flow through the whole sequence.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Integer
+from torch import Tensor
+
+from model.encoders import ImageFeatures, QueryKey
+from model.network import Segmentation, XMem
+from training.losses import Bootstrapping, bootstrapped_cross_entropy, dice_loss
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """The random choices of a batch: one row per sample, drawn from nothing but (seed, iteration, sample index)."""
+
+    deep_updates: Bool[Tensor, "batch frames"]
+    """Whether a deep update follows each frame; frame 0 always has one, the last never."""
+    references: tuple[Integer[Tensor, "batch _"], ...]
+    """For each frame from 1 on, the earlier frames it reads."""
+
+    def to(self, device: torch.device) -> "Choices":
+        return Choices(self.deep_updates.to(device), tuple(frames.to(device) for frames in self.references))
+
+
+def draw_choices(
+    seed: int, iteration: int, samples: range, frames: int, reference_frames: int, deep_update_prob: float
+) -> Choices:
+    """Choices for the samples of a batch with these indices; the same whichever process holds them."""
+    deep_updates = torch.zeros(len(samples), frames, dtype=torch.bool)
+    references = [torch.zeros(len(samples), min(t, reference_frames), dtype=torch.long) for t in range(1, frames)]
+    for row, sample in enumerate(samples):
+        rng = np.random.default_rng([seed, iteration, sample])
+        deep_updates[row] = torch.from_numpy(rng.random(frames) < deep_update_prob)
+        for t in range(1, frames):
+            if t <= reference_frames:
+                chosen = np.arange(t)
+            else:
+                chosen = np.append(0, 1 + np.sort(rng.choice(t - 1, reference_frames - 1, replace=False)))
+            references[t - 1][row] = torch.from_numpy(chosen)
+    deep_updates[:, 0] = True
+    deep_updates[:, -1] = False
+    return Choices(deep_updates, tuple(references))
+
+
+def segment_clips(
+    network: XMem,
+    images: Float[Tensor, "batch frames 3 height width"],
+    first_masks: Float[Tensor, "batch objects height width"],
+    selector: Float[Tensor, "batch objects"],
+    choices: Choices,
+) -> list[Segmentation]:
+    """The network's masks for frames 1, 2, …, with the hidden state after each.
+
+    Args:
+        images: normalised.
+        first_masks: of frame 0; all zeros for filler objects.
+        selector: 0 for filler objects, 1 for real ones.
+    """
+    batch, frames = images.shape[:2]
+    keys, features = encode_all(network, images)
+    h, w = keys.key.shape[-2:]
+    hidden = None
+    if network.config.has_sensory_memory:
+        hidden = images.new_zeros(batch, first_masks.shape[1], network.config.hidden_dim, h, w)
+    value, hidden = network.encode_value(images[:, 0], features[0].f16, hidden, first_masks, deep_update=True)
+    values = [value]
+    segmentations = []
+    rows = torch.arange(batch, device=images.device)[:, None]
+    for t in range(1, frames):
+        references = choices.references[t - 1]
+        memory = QueryKey(*(side_by_side(part[rows, references]) for part in keys))
+        memory_values = torch.stack(values, dim=1)[rows, references]  # batch references objects value_dim h w
+        query = QueryKey(*(part[:, t] for part in keys))
+        readout = network.read_memory(query, memory, memory_values.permute(0, 2, 3, 1, 4, 5).flatten(3))
+        is_last = t == frames - 1
+        segmentation = network.segment(features[t], readout, hidden, update_hidden=not is_last, selector=selector)
+        segmentations.append(segmentation)
+        if is_last:
+            break
+        deep = choices.deep_updates[:, t]
+        value, reinforced = network.encode_value(
+            images[:, t], features[t].f16, segmentation.hidden, segmentation.prob[:, 1:], deep_update=True
+        )
+        values.append(value)
+        if segmentation.hidden is not None:
+            hidden = torch.where(deep[:, None, None, None, None], reinforced, segmentation.hidden)
+    return segmentations
+
+
+def encode_all(
+    network: XMem, images: Float[Tensor, "batch frames 3 height width"]
+) -> tuple[QueryKey, list[ImageFeatures]]:
+    """Keys with a frame dimension after the batch, and each frame's features; the encoder sees all frames at once."""
+    batch_and_frames = images.shape[:2]
+    keys, features = network.encode_key(images.flatten(0, 1))
+    features = [part.unflatten(0, batch_and_frames) for part in features]
+    return (
+        QueryKey(*(part.unflatten(0, batch_and_frames) for part in keys)),
+        [ImageFeatures(*(part[:, t] for part in features)) for t in range(images.shape[1])],
+    )
+
+
+def side_by_side(x: Float[Tensor, "batch frames dim h w"]) -> Float[Tensor, "batch dim frames*h w"]:
+    """Feature maps of several frames below each other, as one."""
+    return x.transpose(1, 2).flatten(2, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class ClipLoss:
+    """The loss of a batch; the parts are those of frames 1, 2, …, each already a mean over samples."""
+
+    total: Float[Tensor, ""]
+    cross_entropy: list[Float[Tensor, ""]]
+    dice: list[Float[Tensor, ""]]
+
+
+def clip_loss(
+    segmentations: list[Segmentation],
+    labels: Integer[Tensor, "batch frames height width"],
+    objects: Integer[Tensor, " batch"],
+    bootstrapping: Bootstrapping,
+    iteration: int,
+) -> ClipLoss:
+    """Cross entropy and dice of every frame but the first, summed over frames."""
+    fraction = bootstrapping.fraction(iteration)
+    frames = list(enumerate(segmentations, start=1))
+    cross_entropy = [
+        bootstrapped_cross_entropy(segmentation.logits, labels[:, t], objects, fraction) for t, segmentation in frames
+    ]
+    dice = [dice_loss(segmentation.prob[:, 1:], labels[:, t]) for t, segmentation in frames]
+    return ClipLoss(torch.stack(cross_entropy + dice).sum(), cross_entropy, dice)

@@ -1,0 +1,66 @@
+"""Cross entropy over the hardest pixels, and dice."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+HARDEST = 0.15
+"""The fraction of pixels that bootstrapping ends with."""
+
+
+@dataclass(frozen=True)
+class Bootstrapping:
+    """From which iteration on the cross entropy looks at the hardest pixels only, and by when at the fewest.
+
+    Raises:
+        ValueError: the end comes before the start.
+    """
+
+    start_warm: int
+    end_warm: int
+
+    def __post_init__(self) -> None:
+        if self.end_warm < self.start_warm:
+            raise ValueError(f"end_warm ({self.end_warm}) must not come before start_warm ({self.start_warm})")
+
+    def fraction(self, iteration: int) -> float:
+        """The fraction of pixels that count: 1 up to start_warm, then falling linearly to `HARDEST` at end_warm."""
+        if iteration < self.start_warm:
+            return 1.0
+        if iteration >= self.end_warm:
+            return HARDEST
+        return HARDEST + (1 - HARDEST) * (self.end_warm - iteration) / (self.end_warm - self.start_warm)
+
+
+def bootstrapped_cross_entropy(
+    logits: Float[Tensor, "batch channels height width"],
+    labels: Integer[Tensor, "batch height width"],
+    objects: Integer[Tensor, " batch"],
+    fraction: float,
+) -> Float[Tensor, ""]:
+    """Mean over samples of the mean over each sample's hardest `fraction` of pixels.
+
+    Only the sample's own channels count: background and its first `objects`; those of fillers are dropped.
+    """
+    channels = torch.arange(logits.shape[1], device=logits.device)
+    is_filler = channels > objects[:, None]
+    pixels = F.cross_entropy(
+        logits.masked_fill(is_filler[:, :, None, None], -torch.inf), labels.long(), reduction="none"
+    ).flatten(1)
+    if fraction < 1:
+        pixels = pixels.topk(int(pixels.shape[1] * fraction), dim=1, sorted=False).values
+    return pixels.mean()
+
+
+def dice_loss(
+    masks: Float[Tensor, "batch objects height width"], labels: Integer[Tensor, "batch height width"]
+) -> Float[Tensor, ""]:
+    """1 − (2Σmg + 1) / (Σm + Σg + 1), mean over samples and object channels, those of fillers included."""
+    label_of_channel = torch.arange(1, masks.shape[1] + 1, device=masks.device)
+    truth = (labels[:, None] == label_of_channel[:, None, None]).to(masks.dtype).flatten(2)
+    masks = masks.flatten(2)
+    overlap = 2 * (masks * truth).sum(-1)
+    return (1 - (overlap + 1) / (masks.sum(-1) + truth.sum(-1) + 1)).mean()
