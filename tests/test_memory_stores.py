@@ -7,7 +7,7 @@ import io
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -24,6 +24,7 @@ from model.memory_reading import SparseAffinity
 # Rows
 
 
+@settings(deadline=None)
 @given(
     capacity=st.integers(0, 8),
     operations=st.lists(st.one_of(st.integers(0, 5), st.lists(st.booleans(), max_size=20)), max_size=12),
