@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import torch
 from torch import Tensor
@@ -96,30 +95,38 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     """
     path = Path(path)
     content = load_tensors(path)
-    if "format" in content:
-        if content["format"] != FORMAT:
-            raise CheckpointError(f"{path} has the format {content['format']!r}; this program reads {FORMAT!r}")
+    of_our_format = "format" in content
+    if of_our_format and content["format"] != FORMAT:
+        raise CheckpointError(f"{path} has the format {content['format']!r}; this program reads {FORMAT!r}")
+    state_dict = content.get("state_dict") if of_our_format else content
+    if not is_state_dict(state_dict):
+        training = " (a training checkpoint? its network is saved in a file of its own)" if "network" in content else ""
+        raise CheckpointError(f"{path} is not a network file: it holds no state dict{training}")
+    if of_our_format:
         try:
             fields = dict(content["network_config"])
             fields["decoder_dims"] = tuple(fields["decoder_dims"])
-            config, state_dict = NetworkConfig(**fields), content["state_dict"]
+            config = NetworkConfig(**fields)
         except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path} has a damaged network configuration: {error}") from error
+            raise CheckpointError(f"{path} has a damaged network configuration: {first_line(error)}") from error
         metadata = content.get("metadata", {})
     else:
-        state_dict, metadata = content, {}
-        if not state_dict or not all(isinstance(tensor, Tensor) for tensor in state_dict.values()):
-            training = (
-                " (a training checkpoint? its network is saved in a file of its own)" if "network" in content else ""
-            )
-            raise CheckpointError(f"{path} is not a network file: it holds no state dict{training}")
-        config = config_from_shapes(path, state_dict)
+        config, metadata = config_from_shapes(path, state_dict), {}
     if config.single_object:
         config, state_dict = widen_single_object(config, state_dict)
     return Checkpoint(path, config, state_dict, metadata)
 
 
-def load_tensors(path: Path) -> dict[str, Any]:
+def is_state_dict(content: Any) -> bool:
+    """Whether this is a dictionary of tensors by name, and not an empty one."""
+    return (
+        isinstance(content, dict)
+        and len(content) > 0
+        and all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items())
+    )
+
+
+def load_tensors(path: Path) -> dict[Any, Any]:
     """A dictionary from a PyTorch file, without running any code that the file may carry.
 
     Raises:
@@ -129,10 +136,10 @@ def load_tensors(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such file")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, BadZipFile, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is damaged or no PyTorch file: {first_line(error)}") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path} is no network file: it is damaged, or holds more than tensors") from error
+    except Exception as error:  # whatever the unpickler stumbled over: it has no error of its own for damaged files
+        raise CheckpointError(f"{path} is damaged or no PyTorch file: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} is not a network file: it holds a {type(content).__name__}, not a state dict")
     return content
