@@ -217,7 +217,7 @@ def _open_video(
     """List one video's frames and masks and see that they fit together.
 
     Args:
-        only: the names of the frames (and masks) that belong to the video; None: all that are there.
+        only: the names of the frames (and masks) that belong to the video, all of them saved; None: all that are there.
         saved_frames: as in EvaluationVideo.
         save_masked_frames: the frames to be saved are those with a mask.
         objects_start_later: every mask is an annotation, not the first alone.
@@ -247,6 +247,8 @@ def _open_video(
     first = next(iter(mask_of_frame))
     if from_first_frame and position[first] > 0:
         raise UserError(f"{masks_folder / names[0]}.png, the label map of the first frame, does not exist")
+    if only is not None:
+        saved_frames = frozenset(only)
     if save_masked_frames:
         saved_frames = frozenset(mask_of_frame)
     # Frames before the first annotation are skipped. Where every mask is an annotation, none is left to compare with.

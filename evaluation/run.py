@@ -135,7 +135,10 @@ def score_if_possible(videos: list[EvaluationVideo], output: OutputFolder) -> Sc
     """J&F of `videos`, if every one of them has ground truth for every evaluated frame."""
     if not videos or any(video.ground_truth is None for video in videos):
         return None
-    sequences = [SequenceFolders(video.name, video.ground_truth, output.label_maps / video.name) for video in videos]
+    sequences = [
+        SequenceFolders(video.name, video.ground_truth, output.label_maps / video.name, video.saved_frames)
+        for video in videos
+    ]
     try:
         return score_sequences(sequences)
     except UserError as error:

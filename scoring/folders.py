@@ -23,11 +23,15 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class SequenceFolders:
-    """One sequence: two folders of label maps FRAME.png, of which the ground truth's says which frames there are."""
+    """One sequence: two folders of label maps FRAME.png, of which the ground truth's says which frames there are.
+
+    `frames`, names without ".png", restricts the sequence to some of them.
+    """
 
     name: str
     ground_truth: Path
     prediction: Path
+    frames: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ def score_sequences(
 
 def _plan(sequence: SequenceFolders, skip_first_and_last: bool) -> _Plan:
     frames = _label_map_names(sequence.ground_truth)
+    if sequence.frames is not None:
+        frames = [name for name in frames if Path(name).stem in sequence.frames]
     if not frames:
         raise UserError(f"{sequence.ground_truth} holds no label maps (.png)")
     first = sequence.ground_truth / frames[0]

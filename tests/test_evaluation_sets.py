@@ -76,7 +76,8 @@ def test_davis_2016_has_the_frames_and_videos_of_its_image_set(davis_2016):
     assert frame_names(dog) == ["00000", "00001", "00002"]
     assert dog.annotations == {"00000": masks / "00000.png"}
     assert dog.ground_truth == masks
-    assert dog.saved_frames is dog.output_size is dog.problem is None
+    assert dog.saved_frames == {"00000", "00001", "00002"}
+    assert dog.output_size is dog.problem is None
 
 
 def test_davis_2016_lines_must_be_pairs(davis_2016):

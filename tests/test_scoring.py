@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -280,6 +281,14 @@ def test_the_ground_truth_says_which_frames_there_are(roots):
         (folder / "moved" / f"{index:05}.png").unlink()
     scores = score_sequences(find_sequences(*roots))
     np.testing.assert_array_equal(scores.sequences["moved"].objects[1].j_frames, [1])
+
+
+def test_a_sequence_may_be_restricted_to_some_frames(roots):
+    (sequence, _) = find_sequences(*roots)
+    (sequence.prediction / "00003.png").unlink()
+    some = replace(sequence, frames=frozenset({"00000", "00001", "00002"}))
+    score = score_sequences([some]).sequences["moved"].objects[1]
+    np.testing.assert_array_equal(score.j_frames, [50 / 150])
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "1"])
