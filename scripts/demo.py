@@ -1,0 +1,132 @@
+"""Follow two fish through the example clip, and leave something to look at: a video, and a contact sheet.
+
+python -m scripts.demo [--model FILE] [--output DIR] [--size PIXELS]
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+import eval as evaluation_program
+from dataset.frames import read_frame
+from dataset.label_map import read_label_map
+from evaluation.contact_sheet import contact_sheet
+from evaluation.overlay import overlay_masks
+from util.files import atomic_path
+
+CLIP = Path(__file__).resolve().parent.parent / "examples" / "crossing"
+VIDEO = "crossing"
+MOMENTS = ("00000", "00014", "00021", "00027", "00036", "00053")
+"""Frames for the contact sheet: apart, meeting, crossing, one fish all but hidden, parting, apart."""
+
+DEFAULT_OUTPUT = Path("output/demo")
+SHEET = "contact_sheet.png"
+
+WARNING = """
+================================================================================
+  RANDOM WEIGHTS. No trained network was found, so these masks mean nothing:
+  they show that the program runs, not what it can do.
+  With a trained network:  make demo ARGS='--model saves/XMem.pth'
+================================================================================
+"""
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """What a run of eval.py over the example clip left in its output folder."""
+
+    output: Path
+
+    @property
+    def label_maps(self) -> Path:
+        return self.output / VIDEO
+
+    @property
+    def overlay(self) -> Path:
+        return self.output / "Overlay" / f"{VIDEO}.mp4"
+
+    @property
+    def sheet(self) -> Path:
+        return self.output / SHEET
+
+    @property
+    def has_random_weights(self) -> bool:
+        return self._read("config.json")["weights"] is None
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """J&F, J and F in percent."""
+        return self._read("summary.json")["scores"]["global"]
+
+    def _read(self, name: str) -> dict[str, Any]:
+        return json.loads((self.output / name).read_text(encoding="utf-8"))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The flags of this program."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.demo", description=__doc__.partition("\n")[0])
+    add = parser.add_argument
+    add("--model", type=Path, help="network file; default: eval.py's, and random weights if that is not there")
+    add("--output", type=Path, default=DEFAULT_OUTPUT, help="default: %(default)s; an earlier demo there is replaced")
+    add("--size", type=int, default=240, help="shorter side at which frames are segmented; default: %(default)s")
+    return parser
+
+
+def segment(output: Path, model: Path | None, size: int) -> int:
+    """Run eval.py over the clip; returns its exit code. What lies in `output` is replaced only if a demo made it."""
+    flags = ["--dataset", "G", "--generic_path", str(CLIP), "--overlay", "--size", str(size), "--output", str(output)]
+    if model is not None:
+        flags += ["--model", str(model)]
+    if output == DEFAULT_OUTPUT or (output / SHEET).is_file():
+        flags.append("--overwrite")
+    return evaluation_program.main(flags)
+
+
+def painted(label_maps: Path) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+    """The clip at each of the moments, with the masks of a folder painted over it."""
+    for name in MOMENTS:
+        frame = read_frame(CLIP / "JPEGImages" / VIDEO / f"{name}.jpg")
+        yield overlay_masks(frame.rgb, read_label_map(label_maps / f"{name}.png").labels)
+
+
+def write_sheet(demonstration: Demonstration) -> None:
+    """Write a picture of the clip: what went in, what should come out, and what did."""
+    inputs = [read_frame(CLIP / "JPEGImages" / VIDEO / f"{name}.jpg").rgb for name in MOMENTS]
+    prediction = "prediction (random weights)" if demonstration.has_random_weights else "prediction"
+    sheet = contact_sheet(
+        [
+            ("input", inputs),
+            ("ground truth", list(painted(CLIP / "Annotations" / VIDEO))),
+            (prediction, list(painted(demonstration.label_maps))),
+        ],
+        [f"frame {int(name)}" for name in MOMENTS],
+    )
+    with atomic_path(demonstration.sheet) as temporary:
+        Image.fromarray(sheet).save(temporary)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; returns its exit code, which is eval.py's."""
+    arguments = make_parser().parse_args(argv)
+    if code := segment(arguments.output, arguments.model, arguments.size):
+        return code
+    demonstration = Demonstration(arguments.output)
+    write_sheet(demonstration)
+    if demonstration.has_random_weights:
+        print(WARNING)
+    print(f"Overlay video:  {demonstration.overlay}")
+    print(f"Contact sheet:  {demonstration.sheet}")
+    print("J&F {J&F:.1f}  J {J:.1f}  F {F:.1f}".format(**demonstration.scores))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""The demo: what it leaves to look at, and that nobody takes random weights' masks for results."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import eval as evaluation_program
+from model.checkpoint import save_network
+from model.config import NetworkConfig
+from model.network import XMem
+from scripts import demo
+
+TINY = NetworkConfig(
+    key_encoder="resnet18", value_encoder="resnet18", key_dim=4, value_dim=16, hidden_dim=4,
+    decoder_dims=(16, 8, 8), sensory_update_dim=8,
+)  # fmt: skip
+SIZE = ["--size", "32"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def clip(tmp_path_factory) -> Iterator[None]:
+    """For speed the clip is cut down to the moments that the contact sheet shows."""
+    short = tmp_path_factory.mktemp("clip") / "crossing"
+    for kind, suffix in (("JPEGImages", "jpg"), ("Annotations", "png")):
+        (short / kind / demo.VIDEO).mkdir(parents=True)
+        for name in demo.MOMENTS:
+            shutil.copy(demo.CLIP / kind / demo.VIDEO / f"{name}.{suffix}", short / kind / demo.VIDEO)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "CLIP", short)
+        yield
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """A network file; its weights are random too, but it is a file."""
+    path = tmp_path_factory.mktemp("saves") / "tiny.pth"
+    torch.manual_seed(0)
+    save_network(path, TINY, XMem(TINY).state_dict())
+    return path
+
+
+@pytest.fixture(scope="module")
+def demonstration(model, tmp_path_factory) -> demo.Demonstration:
+    """A whole demo with that file."""
+    output = tmp_path_factory.mktemp("demo") / "out"
+    assert demo.main(["--model", str(model), "--output", str(output), *SIZE]) == 0
+    return demo.Demonstration(output)
+
+
+@pytest.fixture
+def captions(monkeypatch) -> list[str]:
+    """The row captions of the contact sheets that are written."""
+    seen: list[str] = []
+
+    def spy(rows, *arguments):
+        seen.extend(caption for caption, _ in rows)
+        return contact_sheet(rows, *arguments)
+
+    contact_sheet = demo.contact_sheet
+    monkeypatch.setattr(demo, "contact_sheet", spy)
+    return seen
+
+
+def test_it_leaves_a_video_of_the_whole_clip(demonstration):
+    with av.open(str(demonstration.overlay)) as film:
+        assert sum(1 for _ in film.decode(video=0)) == len(demo.MOMENTS)
+
+
+def test_its_sheet_shows_input_truth_and_prediction_at_every_moment(demonstration, captions):
+    demo.write_sheet(demonstration)
+    assert captions == ["input", "ground truth", "prediction"]
+    with Image.open(demonstration.sheet) as image:
+        assert image.width > len(demo.MOMENTS) * 216
+        assert image.height > 3 * 216 * 240 / 432
+
+
+def test_the_sheet_paints_the_masks_of_the_run(demonstration):
+    truth = list(demo.painted(demo.CLIP / "Annotations" / "crossing"))
+    predicted = list(demo.painted(demonstration.label_maps))
+    differing = [np.mean(first != second) for first, second in zip(predicted, truth, strict=True)]
+    assert differing[0] < 0.05  # the first mask is given, if coarsely at this size
+    assert max(differing) > 0.05  # such a network loses the fish
+
+
+def test_a_network_file_is_not_called_random(demonstration, monkeypatch, capsys, captions):
+    monkeypatch.setattr(demo, "segment", lambda *_: 0)  # it is segmented already
+    assert demo.main(["--output", str(demonstration.output)]) == 0
+    printed = capsys.readouterr().out
+    assert "RANDOM" not in printed
+    assert captions[-1] == "prediction"
+    for path in (demonstration.overlay, demonstration.sheet):
+        assert str(path) in printed
+    assert f"J&F {demonstration.scores['J&F']:.1f}" in printed
+
+
+def test_random_weights_are_called_so_everywhere(tmp_path, monkeypatch, capsys, captions):
+    monkeypatch.chdir(tmp_path)  # no saves/XMem.pth here
+    monkeypatch.setattr(evaluation_program, "XMem", lambda: XMem(TINY))
+    assert demo.main(SIZE) == 0
+    assert "RANDOM WEIGHTS" in capsys.readouterr().out
+    assert captions[-1] == "prediction (random weights)"
+    assert (tmp_path / demo.DEFAULT_OUTPUT / demo.SHEET).is_file()
+
+
+def test_an_earlier_demo_is_replaced_and_other_files_are_not(model, demonstration, tmp_path, capsys):
+    """Other settings: eval.py by itself would refuse to mix the two."""
+    flags = ["--model", str(model), "--size", "16"]
+    assert demo.main([*flags, "--output", str(demonstration.output)]) == 0
+    (tmp_path / "notes.txt").write_text("mine")
+    assert demo.main([*flags, "--output", str(tmp_path)]) == 2
+    assert str(tmp_path) in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_mistake_is_told_by_evals_exit_code(tmp_path, capsys):
+    assert demo.main(["--model", str(tmp_path / "none.pth"), "--output", str(tmp_path / "out")]) == 2
+    assert "none.pth" in capsys.readouterr().err
