@@ -73,20 +73,21 @@ class Element:
         return self.use / self.life
 
 
-def similarity(element: Element, key: Vector, selection: Vector) -> float:
-    """S(k, q) of equation 2, unexpanded, over √Cᵏ."""
-    return -element.shrinkage * (selection @ (element.key - key) ** 2) / math.sqrt(len(key))
+def similarity(elements: Sequence[Element], key: Vector, selection: Vector) -> dict[Element, float]:
+    """One column of S(k, q): equation 2, unexpanded, over √Cᵏ."""
+    return {
+        element: -element.shrinkage * (selection @ (element.key - key) ** 2) / math.sqrt(len(key))
+        for element in elements
+    }
 
 
-def affinity(
-    elements: Sequence[Element], label: int, key: Vector, selection: Vector, top_k: int | None = None
-) -> dict[Element, float]:
+def affinity(similarities: dict[Element, float], label: int, top_k: int | None = None) -> dict[Element, float]:
     """One column of W(k, q) (section 3.2) for one object: a distribution over the elements with a value for it.
 
     Of these only the `top_k` most similar appear in the result (all, if `top_k` is None or there are fewer).
     """
-    similarities = {element: similarity(element, key, selection) for element in elements if label in element.values}
-    nearest = sorted(similarities, key=similarities.__getitem__, reverse=True)[:top_k]
+    valid = [element for element in similarities if label in element.values]
+    nearest = sorted(valid, key=similarities.__getitem__, reverse=True)[:top_k]
     likeness = {element: math.exp(similarities[element] - similarities[nearest[0]]) for element in nearest}
     total = math.fsum(likeness.values())
     return {element: share / total for element, share in likeness.items()}
@@ -149,8 +150,9 @@ class MemoryOracle:
         value_dim = len(self.working[0].values[self.longest_standing])
         readout = np.zeros((len(self.objects), value_dim, *key.shape[1:]))
         for y, x in positions(key):
+            similarities = similarity(elements, key[:, y, x], selection[:, y, x])
             for index, label in enumerate(self.objects):
-                weights = affinity(elements, label, key[:, y, x], selection[:, y, x], self.config.top_k)
+                weights = affinity(similarities, label, self.config.top_k)
                 readout[index, :, y, x] = sum(weight * element.values[label] for element, weight in weights.items())
                 if count_usage and label == self.longest_standing:
                     for element, weight in weights.items():
@@ -188,17 +190,16 @@ class MemoryOracle:
 
     def potentiate(self, element: Element, candidates: list[Element]) -> Element:
         """The prototype of a candidate: vᵖ = vᶜ W(kᶜ, kᵖ) for each object it has a value for (equation 3)."""
-
-        def weights(label: int) -> dict[Element, float]:
-            return affinity(candidates, label, element.key, element.selection)
-
+        similarities = similarity(candidates, element.key, element.selection)
+        shared = affinity(similarities, self.longest_standing)
+        own = {label: affinity(similarities, label) for label in element.values}
         return Element(
             frame=element.frame,
             key=element.key,
-            shrinkage=sum(weight * other.shrinkage for other, weight in weights(self.longest_standing).items()),
+            shrinkage=sum(weight * other.shrinkage for other, weight in shared.items()),
             values={
-                label: sum(weight * other.values[label] for other, weight in weights(label).items())
-                for label in element.values
+                label: sum(weight * other.values[label] for other, weight in weights.items())
+                for label, weights in own.items()
             },
         )
 
