@@ -15,8 +15,7 @@ INSTALL := $(PYTHON) -m pip install --disable-pip-version-check
 ARGS ?=
 
 help:  ## list what can be done (ARGS='...' is passed on by demo and test)
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name what; do \
-		printf 'make %-8s %s\n' "$$name" "$$what"; done
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(RUNTIME)  ## follow two fish through the example clip; leaves pictures in output/demo
 	$(PYTHON) -m scripts.demo $(ARGS)
