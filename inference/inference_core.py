@@ -141,9 +141,9 @@ class InferenceCore:
         Raises:
             KeyError: a label that is not followed.
         """
-        remaining = [label for label in self.objects if label not in objects]
-        self.memory.sensory.keep(self._objects.channels(remaining))
+        known = self._objects.labels
         self._objects.remove(objects)
+        self.memory.sensory.keep([channel for channel, label in enumerate(known) if label in self._objects])
         self.memory.delete_objects(objects)
 
     def _memory_is_due(self) -> bool:

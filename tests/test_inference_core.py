@@ -411,6 +411,17 @@ def test_removing_one_object_does_not_change_what_is_read_for_another(network):
     assert torch.equal(after, before[[0, 2]])
 
 
+def test_an_unknown_object_cannot_be_removed_and_nothing_is(network):
+    core, images = InferenceCore(network, configuration()), clip(5)
+    follow(core, images[:3], label_map(1, 2))
+    other = twin(core)
+    for labels in ([7], [1, 7], [1, 2, 7]):
+        with pytest.raises(KeyError, match="7"):
+            core.delete_objects(labels)
+    assert core.objects == [1, 2]
+    assert_same(follow(core, images[3:]), follow(other, images[3:]))
+
+
 def test_an_object_that_comes_back_is_new(network):
     core, images = InferenceCore(network, configuration(deep_update_every=1000)), clip(8)
     follow(core, images[:3], label_map(1, 2))
