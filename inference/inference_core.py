@@ -163,6 +163,7 @@ class InferenceCore:
     ) -> Float[Tensor, "channels height width"]:
         """Read the memory and decode: probabilities of the objects known so far, background first."""
         readout = self.memory.read(key, selection, count_usage).unsqueeze(0)
+        readout = readout.to(features.f16.dtype)  # values may have been stored in another precision than this frame's
         segmentation = self.network.segment(features, readout, self.memory.sensory.hidden, update_hidden)
         if update_hidden:
             self.memory.sensory.hidden = segmentation.hidden

@@ -845,6 +845,19 @@ def test_memory_keys_are_in_float32_under_mixed_precision(network, monkeypatch):
     assert not torch.equal(scaled_shrinkage, scaled_shrinkage.bfloat16().float())
 
 
+@pytest.mark.parametrize("mixed_first", [True, False])
+def test_precision_may_change_in_between(network, tmp_path, mixed_first):
+    """Say, a memory made on a GPU in mixed precision, and used on a CPU."""
+    exact = follow_mixed(InferenceCore(network, configuration()), mixed=False)
+    core = InferenceCore(network, configuration())
+    follow_mixed(core, slice(0, 6), mixed=mixed_first)
+    core.save_memory(tmp_path / "memory.pth")
+    core.load_memory(tmp_path / "memory.pth")
+    for a, b in zip(follow_mixed(core, slice(6, 12), mixed=not mixed_first), exact[6:], strict=True):
+        assert a.dtype == torch.float32
+        torch.testing.assert_close(a, b, rtol=0, atol=0.1)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Mistakes
 
