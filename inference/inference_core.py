@@ -37,7 +37,7 @@ class GivenMasks(NamedTuple):
     """The masks that came with a frame: one per object that they define."""
 
     objects: list[int]
-    masks: Float[Tensor, "masks height width"]
+    masks: Shaped[Tensor, "masks height width"]
 
 
 class InferenceCore:
@@ -119,7 +119,8 @@ class InferenceCore:
         if given is not None:
             arrived = self._objects.add(given.objects)
             self.memory.sensory.add_objects(len(arrived), like=query.key)
-            prob = self._take_masks(prob, known, given, padding)
+            masks = padding.pad(given.masks.to(image))  # in its precision, and on its device
+            prob = self._take_masks(prob, known, given.objects, masks)
 
         if is_memory_frame:
             hidden = self.memory.sensory.hidden
@@ -173,16 +174,15 @@ class InferenceCore:
         self,
         prob: Float[Tensor, "channels height width"] | None,
         known: list[int],
-        given: GivenMasks,
-        padding: Padding,
+        given: list[int],
+        masks: Float[Tensor, "masks height width"],
     ) -> Float[Tensor, "all_channels height width"]:
         """Given masks take the place of predictions, and of other objects' predictions where they are certain."""
-        masks = padding.pad(given.masks)
         merged = masks.new_zeros(len(self._objects), *masks.shape[-2:])
         if prob is not None:
             merged[: len(known)] = prob[1:]
             merged[:, (masks > 0.5).any(dim=0)] = 0
-        merged[self._objects.channels(given.objects)] = masks
+        merged[self._objects.channels(given)] = masks
         return soft_aggregation(merged).prob
 
     def save_memory(self, path: Path | str) -> None:
@@ -245,7 +245,7 @@ def read_masks(
     if mask.dim() == 3:
         if objects is None or len(objects) != len(mask):
             raise ValueError(f"{len(mask)} soft masks need as many objects, not {objects}")
-        return GivenMasks(objects, mask.float()) if objects else None
+        return GivenMasks(objects, mask) if objects else None
     if mask.dim() != 2 or mask.is_floating_point():
         raise ValueError(f"a mask is an integer H×W label map or K×H×W soft masks, not {mask.dtype} {mask.dim()}D")
     if objects is None:
@@ -255,7 +255,7 @@ def read_masks(
     if not objects:
         return None
     labels = torch.tensor(objects, device=mask.device)
-    return GivenMasks(objects, (mask.to(labels.dtype) == labels[:, None, None]).float())
+    return GivenMasks(objects, mask.to(labels.dtype) == labels[:, None, None])
 
 
 def read_memory_file(path: Path, map_location: torch.device) -> dict[str, Any]:

@@ -299,6 +299,19 @@ def test_with_and_without_sensory_memory(hidden_dim):
     assert results[-1].shape == (3, HEIGHT, WIDTH)
 
 
+def test_a_float64_network_works_in_float64_throughout(network):
+    exact = InferenceCore(tiny_network().double(), configuration())
+    results = follow(exact, clip(14).double(), label_map(1, 2))
+    results.append(exact.step(clip(15)[14].double(), label_map(3)))
+    assert {prob.dtype for prob in results} == {torch.float64}
+    assert exact.memory.working.memory_rows.dtype == exact.memory.long_term.memory_rows.dtype == torch.float64
+    assert exact.memory.sensory.hidden.dtype == torch.float64
+    core = InferenceCore(network, configuration())
+    rounded = [*follow(core, clip(14), label_map(1, 2)), core.step(clip(15)[14], label_map(3))]
+    for a, b in zip(results, rounded, strict=True):
+        torch.testing.assert_close(a.float(), b, rtol=0, atol=1e-4)
+
+
 def test_the_network_is_left_as_it_was(network):
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     follow(InferenceCore(network, configuration()), clip(6), label_map(1))
