@@ -245,11 +245,13 @@ def read_masks(
     if mask.dim() == 3:
         if objects is None or len(objects) != len(mask):
             raise ValueError(f"{len(mask)} soft masks need as many objects, not {objects}")
+        if not ((mask.float() - 0.5).abs() < 0.501).all():  # a little over a half: whoever resized them has rounded
+            raise ValueError(f"soft masks are in [0, 1], not in [{mask.min()}, {mask.max()}]")
         return GivenMasks(objects, mask) if objects else None
     if mask.dim() != 2 or mask.is_floating_point():
         raise ValueError(f"a mask is an integer H×W label map or K×H×W soft masks, not {mask.dtype} {mask.dim()}D")
     if objects is None:
-        objects = [label for label in mask.unique().tolist() if label != 0]
+        objects = [int(label) for label in mask.unique().tolist() if label]  # int: a boolean mask's object is 1
         if any(label < 0 for label in objects):
             raise ValueError(f"labels must be positive, not {objects}")
     if not objects:

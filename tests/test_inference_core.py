@@ -190,6 +190,14 @@ def test_label_maps_of_any_integer_type(network, dtype):
     assert {type(label) for label in core.objects} == {int}
 
 
+def test_a_boolean_mask_is_one_object(network):
+    core = InferenceCore(network)
+    prob = core.step(clip(1)[0], label_map(5) > 0)
+    assert torch.equal(prob, InferenceCore(network).step(clip(1)[0], label_map(1)))
+    assert core.objects == [1]
+    assert {type(label) for label in core.objects} == {int}
+
+
 def test_soft_masks_of_zeros_and_ones_are_a_label_map(network):
     labels = label_map(3, 8, 5)
     hard, soft = InferenceCore(network, configuration()), InferenceCore(network, configuration())
@@ -890,6 +898,9 @@ def test_precision_may_change_in_between(network, tmp_path, mixed_first):
         (torch.zeros(2, HEIGHT, WIDTH), [0, 1], "distinct positive labels"),
         (label_map(1), [1, -1], "distinct positive labels"),
         (-label_map(1).int(), None, "labels must be positive"),
+        (255 * one_hot(label_map(1), 1), [1], "soft masks are in \\[0, 1\\]"),
+        (-one_hot(label_map(1), 1), [1], "soft masks are in \\[0, 1\\]"),
+        (torch.full((1, HEIGHT, WIDTH), torch.nan), [1], "soft masks are in \\[0, 1\\]"),
     ],
 )
 def test_masks_that_cannot_be_read(mask, objects, complaint):
