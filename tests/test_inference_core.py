@@ -763,6 +763,22 @@ def test_other_settings_are_taken_with_a_warning(network, tmp_path, caplog):
     assert other.memory.long_term.size <= 12
 
 
+def test_a_memory_with_long_term_may_go_on_without(network, tmp_path):
+    """Nothing is consolidated any more; what is in long-term memory is still read."""
+    core, images = InferenceCore(network, configuration()), clip(20)
+    follow(core, images[:12], label_map(1, 2))
+    core.save_memory(tmp_path / "memory.pth")
+    other = InferenceCore(network, configuration(enable_long_term=False))
+    other.load_memory(tmp_path / "memory.pth")
+    before = sizes(other)
+    other.step(images[12], label_map(3))
+    follow(other, images[13:])
+    assert sizes(other)[1] == before[1] > 0
+    assert sizes(other)[0] >= before[0] + 4 * FRAME_SIZE
+    other.delete_objects([1, 2])
+    assert other.step(images[0]).shape == (2, HEIGHT, WIDTH)
+
+
 def assert_not_loaded(core: InferenceCore, path: Path, complaint: str) -> None:
     """One line that names the file, and the core as before."""
     untouched = twin(core)

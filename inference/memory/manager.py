@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from inference.config import InferenceConfig
+from inference.memory.element_store import ElementStore
 from inference.memory.long_term import LongTermMemory
 from inference.memory.reading import read_stores
 from inference.memory.sensory import SensoryMemory
@@ -152,7 +153,11 @@ class MemoryManager:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Fill a new manager with what `state` returned."""
-        self.working.restore(state["working"])
+        working = state["working"]
+        if not self.config.enable_long_term:  # columns that `insert` would not go on with
+            columns = {name: rows for name, rows in working["shared"].items() if name in ElementStore.columns}
+            working = working | {"shared": columns}
+        self.working.restore(working)
         self.long_term.restore(state["long_term"])
         self.sensory.hidden = state["hidden"]
         self._origin = state["origin"]
