@@ -1,4 +1,4 @@
-"""Reading the memory: anisotropic similarity (eq. 2), softmax (eq. 3) and readout (eq. 1).
+"""Reading the memory: anisotropic similarity (eq. 2), its softmax, and readout (eq. 1): section 3.2.
 
 Training, the per-frame read and prototype potentiation all use these functions. Rows are queries throughout, so that
 every search along a row runs over contiguous memory.
@@ -54,7 +54,7 @@ def similarity(
 
 
 def affinity(similarity: Float[Tensor, "*batch queries elements"]) -> Float[Tensor, "*batch queries elements"]:
-    """Eq. 3: the softmax over all memory elements. (PyTorch's subtracts the maximum, so no row can vanish.)"""
+    """W of eq. 1: the softmax over all memory elements. (PyTorch's subtracts the maximum, so no row can vanish.)"""
     return torch.softmax(similarity, dim=-1)
 
 

@@ -93,7 +93,7 @@ class XMem(nn.Module):
         memory: QueryKey,
         values: Float[Tensor, "batch objects value_dim elements"],
     ) -> Float[Tensor, "batch objects value_dim height width"]:
-        """Eq. 1–3 with the softmax over all memory elements, as in training.
+        """Eq. 1 and 2 with the softmax over all memory elements, as in training.
 
         `memory` holds keys and shrinkage of T stored frames side by side, in any spatial arrangement whose flattening
         has as many elements as `values`.

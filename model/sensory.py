@@ -1,4 +1,4 @@
-"""Sensory memory (section 3.2): a convolutional GRU per object, updated in two places with separate weights.
+"""Sensory memory (section 3.5): a convolutional GRU per object, updated in two places with separate weights.
 
 The decoder updates it on every frame from its multi-scale features; a *deep update* on memory frames refreshes it
 from the value encoder's output.

@@ -82,7 +82,7 @@ class ElementStore:
 
     @property
     def usage(self) -> Float[Tensor, " elements"]:
-        """How much affinity each element has drawn per read since it entered the store (section 3.4)."""
+        """How much affinity each element has drawn per read since it entered the store (section 3.3)."""
         if not self.size:
             return torch.zeros(0)
         return self.shared["use"].rows / self.shared["life"].rows

@@ -1,4 +1,4 @@
-"""Long-term memory: prototypes, evicted when least used (section 3.4)."""
+"""Long-term memory: prototypes, evicted when least used (section 3.3)."""
 
 from collections.abc import Mapping
 

@@ -120,7 +120,7 @@ class MemoryManager:
         working.remove_candidates(candidates)
 
     def potentiate(self, candidates: Int[Tensor, " candidates"], prototypes: Int[Tensor, " prototypes"]) -> None:
-        """Enrich prototypes with what is similar among the candidates (eq. 4–5), and store them in long-term memory.
+        """Enrich prototypes with what is similar among the candidates (eq. 3), and store them in long-term memory.
 
         Prototype keys are the candidates' own; values and shrinkage are averages over all candidates that have a
         value for the object (the longest-standing objects, for shrinkage), without top-k.

@@ -1,4 +1,4 @@
-"""The hot loop: reading all stores together, object by object, in bounded memory (section 3.3).
+"""The hot loop: reading all stores together, object by object, in bounded memory (section 3.2).
 
 The similarities of a chunk of queries to all elements fill one buffer, which is used again for the next chunk, so
 peak memory does not grow with elements × queries. Objects that arrived together share one affinity. Going through

@@ -1,4 +1,4 @@
-"""Working memory: the elements of whole frames, each with what consolidation will need of it (section 3.3)."""
+"""Working memory: the elements of whole frames, each with what consolidation will need of it (section 3.4)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
