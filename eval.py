@@ -12,6 +12,7 @@ import hashlib
 import logging
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -47,7 +48,7 @@ class Parser(argparse.ArgumentParser):
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """The flags, those that contradict each other refused. What was not given and has no fixed default is None."""
     published = InferenceConfig()
-    parser = Parser(prog="eval.py", description=__doc__.partition("\n")[0])
+    parser = Parser(prog="eval.py", usage="%(prog)s [flags]", description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("--model", type=Path, help=f"network file ({DEFAULT_MODEL}; if that is not there, random weights)")
     for name, holds in (
@@ -126,8 +127,9 @@ def prepare(arguments: argparse.Namespace, sharing: Sharing) -> Run:
     device = choose_device(arguments.device, sharing.local_rank)
     evaluation_set, root = open_videos(arguments)
     weights = arguments.model or (DEFAULT_MODEL if DEFAULT_MODEL.is_file() else None)
-    network = XMem.from_checkpoint(weights, device) if weights else random_network(device)
     config = configure(arguments, evaluation_set.name, root, weights, device)
+    network = XMem.from_checkpoint(weights, device) if weights else random_network(device)
+    config = replace(config, weights_sha256=sha256(weights) if weights else None)
     default_name = arguments.video.stem if arguments.video else f"{evaluation_set.name}_{config.split}"
     output = OutputFolder(
         arguments.output or Path("../output") / default_name,
@@ -174,7 +176,6 @@ def configure(
             split=None if arguments.video else arguments.split or "val",
             mask=arguments.mask,
             weights=weights,
-            weights_sha256=sha256(weights) if weights else None,
             size=arguments.size,
             flip=arguments.flip,
             mixed_precision=not arguments.benchmark and (arguments.amp or device.type == "cuda"),

@@ -97,9 +97,7 @@ def segment_video(
                 frames += 1
                 progress.frame_done(clock.seconds_so_far)
     except torch.cuda.OutOfMemoryError as error:
-        raise UserError(
-            f"{video.name}: out of memory on {device} at frame {frames + 1}; a smaller --size needs less"
-        ) from error
+        raise UserError(f"out of memory on {device} at frame {frames + 1}; a smaller --size needs less") from error
     return VideoRecord(
         name=video.name,
         frames=frames,
@@ -121,7 +119,7 @@ def summarise(
     return Summary(
         videos=len(records),
         frames=sum(record.frames for record in records),
-        network_seconds=sum(record.network_seconds for record in records),
+        network_seconds=sum((record.network_seconds for record in records), start=0.0),
         devices=sorted({record.device for record in records}),
         peak_process_bytes=max((record.peak_process_bytes for record in records), default=peak_process_bytes()),
         peak_device_bytes=max((record.peak_device_bytes or 0 for record in records), default=0) or None,

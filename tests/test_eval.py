@@ -1,0 +1,600 @@
+"""eval.py from the command line to the files it writes, on miniature data sets and a tiny network."""
+
+import json
+import logging
+import shutil
+import zipfile
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from layouts import (
+    davis_2016_pairs,
+    frame_name,
+    label_map,
+    write_frames,
+    write_masks,
+    write_text,
+    youtube_meta,
+)
+from PIL import Image
+from tiny_network import save_tiny_network, tiny_network
+
+import eval as program
+from dataset.frames import FrameFolder
+from dataset.video_file import VideoFile
+from evaluation.overlay import OverlayVideo, davis_palette
+from inference.config import InferenceConfig
+from inference.inference_core import InferenceCore
+from scoring.folders import find_sequences, score_sequences
+
+SIZE = (48, 64)
+ANOTHER_PALETTE = bytes(range(255, 255 - 12, -1))
+
+
+@pytest.fixture(scope="session")
+def network_file(tmp_path_factory) -> Path:
+    return save_tiny_network(tmp_path_factory.mktemp("network") / "tiny.pth")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Frames are so small that threads only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def evaluate(network_file, tmp_path):
+    """Runs eval.py with flags; returns its output folder. It has to succeed."""
+
+    def run(*flags: object, output: str = "output") -> Path:
+        output_flags = ["--output", tmp_path / output, "--model", network_file, "--device", "cpu"]
+        assert program.main([str(flag) for flag in (*flags, *output_flags)]) == 0
+        return tmp_path / output
+
+    return run
+
+
+@pytest.fixture
+def generic(tmp_path) -> Path:
+    """The videos `a` (objects 1 and 3 with a palette, ground truth) and `b` (object 255, grey, from frame 2 on)."""
+    root = tmp_path / "generic"
+    write_frames(root / "JPEGImages/a", range(7), SIZE)
+    write_masks(root / "Annotations/a", range(7), SIZE, labels=(1, 3), palette=ANOTHER_PALETTE)
+    write_frames(root / "JPEGImages/b", range(5), (40, 33), seed=1)
+    write_masks(root / "Annotations/b", range(2, 3), (40, 33))
+    return root
+
+
+def remove_video(root: Path, name: str) -> None:
+    shutil.rmtree(root / "JPEGImages" / name)
+    shutil.rmtree(root / "Annotations" / name)
+
+
+def flags_of(root: Path, *more: object) -> list[object]:
+    return ["--dataset", "G", "--generic_path", root, "--size", -1, *more]
+
+
+def plain_loop(
+    frames: list[np.ndarray],
+    masks: dict[int, np.ndarray],
+    size: int = -1,
+    flip: bool = False,
+    output_size: tuple[int, int] | None = None,
+    **config,
+) -> list[tuple[np.ndarray, np.ndarray, list[int]]]:
+    """(probabilities, labels, objects) of every frame from the first mask on, with nothing but the network's loop."""
+    core = InferenceCore(tiny_network(), InferenceConfig(**config))
+    results = []
+    for index in range(min(masks), len(frames)):
+        rgb = frames[index]
+        image = torch.from_numpy(rgb).permute(2, 0, 1).float() / 255
+        image = (image - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[
+            :, None, None
+        ]
+        height, width = rgb.shape[:2]
+        short, long = min(height, width), max(height, width)
+        inner = (height, width)
+        if size > 0:
+            inner = (size, int(size * long / short)) if height <= width else (int(size * long / short), size)
+        image = F.interpolate(image[None], inner, mode="bilinear", align_corners=False)[0]
+        mask = objects = None
+        if index in masks:
+            objects = [label for label in np.unique(masks[index]).tolist() if label > 0]
+            one_hot = torch.from_numpy(np.stack([masks[index] == label for label in objects])).float()
+            mask = F.interpolate(one_hot[None], inner, mode="nearest")[0]
+        if flip:
+            image, mask = image.flip(2), None if mask is None else mask.flip(2)
+        prob = core.step(image, mask, objects, end=index == len(frames) - 1)
+        if flip:
+            prob = prob.flip(2)
+        prob = F.interpolate(prob[None], output_size or (height, width), mode="bilinear", align_corners=False)[0]
+        labels = np.array([0, *core.objects], np.uint8)[prob.argmax(dim=0).numpy()]
+        results.append((prob.numpy(), labels, core.objects))
+    return results
+
+
+def read_frames(folder: Path, limit: int | None = None) -> list[np.ndarray]:
+    return [np.array(Image.open(path).convert("RGB")) for path in sorted(folder.glob("*.jpg"))[:limit]]
+
+
+def read_mask(path: Path) -> np.ndarray:
+    return np.array(Image.open(path))
+
+
+def names_in(folder: Path, pattern: str = "*.png") -> list[str]:
+    return sorted(path.stem for path in folder.glob(pattern))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """What people see in a folder, without what differs between runs."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.relative_to(folder).parts[0].startswith(".") and path.suffix != ".json"
+    }
+
+
+def equal(folder: Path, names: list[str], expected: list[tuple[np.ndarray, np.ndarray, list[int]]]) -> bool:
+    assert names_in(folder) == names
+    return all(
+        np.array_equal(read_mask(folder / f"{name}.png"), labels)
+        for name, (_, labels, _) in zip(names, expected, strict=True)
+    )
+
+
+@pytest.mark.parametrize("settings", [{}, {"flip": True}, {"size": 32}, {"size": 64, "flip": True}])
+def test_masks_are_those_of_a_plain_loop(evaluate, generic, settings):
+    flags = [] if "size" not in settings else ["--size", settings["size"]]
+    output = evaluate(*flags_of(generic), *flags, *(["--flip"] if "flip" in settings else []))
+    a = plain_loop(read_frames(generic / "JPEGImages/a"), {0: label_map(SIZE, (1, 3))}, **settings)
+    b = plain_loop(read_frames(generic / "JPEGImages/b"), {2: label_map((40, 33))}, **settings)
+    assert len({labels.tobytes() for _, labels, _ in a}) == 7, "frames have to differ for the comparison to tell"
+    assert set(np.unique([labels for _, labels, _ in a[1:]])) == {0, 1, 3}
+    assert equal(output / "a", [frame_name(index) for index in range(7)], a)
+    assert equal(output / "b", [frame_name(index) for index in range(2, 5)], b)
+
+
+def test_outputs_keep_the_palette_or_its_absence(evaluate, generic):
+    output = evaluate(*flags_of(generic))
+    with Image.open(output / "a/00003.png") as image:
+        assert image.mode == "P"
+        assert bytes(image.getpalette())[:12] == ANOTHER_PALETTE
+    with Image.open(output / "b/00003.png") as image:
+        assert image.mode == "L"
+        assert set(np.unique(image)) <= {0, 255}
+
+
+@pytest.mark.parametrize(
+    ("flags", "config"),
+    [
+        (["--mem_every", 2], {"mem_every": 2}),
+        (["--top_k", 3], {"top_k": 3}),
+        (["--top_k", -1], {"top_k": None}),
+        (["--deep_update_every", 3, "--mem_every", 1], {"deep_update_every": 3, "mem_every": 1}),
+        (["--disable_long_term", "--mem_every", 1], {"enable_long_term": False, "mem_every": 1}),
+        (
+            ["--max_mid_term_frames", 3, "--min_mid_term_frames", 2, "--num_prototypes", 4, "--mem_every", 1],
+            {"max_mid_term_frames": 3, "min_mid_term_frames": 2, "num_prototypes": 4, "mem_every": 1},
+        ),
+        (
+            [
+                *("--max_mid_term_frames", 2, "--min_mid_term_frames", 1, "--num_prototypes", 4, "--mem_every", 1),
+                *("--max_long_term_elements", 6),
+            ],
+            {"max_mid_term_frames": 2, "min_mid_term_frames": 1, "num_prototypes": 4, "mem_every": 1}
+            | {"max_long_term_elements": 6},
+        ),
+    ],
+)
+def test_memory_flags_reach_the_memory(evaluate, generic, flags, config):
+    remove_video(generic, "b")
+    output = evaluate(*flags_of(generic, *flags))
+    expected = plain_loop(read_frames(generic / "JPEGImages/a"), {0: label_map(SIZE, (1, 3))}, **config)
+    assert equal(output / "a", [frame_name(index) for index in range(7)], expected)
+    recorded = json.loads((output / "summary.json").read_text())["config"]["inference"]
+    assert recorded == {**vars(InferenceConfig()), **config}
+
+
+def test_an_object_lost_in_resizing_is_followed_all_the_same(evaluate, generic):
+    mask = label_map(SIZE, (1,))
+    mask[40, 51] = 9  # one pixel, which a third of the size has no place for
+    Image.fromarray(mask).save(generic / "Annotations/a/00000.png")
+    output = evaluate(*flags_of(generic), "--size", 16, "--save_scores")
+    expected = plain_loop(read_frames(generic / "JPEGImages/a"), {0: mask}, size=16)
+    assert not F.interpolate(torch.from_numpy(mask == 9)[None, None].float(), (16, 21)).any()
+    with np.load(output / "Scores/a/00001.npz") as scores:
+        assert scores["objects"].tolist() == [1, 9]
+    assert equal(output / "Annotations/a", [frame_name(index) for index in range(7)], expected)
+
+
+def test_scores_are_probabilities_in_steps_of_1_255(evaluate, generic):
+    output = evaluate(*flags_of(generic, "--save_scores"))
+    expected = plain_loop(read_frames(generic / "JPEGImages/a"), {0: label_map(SIZE, (1, 3))})
+    assert (
+        names_in(output / "Scores/a", "*.npz")
+        == names_in(output / "Annotations/a")
+        == [frame_name(index) for index in range(7)]
+    )
+    assert not (output / "a").exists()
+    for index, (prob, labels, objects) in enumerate(expected):
+        with np.load(output / f"Scores/a/{frame_name(index)}.npz") as scores:
+            assert sorted(scores) == ["objects", "prob"]
+            assert scores["prob"].dtype == np.uint8
+            assert scores["prob"].shape == (3, *SIZE)
+            assert scores["objects"].tolist() == objects == [1, 3]
+            assert np.abs(scores["prob"] / 255 - prob).max() <= 0.5 / 255 + 1e-6
+        assert np.array_equal(read_mask(output / f"Annotations/a/{frame_name(index)}.png"), labels)
+
+
+@pytest.fixture
+def youtube(tmp_path) -> Path:
+    """Object 2 starts at frame 1, object 5 at frame 4; every second frame is saved. A mask at frame 0 holds nothing."""
+    root = tmp_path / "youtube"
+    for part in ("valid", "test"):
+        write_frames(root / f"all_frames/{part}_all_frames/JPEGImages/owl", range(8), SIZE)
+        write_masks(root / part / "Annotations/owl", range(1), SIZE, labels=(), palette=davis_palette())
+        write_masks(root / part / "Annotations/owl", range(1, 2), SIZE, labels=(2,), palette=davis_palette())
+        later = np.zeros(SIZE, np.uint8)
+        later[30:44, 40:60] = 5
+        Image.fromarray(later).save(root / part / "Annotations/owl/00004.png")
+        objects = {"2": ["00001", "00003", "00005"], "5": ["00005", "00007"]}
+        write_text(root / part / "meta.json", youtube_meta({"owl": objects}))
+    return root
+
+
+@pytest.mark.parametrize(("dataset", "split"), [("Y18", "val"), ("Y19", "test")])
+def test_youtube_objects_enter_later_and_its_server_gets_the_frames_it_asks_for(
+    evaluate, youtube, tmp_path, dataset, split
+):
+    part = {"val": "valid", "test": "test"}[split]
+    flags = ["--dataset", dataset, f"--{dataset.lower()}_path", youtube, "--split", split, "--size", 32]
+    output = evaluate(*flags)
+    later = read_mask(youtube / part / "Annotations/owl/00004.png")
+    frames = read_frames(youtube / f"all_frames/{part}_all_frames/JPEGImages/owl")
+    expected = plain_loop(frames, {1: label_map(SIZE, (2,)), 4: later}, size=32)
+    saved = ["00001", "00003", "00005", "00007"]
+    assert equal(output / "Annotations/owl", saved, expected[::2])
+    assert [set(np.unique(labels).tolist()) for _, labels, _ in expected[::2]][-1] == {0, 2, 5}
+    with Image.open(output / "Annotations/owl/00007.png") as image:
+        assert bytes(image.getpalette()) == davis_palette()
+    assert zipfile.ZipFile(tmp_path / "output.zip").namelist() == [f"Annotations/owl/{name}.png" for name in saved]
+
+    everything = evaluate(*flags, "--save_all", output="everything")
+    assert equal(everything / "Annotations/owl", [frame_name(index) for index in range(1, 8)], expected)
+    assert files(tmp_path / "everything")["Annotations/owl/00003.png"] == files(output)["Annotations/owl/00003.png"]
+    assert zipfile.ZipFile(tmp_path / "everything.zip").namelist() == [f"Annotations/owl/{name}.png" for name in saved]
+
+
+@pytest.fixture
+def davis_2017(tmp_path) -> Path:
+    root = tmp_path / "davis"
+    for part, list_name, masks in (("trainval", "val.txt", range(4)), ("test-dev", "test-dev.txt", range(1))):
+        for name in ("judo", "bike"):
+            write_frames(root / part / "JPEGImages/480p" / name, range(4), SIZE)
+            write_frames(root / part / "JPEGImages/Full-Resolution" / name, range(4), (96, 130))
+            write_masks(root / part / "Annotations/480p" / name, masks, SIZE, (1, 2), davis_palette())
+        write_text(root / part / "ImageSets/2017" / list_name, "judo\nbike\n")
+    return root
+
+
+def test_full_resolution_davis_is_written_and_scored_at_480p(evaluate, davis_2017, capsys):
+    output = evaluate("--dataset", "D17", "--d17_path", davis_2017, "--size", -1)
+    frames = read_frames(davis_2017 / "trainval/JPEGImages/Full-Resolution/judo")
+    # The 480p mask is brought to the network's size, and the result to the mask's.
+    mask = F.interpolate(torch.from_numpy(label_map(SIZE, (1, 2)))[None, None].float(), (96, 130))[0, 0].byte().numpy()
+    expected = plain_loop(frames, {0: mask}, output_size=SIZE)
+    assert equal(output / "judo", [frame_name(index) for index in range(4)], expected)
+    assert "J&F" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("save_scores", [False, True])
+def test_davis_test_dev_is_zipped_as_its_server_takes_it(evaluate, davis_2017, tmp_path, capsys, save_scores):
+    flags = ["--save_scores"] if save_scores else []
+    evaluate("--dataset", "D17", "--d17_path", davis_2017, "--split", "test", "--size", 24, *flags)
+    assert sorted(zipfile.ZipFile(tmp_path / "output.zip").namelist()) == [
+        f"{video}/{frame_name(index)}.png" for video in ("bike", "judo") for index in range(4)
+    ]
+    printed = capsys.readouterr().out
+    assert str(tmp_path / "output.zip") in printed
+    assert "J&F" not in printed
+
+
+def test_davis_2016_takes_the_frames_of_its_image_set(evaluate, tmp_path, capsys):
+    root = tmp_path / "davis"
+    write_frames(root / "JPEGImages/480p/dog", range(6), SIZE)
+    write_masks(root / "Annotations/480p/dog", range(6), SIZE)
+    write_text(root / "ImageSets/480p/val.txt", davis_2016_pairs("dog", range(4)))
+    output = evaluate("--dataset", "D16", "--d16_path", root, "--size", 24)
+    assert names_in(output / "dog") == [frame_name(index) for index in range(4)]
+    assert set(np.unique(read_mask(output / "dog/00000.png"))) == {0, 255}
+    assert "J&F" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("dataset", "folder"), [("LV1", "long_video"), ("LV3", "long_video_x3")])
+def test_long_videos_write_the_annotated_frames(evaluate, tmp_path, capsys, dataset, folder):
+    root = tmp_path / "long"
+    write_frames(root / folder / "JPEGImages/rat", range(9), SIZE)
+    write_masks(root / folder / "Annotations/rat", range(0, 9, 4), SIZE)
+    flags = ["--dataset", dataset, "--lv_path", root, "--size", -1]
+    assert names_in(evaluate(*flags) / "rat") == ["00000", "00004", "00008"]
+    assert "J&F" in capsys.readouterr().out
+    everything = evaluate(*flags, "--save_all", output="everything")
+    assert names_in(everything / "rat") == [frame_name(index) for index in range(9)]
+
+
+def test_mose_writes_every_frame_and_is_not_scored(evaluate, tmp_path, capsys):
+    write_frames(tmp_path / "mose/valid/JPEGImages/v", range(3), SIZE)
+    write_masks(tmp_path / "mose/valid/Annotations/v", range(1), SIZE, (4, 200))
+    output = evaluate("--dataset", "MOSE", "--mose_path", tmp_path / "mose", "--size", -1)
+    assert names_in(output / "v") == [frame_name(index) for index in range(3)]
+    assert "J&F" not in capsys.readouterr().out
+    assert json.loads((output / "summary.json").read_text())["scores"] is None
+
+
+@pytest.fixture
+def clip(tmp_path) -> Path:
+    """A video file of 7 frames and, beside it, its first mask."""
+    write_frames(tmp_path / "frames", range(7), SIZE)
+    with OverlayVideo(tmp_path / "clip.mp4", Fraction(10)) as video:
+        for frame in FrameFolder(tmp_path / "frames"):
+            video.write(frame.rgb, np.zeros(SIZE, np.uint8))
+    write_masks(tmp_path, ["first"], SIZE, (1, 3), ANOTHER_PALETTE)
+    return tmp_path / "clip.mp4"
+
+
+def test_a_video_file_gives_masks_and_an_overlay(evaluate, clip, capsys):
+    output = evaluate("--video", clip, "--mask", clip.with_name("first.png"), "--size", -1, "--overlay")
+    frames = [frame.rgb for frame in VideoFile(clip)]
+    expected = plain_loop(frames, {0: label_map(SIZE, (1, 3))})
+    assert equal(output / "clip", [frame_name(index) for index in range(7)], expected)
+    with Image.open(output / "clip/00006.png") as image:
+        assert bytes(image.getpalette())[:12] == ANOTHER_PALETTE
+    with av.open(str(output / "Overlay/clip.mp4")) as container:
+        (stream,) = container.streams
+        assert (stream.codec_context.name, stream.average_rate) == ("h264", 10)
+        painted = [image.to_ndarray(format="rgb24") for image in container.decode(stream)]
+    assert [image.shape for image in painted] == [(*SIZE, 3)] * 7
+    changed = np.abs(painted[0].astype(int) - frames[0]).max(axis=-1)
+    inside = label_map(SIZE, (1, 3)) > 0
+    assert changed[inside].mean() > 3 * changed[~inside].mean()
+    printed = capsys.readouterr().out
+    assert "1 videos, 7 frames" in printed
+    assert "J&F" not in printed
+
+
+def test_overlays_change_no_mask(evaluate, davis_2017, generic):
+    for name, flags in (
+        ("plain", flags_of(generic)),
+        ("large", ["--d17_path", davis_2017, "--size", 64]),
+    ):
+        without, with_overlay = evaluate(*flags, output=name), evaluate(*flags, "--overlay", output=f"{name}-overlay")
+        painted = files(with_overlay)
+        films = {path for path in painted if path.startswith("Overlay/")}
+        assert len(films) == 2
+        assert {path: content for path, content in painted.items() if path not in films} == files(without)
+    with av.open(str(with_overlay / "Overlay/judo.mp4")) as container:
+        assert len(list(container.decode(video=0))) == 4
+        assert (container.streams.video[0].height, container.streams.video[0].width) == SIZE  # that of the masks
+
+
+def test_mixed_precision_is_asked_for_on_the_cpu(evaluate, generic):
+    full, mixed = evaluate(*flags_of(generic)), evaluate(*flags_of(generic, "--amp", "--save_scores"), output="mixed")
+    recorded = [
+        json.loads((output / "summary.json").read_text())["config"]["mixed_precision"] for output in (full, mixed)
+    ]
+    assert recorded == [False, True]
+    expected = plain_loop(read_frames(generic / "JPEGImages/a"), {0: label_map(SIZE, (1, 3))})
+    with np.load(mixed / "Scores/a/00001.npz") as scores:
+        difference = np.abs(scores["prob"] / 255 - expected[1][0])
+    assert 0.5 / 255 + 1e-6 < difference.max() < 0.1
+
+
+def test_the_summary_has_the_figures_and_the_settings(evaluate, generic, network_file, capsys):
+    remove_video(generic, "b")
+    output = evaluate(*flags_of(generic, "--flip"))
+    summary = json.loads((output / "summary.json").read_text())
+    assert (summary["videos"], summary["frames"], summary["failures"]) == (1, 7, {})
+    assert summary["FPS"] == pytest.approx(7 / summary["network_seconds"])
+    assert summary["peak_process_bytes"] > 50 * 2**20
+    assert (summary["devices"], summary["peak_device_bytes"]) == (["cpu"], None)
+    expected = score_sequences(find_sequences(generic / "Annotations", output, ["a"]))
+    assert summary["scores"] == expected.to_json_dict()
+    config = summary["config"]
+    assert (config["dataset"], config["root"], config["flip"], config["size"]) == ("G", str(generic), True, -1)
+    assert config["weights"] == str(network_file)
+    assert len(config["weights_sha256"]) == 64
+    assert config == json.loads((output / "config.json").read_text())
+    captured = capsys.readouterr()
+    assert f"1 videos, 7 frames, {summary['FPS']:.2f} FPS; peak memory: process" in captured.out
+    assert f"J&F {expected.j_and_f:.1f}  J {expected.j:.1f}  F {expected.f:.1f}" in captured.out
+    assert "1/1 videos: 100%" in captured.err
+    assert "7/7" in captured.err
+
+
+def test_sets_that_lack_ground_truth_somewhere_are_not_scored(evaluate, generic, capsys):
+    assert json.loads((evaluate(*flags_of(generic)) / "summary.json").read_text())["scores"] is None
+    assert "J&F" not in capsys.readouterr().out
+
+
+def modification_times(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.*") if path.is_file()}
+
+
+def test_finished_videos_are_skipped_and_count(evaluate, generic, capsys):
+    output = evaluate(*flags_of(generic))
+    before = modification_times(output / "a") | modification_times(output / ".finished")
+    first = json.loads((output / "summary.json").read_text())
+    shutil.rmtree(output / "b")
+    (output / ".finished/b.json").unlink()
+    capsys.readouterr()
+    evaluate(*flags_of(generic))
+    after = modification_times(output / "a") | modification_times(output / ".finished")
+    assert {path: after[path] for path in before if path.name != "b.json"} == {
+        path: time for path, time in before.items() if path.name != "b.json"
+    }
+    assert names_in(output / "b") == ["00002", "00003", "00004"]
+    again = json.loads((output / "summary.json").read_text())
+    assert (again["videos"], again["frames"]) == (first["videos"], first["frames"]) == (2, 10)
+    captured = capsys.readouterr()
+    assert "| 7/12 " in captured.err  # it begins where the finished video ends
+    assert "2/2 videos: 100%" in captured.err
+    assert "12/12" in captured.err
+
+
+def test_a_finished_run_only_reports_again(evaluate, generic, capsys):
+    output = evaluate(*flags_of(generic))
+    before = modification_times(output / "a") | modification_times(output / "b")
+    summary = (output / "summary.json").read_text()
+    evaluate(*flags_of(generic))
+    assert modification_times(output / "a") | modification_times(output / "b") == before
+    again = json.loads((output / "summary.json").read_text())
+    del again["peak_process_bytes"]
+    assert again.items() <= json.loads(summary).items()
+
+
+def test_benchmarks_time_every_video_anew(evaluate, generic):
+    output = evaluate(*flags_of(generic))
+    masks, before = files(output), modification_times(output)
+    evaluate(*flags_of(generic, "--benchmark"))
+    after = modification_times(output)
+    assert files(output) == masks
+    assert all(after[path] > before[path] for path in before)
+
+
+def test_other_settings_are_refused_and_named(evaluate, generic, tmp_path, network_file, capsys):
+    output = evaluate(*flags_of(generic))
+    before = modification_times(output)
+    another = save_tiny_network(tmp_path / "another.pth", seed=1)
+    for flags, expected in (
+        (["--flip"], f"{output} was made with other settings: flip False (now True); "),
+        (["--mem_every", "3"], "mem_every 5 (now 3); "),
+        (["--size", "16", "--overlay"], "overlay False (now True), size -1 (now 16); "),
+        (["--model", str(another)], f"weights {network_file} (now {another}), weights_sha256 "),
+    ):
+        arguments = [*flags_of(generic), "--model", network_file, "--device", "cpu", "--output", output, *flags]
+        assert program.main([str(argument) for argument in arguments]) == 2
+        assert expected in capsys.readouterr().err
+    assert modification_times(output) == before
+
+
+def test_another_network_under_the_same_name_is_refused(generic, tmp_path, capsys):
+    model = save_tiny_network(tmp_path / "training.pth", seed=2)
+    arguments = [str(flag) for flag in flags_of(generic, "--model", model, "--output", tmp_path / "output")]
+    assert program.main(arguments) == 0
+    save_tiny_network(model, seed=3)
+    assert program.main(arguments) == 2
+    assert "weights_sha256" in capsys.readouterr().err
+    assert program.main([*arguments, "--overwrite"]) == 0
+
+
+def test_overwriting_removes_the_former_results_and_nothing_else(evaluate, generic, davis_2017, tmp_path):
+    output = evaluate("--d17_path", davis_2017, "--split", "test", "--size", 24, "--save_scores", "--overlay")
+    assert (tmp_path / "output.zip").exists()
+    (output / "notes.txt").write_text("mine")
+    (output / "Annotations/mine").mkdir()
+    evaluate(*flags_of(generic, "--overwrite"))
+    found = files(output)
+    assert found.pop("notes.txt") == b"mine"
+    assert (output / "Annotations/mine").is_dir()
+    assert found == files(evaluate(*flags_of(generic), output="fresh"))
+    assert not (tmp_path / "output.zip").exists()
+    assert sorted(path.stem for path in (output / ".finished").iterdir()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("foreign", ["output/notes.txt", "output.zip"])
+def test_files_that_no_run_made_are_neither_mixed_with_results_nor_replaced(
+    generic, network_file, tmp_path, capsys, foreign
+):
+    write_text(tmp_path / foreign, "mine")
+    arguments = flags_of(generic, "--model", network_file, "--output", tmp_path / "output")
+    assert program.main([str(argument) for argument in arguments]) == 2
+    assert str(tmp_path / foreign) in capsys.readouterr().err
+    assert (tmp_path / foreign).read_text() == "mine"
+    assert not (tmp_path / "output/config.json").exists()
+
+
+def test_default_output_folders(generic, clip, network_file, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    common = ["--model", str(network_file), "--device", "cpu", "--size", "-1"]
+    assert program.main(["--dataset", "G", "--generic_path", "../generic", *common]) == 0
+    assert names_in(tmp_path / "output/G_val/b") == ["00002", "00003", "00004"]
+    assert program.main(["--video", "../clip.mp4", "--mask", "../first.png", *common]) == 0
+    assert len(names_in(tmp_path / "output/clip/clip")) == 7
+
+
+def test_published_defaults():
+    arguments = program.parse_arguments([])
+    assert {name: str(path) for name, path in vars(arguments).items() if name.endswith("_path")} == {
+        "d16_path": "../DAVIS/2016",
+        "d17_path": "../DAVIS/2017",
+        "y18_path": "../YouTube2018",
+        "y19_path": "../YouTube",
+        "lv_path": "../long_video_set",
+        "mose_path": "../MOSE",
+        "generic_path": "None",
+    }
+    config = program.configure(arguments, "D17", Path(), None, torch.device("cpu"))
+    assert (config.split, config.size, config.mixed_precision) == ("val", 480, False)
+    assert config.inference == InferenceConfig()
+    assert program.configure(arguments, "D17", Path(), None, torch.device("cuda")).mixed_precision
+    benchmark = program.parse_arguments(["--benchmark"])
+    assert not program.configure(benchmark, "D17", Path(), None, torch.device("cuda")).mixed_precision
+
+
+def test_without_a_model_the_default_file_is_taken_if_there_is_one(generic, network_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "saves").mkdir()
+    shutil.copy(network_file, tmp_path / "saves/XMem.pth")
+    arguments = [str(flag) for flag in flags_of(generic, "--device", "cpu", "--output", tmp_path / "output")]
+    assert program.main(arguments) == 0
+    recorded = json.loads((tmp_path / "output/summary.json").read_text())["config"]
+    assert recorded["weights"] == str(tmp_path / "saves/XMem.pth")
+
+
+def test_without_any_file_weights_are_random_the_same_every_time_and_warned_of(generic, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    remove_video(generic, "a")
+    monkeypatch.setattr(program, "XMem", tiny_network_unseeded)
+    for name in ("one", "other"):
+        torch.rand(3)
+        with caplog.at_level(logging.WARNING):
+            assert program.main([str(flag) for flag in flags_of(generic, "--device", "cpu", "--output", name)]) == 0
+    assert files(tmp_path / "one") == files(tmp_path / "other")
+    assert "RANDOM WEIGHTS, masks and scores mean nothing" in caplog.text
+    assert json.loads((tmp_path / "one/summary.json").read_text())["config"]["weights"] is None
+
+
+def tiny_network_unseeded():
+    """In the place of the published network, which takes seconds."""
+    return type(tiny_network())(tiny_network().config)
+
+
+@pytest.mark.slow
+def test_davis_2016_itself(shared, evaluate, tmp_path):
+    """Two real sequences, three frames of each, read in place and scored."""
+    davis, root = shared / "DAVIS/2016", tmp_path / "davis"
+    root.mkdir()
+    for folder in ("JPEGImages", "Annotations"):
+        (root / folder).symlink_to(davis / folder)
+    write_text(root / "ImageSets/480p/val.txt", davis_2016_pairs("dog", range(3)) + davis_2016_pairs("camel", range(3)))
+    output = evaluate("--dataset", "D16", "--d16_path", root, "--size", 120)
+    summary = json.loads((output / "summary.json").read_text())
+    assert (summary["videos"], summary["frames"]) == (2, 6)
+    assert sorted(summary["scores"]["sequences"]) == ["camel", "dog"]
+    for name in ("dog", "camel"):
+        truth = read_mask(davis / f"Annotations/480p/{name}/00000.png")
+        expected = plain_loop(read_frames(davis / "JPEGImages/480p" / name, limit=3), {0: truth}, size=120)
+        assert equal(output / name, [frame_name(index) for index in range(3)], expected)
+        first = read_mask(output / f"{name}/00000.png")
+        assert first.shape == truth.shape == (480, 854)
+        assert (first == truth).mean() > 0.98  # it went through a quarter of its size
