@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -32,9 +31,10 @@ SHEET = "contact_sheet.png"
 
 WARNING = """
 ================================================================================
-  RANDOM WEIGHTS. No trained network was found, so these masks mean nothing:
-  they show that the program runs, not what it can do.
-  With a trained network:  make demo ARGS='--model saves/XMem.pth'
+  RANDOM WEIGHTS. No trained network was found, so masks and scores mean
+  nothing: they show that the program runs, not what it can do.
+  With a trained network at saves/XMem.pth they will; README.md has where to get
+  it. Another one is named by --model FILE (make demo ARGS='--model FILE').
 ================================================================================
 """
 
@@ -59,15 +59,8 @@ class Demonstration:
 
     @property
     def has_random_weights(self) -> bool:
-        return self._read("config.json")["weights"] is None
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """J&F, J and F in percent."""
-        return self._read("summary.json")["scores"]["global"]
-
-    def _read(self, name: str) -> dict[str, Any]:
-        return json.loads((self.output / name).read_text(encoding="utf-8"))
+        config = json.loads((self.output / "config.json").read_text(encoding="utf-8"))
+        return config["weights"] is None
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -114,7 +107,7 @@ def write_sheet(demonstration: Demonstration) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the program; returns its exit code, which is eval.py's."""
+    """Run the program; returns its exit code, which is eval.py's. The scores are in what eval.py prints."""
     arguments = make_parser().parse_args(argv)
     if code := segment(arguments.output, arguments.model, arguments.size):
         return code
@@ -124,7 +117,6 @@ def main(argv: list[str] | None = None) -> int:
         print(WARNING)
     print(f"Overlay video:  {demonstration.overlay}")
     print(f"Contact sheet:  {demonstration.sheet}")
-    print("J&F {J&F:.1f}  J {J:.1f}  F {F:.1f}".format(**demonstration.scores))
     return 0
 
 
