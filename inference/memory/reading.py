@@ -38,9 +38,9 @@ def read_stores(
     stores = [store for store in stores if store.size]
     sizes = [store.size for store in stores]
     elements = sum(sizes)
-    labels = [label for group in arrivals for label in group]
+    channels = {label: channel for channel, label in enumerate(label for group in arrivals for label in group)}
     example = stores[-1].values_of(arrivals[0][0])
-    output = example.new_zeros(len(labels), len(queries), example.shape[1])
+    output = example.new_zeros(len(channels), len(queries), example.shape[1])
     use = queries.new_zeros(elements)
 
     chunk_size = max(CHUNK_SIMILARITIES // elements, 1)
@@ -48,35 +48,30 @@ def read_stores(
     for begin in range(0, len(queries), chunk_size):
         chunk = slice(begin, min(begin + chunk_size, len(queries)))
         similarities = buffer[: chunk.stop - begin]
-        for store, columns in zip(stores, similarities.split(sizes, dim=1), strict=True):
+        of_stores = similarities.split(sizes, dim=1)
+        for store, columns in zip(stores, of_stores, strict=True):
             similarity(queries[chunk], store.memory_rows, out=columns)
-        channel = 0
-        for group in arrivals:
+        for index, group in enumerate(arrivals):
             starts = [store.first_element(group[0]) for store in stores]
-            for start, columns in zip(starts, similarities.split(sizes, dim=1), strict=True):
+            for start, columns in zip(starts, of_stores, strict=True):
                 if start:
                     columns[:, :start] = -torch.inf
-            valued = elements - sum(starts)
-            if valued == 0:
-                channel += len(group)
-                continue
-            if top_k is None or valued <= top_k:
-                weights = affinity(similarities)
-                if count_usage and channel == 0:
+            if (valued := elements - sum(starts)) == 0:
+                continue  # nothing was stored yet for these objects: they read zeros
+            if top_k is None or top_k >= valued:
+                weights, read = affinity(similarities), readout
+                parts = [part[:, start:] for start, part in zip(starts, weights.split(sizes, dim=1), strict=True)]
+                if index == 0:
                     use += weights.sum(dim=0)
-                parts = [part[:, start:] for part, start in zip(weights.split(sizes, dim=1), starts, strict=True)]
-                read = readout
             else:
-                sparse = top_k_affinity(similarities, top_k)
-                if count_usage and channel == 0:
-                    use.index_add_(0, sparse.elements.flatten(), sparse.weights.flatten())
-                parts = split_affinity(sparse, sizes, starts)
-                read = sparse_readout
+                weights, read = top_k_affinity(similarities, top_k), sparse_readout
+                parts = split_affinity(weights, sizes, starts)
+                if index == 0:
+                    use.index_add_(0, weights.elements.flatten(), weights.weights.flatten())
             for label in group:
                 for store, start, part in zip(stores, starts, parts, strict=True):
                     if start < store.size:
-                        output[channel, chunk] += read(part, store.values_of(label))
-                channel += 1
+                        output[channels[label], chunk] += read(part, store.values_of(label))
     if count_usage:
         for store, store_use in zip(stores, use.split(sizes), strict=True):
             store.count_read(store_use)
