@@ -33,8 +33,9 @@ WARNING = """
 ================================================================================
   RANDOM WEIGHTS. No trained network was found, so masks and scores mean
   nothing: they show that the program runs, not what it can do.
-  With a trained network at saves/XMem.pth they will; README.md has where to get
-  it. Another one is named by --model FILE (make demo ARGS='--model FILE').
+  The published network, saves/XMem.pth, is fetched by
+      .venv/bin/python -m scripts.download_models --models XMem
+  and another one is named by  make demo ARGS='--model FILE'
 ================================================================================
 """
 
