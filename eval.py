@@ -45,8 +45,8 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; --help lists the flags")
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    """The flags, those that contradict each other refused. What was not given and has no fixed default is None."""
+def make_parser() -> argparse.ArgumentParser:
+    """The flags of this program. Where it matters whether one was given, the default is None."""
     published = InferenceConfig()
     parser = Parser(prog="eval.py", usage="%(prog)s [flags]", description=__doc__.partition("\n")[0])
     add = parser.add_argument
@@ -81,13 +81,16 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--top_k", type=int, default=published.top_k, help="elements read per query; -1: all (%(default)s)")
     add("--mem_every", type=int, default=published.mem_every, help="r; the paper: 10 on Long-time Video (%(default)s)")
     add("--deep_update_every", type=int, default=-1, help="-1: with every memory frame (%(default)s)")
-    arguments = parser.parse_args(argv)
-    refuse_contradictions(arguments)
-    return arguments
+    return parser
 
 
-def refuse_contradictions(arguments: argparse.Namespace) -> None:
-    """Raise UserError where a flag would have no effect, or two want the opposite."""
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """What the user asks for.
+
+    Raises:
+        UserError: a flag that would have no effect, or two that want the opposite.
+    """
+    arguments = make_parser().parse_args(argv)
     if arguments.video is not None:
         if arguments.mask is None:
             raise UserError("--video needs --mask, the label map of its first frame")
@@ -107,6 +110,7 @@ def refuse_contradictions(arguments: argparse.Namespace) -> None:
             raise UserError(f"--{name} has no effect with --disable_long_term: give one of them")
     if arguments.top_k == 0 or arguments.top_k < -1:
         raise UserError(f"--top_k must be at least 1, or -1 for all, not {arguments.top_k}")
+    return arguments
 
 
 class Run(NamedTuple):
@@ -190,13 +194,9 @@ def configure(
                 **given,
             ),
         )
-    except ValueError as error:  # it names fields, which are called as their flags
-        raise UserError(re.sub(r"\w+", lambda word: flag_of(word[0], arguments), str(error))) from None
-
-
-def flag_of(word: str, arguments: argparse.Namespace) -> str:
-    """A word of a message, as a flag if it is the name of one."""
-    return f"--{word}" if hasattr(arguments, word) else word
+    except ValueError as error:
+        # It names fields, which people know as flags.
+        raise UserError(re.sub(rf"\b({'|'.join(vars(arguments))})\b", r"--\1", str(error))) from None
 
 
 def sha256(path: Path) -> str:
@@ -223,14 +223,14 @@ def report(summary: Summary, output: OutputFolder) -> None:
 
 def finish(run: Run, sharing: Sharing) -> int:
     """Process 0, when all have done their shares: summary, scores, the server's zip; returns the exit code."""
-    evaluation_set, segmenter, output, _ = run
-    summary = summarise(evaluation_set, segmenter.config, output, sharing.failures())
-    report(summary, output)
-    output.write_summary(summary.to_json_dict())
+    evaluation_set = run.evaluation_set
+    summary = summarise(evaluation_set, run.segmenter.config, run.output, sharing.failures())
+    report(summary, run.output)
+    run.output.write_summary(summary.to_json_dict())
     if evaluation_set.server_zip and summary.failures:
         print("no zip file was made for the evaluation server, since videos failed", file=sys.stderr)
     elif evaluation_set.server_zip:
-        zip_file = output.zip_label_maps(evaluation_set.videos, evaluation_set.masks_folder)
+        zip_file = run.output.zip_label_maps(evaluation_set.videos, evaluation_set.masks_folder)
         print(f"For the evaluation server: {zip_file}")
     return VIDEOS_FAILED if summary.failures else 0
 
@@ -240,9 +240,9 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     exit_code = NOTHING_STARTED
     try:
-        arguments = parse_arguments(argv)
         sharing = Sharing.from_environment()
         with sharing.failing_together():
+            arguments = parse_arguments(argv)
             run = prepare(arguments, sharing)
         exit_code = VIDEOS_FAILED
         segment_videos(run.evaluation_set, run.pending, run.segmenter, run.output, sharing)
@@ -253,7 +253,7 @@ def main(argv: list[str] | None = None) -> int:
     except StartFailedElsewhereError:
         return exit_code
     except KeyboardInterrupt:
-        print("eval.py: interrupted; the same command goes on from here", file=sys.stderr)
+        print("eval.py: interrupted; the same command, without --overwrite, goes on from here", file=sys.stderr)
         return INTERRUPTED
 
 

@@ -551,6 +551,12 @@ def test_published_defaults():
     assert not program.configure(benchmark, "D17", Path(), None, torch.device("cuda")).mixed_precision
 
 
+def test_every_flag_is_documented():
+    guide = (Path(program.__file__).parent / "docs" / "evaluation.md").read_text()
+    flags = {flag for action in program.make_parser()._actions for flag in action.option_strings if flag != "-h"}
+    assert {flag for flag in flags - {"--help"} if f"`{flag}`" not in guide} == set()
+
+
 def test_without_a_model_the_default_file_is_taken_if_there_is_one(generic, network_file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "saves").mkdir()

@@ -485,7 +485,7 @@ def test_an_interruption_leaves_no_half_video(evaluate, generic, tmp_path, monke
 
     monkeypatch.setattr(InferenceCore, "step", interrupted)
     code, lines = evaluate(*flags_of(generic))
-    assert (code, lines) == (130, ["eval.py: interrupted; the same command goes on from here"])
+    assert (code, lines) == (130, ["eval.py: interrupted; the same command, without --overwrite, goes on from here"])
     output = tmp_path / "output"
     assert sorted(path.name for path in output.iterdir()) == [".finished", "bad", "config.json"]
     assert len(list((output / "bad").iterdir())) == 4

@@ -1,0 +1,80 @@
+"""The network's time: by the wall on a CPU, by events on a CUDA device, which a stand-in plays here."""
+
+import time
+
+import pytest
+import torch
+
+from evaluation.clock import NetworkClock
+
+
+def test_only_what_runs_inside_counts():
+    begun = time.perf_counter()
+    clock = NetworkClock(torch.device("cpu"))
+    for _ in range(2):
+        with clock.running():
+            time.sleep(0.02)
+        time.sleep(0.05)
+    assert 0.04 <= clock.seconds() == clock.seconds_so_far <= time.perf_counter() - begun - 0.1
+    clock.restart()
+    assert clock.seconds() == 0
+
+
+class DeviceOfTheFuture:
+    """Runs what it was given only when somebody waits: every piece takes a second."""
+
+    def __init__(self) -> None:
+        self.given = self.done = 0
+
+    def event(self, enable_timing: bool) -> "Event":
+        assert enable_timing
+        return Event(self)
+
+
+class Event:
+    def __init__(self, device: DeviceOfTheFuture) -> None:
+        self.device = device
+
+    def record(self) -> None:
+        self.time = self.device.given
+
+    def query(self) -> bool:
+        return self.device.done >= self.time
+
+    def synchronize(self) -> None:
+        self.device.done = max(self.device.done, self.time)
+
+    def elapsed_time(self, end: "Event") -> float:
+        assert self.query()
+        assert end.query()
+        return 1000.0 * (end.time - self.time)
+
+
+@pytest.fixture
+def device(monkeypatch) -> DeviceOfTheFuture:
+    device = DeviceOfTheFuture()
+    monkeypatch.setattr(torch.cuda, "Event", device.event)
+    return device
+
+
+def test_a_cuda_device_is_not_waited_for_before_the_end(device):
+    clock = NetworkClock(torch.device("cuda"))
+    for _ in range(5):
+        with clock.running():
+            device.given += 1
+        device.given += 10  # not the network's
+    assert device.done == 0
+    assert clock.seconds_so_far == 0
+    assert clock.seconds() == 5
+    assert device.done == 45
+
+
+def test_what_a_cuda_device_has_done_is_known_on_the_way(device):
+    clock = NetworkClock(torch.device("cuda"))
+    with clock.running():
+        device.given += 3
+    device.done = device.given
+    with clock.running():
+        device.given += 4
+    assert clock.seconds_so_far == 3
+    assert clock.seconds() == 7
