@@ -8,11 +8,10 @@ See docs/evaluation.md.
 """
 
 import argparse
-import hashlib
 import logging
 import re
 import sys
-from dataclasses import replace
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -29,6 +28,7 @@ from evaluation.segmenter import Segmenter
 from evaluation.sharing import Sharing, StartFailedElsewhereError
 from inference.config import InferenceConfig
 from model.network import XMem
+from util.checksums import sha256_of
 from util.errors import UserError
 
 DEFAULT_MODEL = Path("saves/XMem.pth")
@@ -122,8 +122,8 @@ class Run(NamedTuple):
     pending: list[str]
 
 
-def prepare(arguments: argparse.Namespace, sharing: Sharing) -> Run:
-    """Open everything; process 0 then makes the output folder the run's.
+def prepare(arguments: argparse.Namespace, sharing: Sharing, held: ExitStack) -> Run:
+    """Open everything; process 0 then makes the output folder the run's for as long as it is `held`.
 
     Raises:
         UserError: whatever keeps the run from starting; nothing was written.
@@ -133,14 +133,13 @@ def prepare(arguments: argparse.Namespace, sharing: Sharing) -> Run:
     weights = arguments.model or (DEFAULT_MODEL if DEFAULT_MODEL.is_file() else None)
     config = configure(arguments, evaluation_set.name, root, weights, device)
     network = XMem.from_checkpoint(weights, device) if weights else random_network(device)
-    config = replace(config, weights_sha256=sha256(weights) if weights else None)
     default_name = arguments.video.stem if arguments.video else f"{evaluation_set.name}_{config.split}"
     output = OutputFolder(
         arguments.output or Path("../output") / default_name,
         masks_folder="Annotations" if config.save_scores else evaluation_set.masks_folder,
     )
     if sharing.rank == 0:
-        output.claim(config.to_json_dict(), arguments.overwrite)
+        held.enter_context(output.claimed(config.to_json_dict(), arguments.overwrite))
         sharing.announce(pending_videos(evaluation_set, output, anew=arguments.benchmark))
         if weights is None:
             log.warning("no --model, and no %s: RANDOM WEIGHTS, masks and scores mean nothing", DEFAULT_MODEL)
@@ -180,6 +179,7 @@ def configure(
             split=None if arguments.video else arguments.split or "val",
             mask=arguments.mask,
             weights=weights,
+            weights_sha256=sha256_of(weights) if weights else None,
             size=arguments.size,
             flip=arguments.flip,
             mixed_precision=not arguments.benchmark and (arguments.amp or device.type == "cuda"),
@@ -197,12 +197,6 @@ def configure(
     except ValueError as error:
         # It names fields, which people know as flags.
         raise UserError(re.sub(rf"\b({'|'.join(vars(arguments))})\b", r"--\1", str(error))) from None
-
-
-def sha256(path: Path) -> str:
-    """The digest of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def report(summary: Summary, output: OutputFolder) -> None:
@@ -241,12 +235,12 @@ def main(argv: list[str] | None = None) -> int:
     exit_code = NOTHING_STARTED
     try:
         sharing = Sharing.from_environment()
-        with sharing.failing_together():
-            arguments = parse_arguments(argv)
-            run = prepare(arguments, sharing)
-        exit_code = VIDEOS_FAILED
-        segment_videos(run.evaluation_set, run.pending, run.segmenter, run.output, sharing)
-        return finish(run, sharing) if sharing.rank == 0 else 0
+        with ExitStack() as held:
+            with sharing.failing_together():
+                run = prepare(parse_arguments(argv), sharing, held)
+            exit_code = VIDEOS_FAILED
+            segment_videos(run.evaluation_set, run.pending, run.segmenter, run.output, sharing)
+            return finish(run, sharing) if sharing.rank == 0 else 0
     except UserError as error:
         print(f"eval.py: {error}", file=sys.stderr)
         return exit_code

@@ -34,6 +34,7 @@ from evaluation.overlay import OverlayVideo
 from evaluation.segmenter import SegmentedFrame
 from util.errors import UserError
 from util.files import atomic_path, write_text_atomically
+from util.locking import sole_user
 
 
 @dataclass(frozen=True)
@@ -108,23 +109,28 @@ class OutputFolder:
         self.label_maps = path / masks_folder
         self.zip_file = Path(f"{os.path.abspath(path)}.zip")
 
-    def claim(self, config: Mapping[str, Any], overwrite: bool) -> None:
-        """Make the folder the run's that `config` describes: a new one, or one to go on with.
+    @contextmanager
+    def claimed(self, config: Mapping[str, Any], overwrite: bool) -> Iterator[None]:
+        """While the block runs, the folder is that of the run that `config` describes: a new one, or one to go on with.
 
         With `overwrite` the results of a former run in it are removed; what no run made stays.
 
         Raises:
-            UserError: it cannot be written to, holds results of other settings, or files that no run made.
+            UserError: it cannot be written to, another run is at work in it, or it holds results of other settings or
+                files that no run made.
         """
         with writing_to(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            if overwrite:
-                self._remove_results()
-            else:
-                self._refuse_what_is_not_of(config)
-            for leftover in self.path.glob(".video-*"):
-                shutil.rmtree(leftover)
-            write_text_atomically(self.path / "config.json", json.dumps(config, indent=2) + "\n")
+        with sole_user(self.path):
+            with writing_to(self.path):
+                if overwrite:
+                    self._remove_results()
+                else:
+                    self._refuse_what_is_not_of(config)
+                for leftover in self.path.glob(".video-*"):
+                    shutil.rmtree(leftover)
+                write_text_atomically(self.path / "config.json", json.dumps(config, indent=2) + "\n")
+            yield
 
     def _refuse_what_is_not_of(self, config: Mapping[str, Any]) -> None:
         recorded = self.path / "config.json"
@@ -159,13 +165,15 @@ class OutputFolder:
         return [path for path in sorted((self.path / ".finished").glob("*.json")) if not path.name.startswith(".")]
 
     def finished(self) -> dict[str, VideoRecord]:
-        """Records of the videos that are complete, by name.
+        """Records of the videos that are complete, by name; not of those whose label maps somebody has removed.
 
         Raises:
             UserError: a record is damaged.
         """
         records = {}
         for path in self._record_files():
+            if not (self.label_maps / path.stem).is_dir():
+                continue
             try:
                 records[path.stem] = VideoRecord(**read_json(path))
             except TypeError as error:

@@ -20,6 +20,7 @@ import eval as program
 from evaluation import results, run
 from evaluation.overlay import OverlayVideo
 from inference.inference_core import InferenceCore
+from util.locking import sole_user
 
 SIZE = (32, 48)
 
@@ -162,7 +163,7 @@ def test_files_and_folders_that_do_not_exist(evaluate, generic, tmp_path):
     clip.write_bytes(b"no video")
     for flags, expected in (
         (["--d17_path", tmp_path / "absent"], f"{tmp_path}/absent does not exist"),
-        (flags_of(generic, "--model", tmp_path / "absent.pth"), f"{tmp_path}/absent.pth: no such file"),
+        (flags_of(generic, "--model", tmp_path / "absent.pth"), f"{tmp_path}/absent.pth cannot be read: No such file"),
         (flags_of(generic, "--model", clip), f"{clip} is "),
         (["--video", tmp_path / "absent.mp4", "--mask", mask], f"{tmp_path}/absent.mp4 does not exist"),
         (["--video", clip, "--mask", mask], f"{clip} is not a video"),
@@ -217,6 +218,18 @@ def test_output_folders_that_cannot_be_written_to(evaluate, generic, tmp_path):
         assert (code, len(lines)) == (2, 1)
         assert f"{output} cannot be written to: " in lines[0]
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_two_runs_do_not_work_in_one_folder(evaluate, generic, tmp_path):
+    assert evaluate(*flags_of(generic))[0] == 0
+    (tmp_path / "output/.video-good").mkdir()  # as if the other were in it
+    with sole_user(tmp_path / "output"):
+        for flags in ([], ["--overwrite"]):
+            code, lines = evaluate(*flags_of(generic, *flags))
+            assert (code, len(lines)) == (2, 1)
+            assert f"{tmp_path}/output is in use by another run" in lines[0]
+    assert (tmp_path / "output/.video-good").exists()
+    assert len(list((tmp_path / "output/good").iterdir())) == 4
 
 
 @pytest.mark.parametrize("damaged", ["config.json", ".finished/good.json"])
