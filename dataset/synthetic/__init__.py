@@ -1,0 +1,5 @@
+"""Clips made on the fly, without any download: moving, deforming, textured objects that hide each other.
+
+`clips.py` is the source of samples; a `scene.py` is made of `sprites.py` (a silhouette of `silhouettes.py` filled with
+`textures.py`, or an object cut out of a photograph) that follow the paths of `motion.py`.
+"""

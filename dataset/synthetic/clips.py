@@ -1,0 +1,91 @@
+"""The source of synthetic clips: scenes of the program's own making, or of objects cut out of photographs."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, UInt8
+
+from dataset.static_images import ImageWithMask
+from dataset.synthetic.scene import Materials, random_scene
+from dataset.synthetic.sprites import Sprite, cut_out, random_sprite
+from dataset.synthetic.textures import TextureBank
+from dataset.training_source import SamplingConfig, TrainingSample, choose_frames, clip_of_objects, draw_sample
+
+# Clips are taken out of a longer one, as from a video, with the same max_jump.
+VIDEO_LENGTH = 100
+
+# Share of the picture's pixels that an object must show in the first frame.
+LEAST_SHARE = 0.002
+
+# Where there are photographs, these shares of sprites and backgrounds come from them.
+CUT_OUT_SHARE = 0.6
+PHOTOGRAPH_SHARE = 0.6
+
+
+class SyntheticClips:
+    """Clips of 1 to `config.max_objects` objects that move, bend, and hide each other, among distractors.
+
+    Args:
+        photographs: images with masks, whose objects are cut out and moved over other images; without any, everything
+            is made up.
+    """
+
+    def __init__(self, config: SamplingConfig, photographs: Sequence[ImageWithMask] = ()):
+        self.config = config
+        self.photographs = photographs
+        self.bank = TextureBank(np.random.SeedSequence(config.seed))
+        self.materials = Materials(self._sprite, self._background)
+
+    def sample(self, number: int, max_jump: int) -> TrainingSample:
+        """Sample `number`, in which neighbouring frames are at most `max_jump` frames of a video of 24 a second apart.
+
+        Raises:
+            UserError: as `draw_sample`.
+        """
+        return draw_sample(self.config, number, ("a synthetic clip",), lambda _, rng: self._draw(max_jump, rng))
+
+    def _draw(self, max_jump: int, rng: np.random.Generator) -> TrainingSample | None:
+        size, num_frames = self.config.size, self.config.num_frames
+        scene = random_scene(rng, self.materials, size, self.config.max_objects)
+        frames = choose_frames(rng, max(VIDEO_LENGTH, num_frames), num_frames, max_jump)
+        # The scene is arranged for time 0.
+        rendered = [scene.render(float(frame - frames[0]), rng) for frame in frames]
+        images, labels = (np.stack(stack) for stack in zip(*rendered, strict=True))
+        shown = np.bincount(labels[0].ravel(), minlength=self.config.max_objects + 1)[1:]
+        objects = (1 + np.flatnonzero(shown >= LEAST_SHARE * size**2)).tolist()
+        return clip_of_objects(torch.from_numpy(images).permute(0, 3, 1, 2), labels, objects) if objects else None
+
+    def _sprite(self, rng: np.random.Generator, size: int) -> Sprite:
+        if self.photographs and rng.random() < CUT_OUT_SHARE:
+            rgb, mask = self._photograph(rng)
+            if mask.any():
+                return cut_out(rng, rgb, mask, size)
+        return random_sprite(rng, self.bank, size)
+
+    def _background(self, rng: np.random.Generator, side: int) -> UInt8[np.ndarray, "side side 3"]:
+        if self.photographs and rng.random() < PHOTOGRAPH_SHARE:
+            rgb, _ = self._photograph(rng)
+            height, width, _ = rgb.shape
+            square = min(height, width)
+            top, left = (int(rng.integers(room - square + 1)) for room in (height, width))
+            part = rgb[top : top + square, left : left + square]
+            return cv2.resize(part, (side, side), interpolation=cv2.INTER_AREA if square > side else cv2.INTER_LINEAR)
+        return self._painted_background(rng, side)
+
+    def _painted_background(self, rng: np.random.Generator, side: int) -> UInt8[np.ndarray, "side side 3"]:
+        """One texture, or two that meet at a horizon or along a ragged border."""
+        background = self.bank.texture(rng, side, side)
+        if rng.random() < 0.6:
+            border = self.bank.pattern(rng, side, side, (2.0, 6.0)).astype(np.float32) / 255 - 0.5
+            y, x = np.mgrid[:side, :side].astype(np.float32) / side - 0.5
+            angle = rng.normal(0, 0.5)
+            nearer = y * np.cos(angle) + x * np.sin(angle) + rng.choice([0.05, 1.0]) * border > rng.normal(0, 0.15)
+            cv2.copyTo(self.bank.texture(rng, side, side), nearer.astype(np.uint8), background)
+        return background
+
+    def _photograph(
+        self, rng: np.random.Generator
+    ) -> tuple[UInt8[np.ndarray, "height width 3"], Bool[np.ndarray, "height width"]]:
+        return self.photographs[rng.integers(len(self.photographs))].read()

@@ -1,0 +1,94 @@
+"""Outlines of things that do not exist: how much of each pixel they cover (0 to 255), on a square canvas."""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+Coverage = UInt8[np.ndarray, "size size"]
+
+# Silhouettes keep this share of the canvas free on all sides, so that they can bend.
+MARGIN = 0.1
+
+
+def silhouette(rng: np.random.Generator, size: int) -> Coverage:
+    """One of any kind, touching the margin somewhere; one in eight has a hole."""
+    coverage = KINDS[rng.integers(len(KINDS))](rng, size)
+    if rng.random() < 0.125:
+        centre, axes = rng.uniform(0.3, 0.7, 2) * size, rng.uniform(0.05, 0.3, 2) * size
+        cv2.ellipse(coverage, (centre.tolist(), axes.tolist(), rng.uniform(0, 180)), 0.0, -1, cv2.LINE_AA)
+    return coverage
+
+
+def filled(outline: Float[np.ndarray, "points 2"], size: int, fit: bool = True) -> Coverage:
+    """The inside of a closed curve, which is scaled to the canvas; without `fit` it is in canvas widths already."""
+    if fit:
+        low, high = outline.min(axis=0), outline.max(axis=0)
+        outline = 0.5 + (1 - 2 * MARGIN) * (outline - (low + high) / 2) / (high - low).max()
+    pixels = np.rint(outline * size * 16).astype(np.int32)
+    return cv2.fillPoly(np.zeros((size, size), np.uint8), [pixels], 255, cv2.LINE_AA, shift=4)
+
+
+def blob(rng: np.random.Generator, size: int) -> Coverage:
+    """Round or long, with a wavy outline."""
+    angle = np.linspace(0, 2 * np.pi, 96, endpoint=False)
+    order = np.arange(1, 7)
+    amplitude = rng.normal(0, rng.uniform(0.1, 0.6), 6) / order
+    waves = amplitude @ np.cos(np.outer(order, angle) + rng.uniform(0, 2 * np.pi, (6, 1)))
+    return filled(_turned(np.maximum(1 + waves, 0.15), angle, rng), size)
+
+
+def star(rng: np.random.Generator, size: int) -> Coverage:
+    """A smooth outline with bays and limbs."""
+    count = int(rng.integers(5, 14))
+    spikes = rng.uniform(rng.uniform(0.15, 0.6), 1, count)
+    # Periodic and smooth through few points: their Fourier series.
+    radius = np.fft.irfft(np.fft.rfft(spikes), 96) * 96 / count
+    return filled(_turned(np.maximum(radius, 0.1), np.linspace(0, 2 * np.pi, 96, endpoint=False), rng), size)
+
+
+def polygon(rng: np.random.Generator, size: int) -> Coverage:
+    """Straight sides: triangles, boxes, crystals."""
+    count = int(rng.integers(3, 9))
+    if count == 4:
+        angle = np.pi / 4 + np.arange(4) * np.pi / 2
+    else:
+        angle = np.sort(rng.uniform(0, 2 * np.pi / count, count)) + np.arange(count) * 2 * np.pi / count
+    return filled(_turned(np.ones(count), angle, rng), size)
+
+
+def puddle(rng: np.random.Generator, size: int) -> Coverage:
+    """The largest piece of noise above a level: ragged, forked, sometimes with holes."""
+    cells = int(rng.integers(4, 9))
+    field = cv2.resize(rng.standard_normal((cells, cells)), (size, size), interpolation=cv2.INTER_CUBIC)
+    y, x = (np.mgrid[:size, :size] + 0.5) / size - 0.5
+    distance = np.hypot(x, y) / (0.5 - MARGIN)
+    field += 2.2 * (1 - distance) - rng.uniform(0.2, 0.8)
+    field[distance > 1] = -1
+    _, pieces, statistics, _ = cv2.connectedComponentsWithStats((field > 0).astype(np.uint8))
+    largest = 1 + np.argmax(statistics[1:, cv2.CC_STAT_AREA]) if len(statistics) > 1 else 0
+    if largest == 0 or statistics[largest, cv2.CC_STAT_AREA] < 0.03 * size**2:
+        return blob(rng, size)
+    return cv2.blur(255 * (pieces == largest).astype(np.uint8), (3, 3))
+
+
+def capsule(start: np.ndarray, end: np.ndarray, start_width: float, end_width: float, size: int) -> Coverage:
+    """A limb with round ends, thicker at one than at the other; all in canvas widths."""
+    along = end - start
+    side = np.array([-along[1], along[0]]) / max(np.hypot(*along), 1e-6)
+    turn = np.linspace(0, np.pi, 9)[:, None]
+    forward = along / max(np.hypot(*along), 1e-6)
+    cap_start = start + start_width / 2 * (np.cos(turn) * side - np.sin(turn) * forward)
+    cap_end = end + end_width / 2 * (-np.cos(turn) * side + np.sin(turn) * forward)
+    return filled(np.concatenate([cap_start, cap_end]), size, fit=False)
+
+
+def _turned(radius: np.ndarray, angle: np.ndarray, rng: np.random.Generator) -> Float[np.ndarray, "points 2"]:
+    """Points at these polar coordinates, squeezed and turned."""
+    points = radius[:, None] * np.stack([np.cos(angle), np.sin(angle) * np.exp(rng.uniform(np.log(0.3), 0))], axis=1)
+    turn = rng.uniform(0, 2 * np.pi)
+    return points @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+
+
+KINDS: tuple[Callable[[np.random.Generator, int], Coverage], ...] = (blob, blob, star, polygon, puddle)

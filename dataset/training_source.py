@@ -1,0 +1,184 @@
+"""What every source of training data gives, and how a sample follows from its number alone.
+
+A sample is a function of (seed, stage, number, max_jump) and of nothing else: not of the process that makes it, nor of
+how many there are, nor of what was sampled before. So a run that is resumed, or spread over other processes, sees the
+same samples.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from util.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+Entry = TypeVar("Entry")
+
+# Times that one entry is drawn until its first frame shows an object, and entries that are tried for one sample.
+DRAWS = 5
+REPLACEMENTS = 20
+
+VOID = 255
+
+LISTED = 10
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSample:
+    """A short clip, not yet normalised, whose objects all show in frame 0.
+
+    Attributes:
+        images: RGB.
+        labels: 0 is the background, 1..`objects` the objects, each with at least one pixel in frame 0.
+        objects: how many there are, at least 1.
+        skipped: one line for each entry that was to be sampled and could not be; another took its place.
+    """
+
+    images: UInt8[Tensor, "frames 3 height width"]
+    labels: UInt8[Tensor, "frames height width"]
+    objects: int
+    skipped: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class TrainingSource(Protocol):
+    """The data of one stage."""
+
+    def sample(self, number: int, max_jump: int) -> TrainingSample:
+        """Sample `number` (0, 1, ... over the whole stage), neighbouring frames at most `max_jump` apart."""
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """What the samples of a stage look like.
+
+    Raises:
+        ValueError: a value out of its range.
+    """
+
+    seed: int
+    stage: str
+    """The name given to --stages; stages draw different samples from one seed."""
+    num_frames: int
+    size: int = 384
+    """Height and width of the frames in pixels."""
+    max_objects: int = 3
+    strict: bool = False
+    """Raise where an entry cannot be used, instead of putting another in its place."""
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"the seed must not be negative: {self.seed}")
+        if min(self.num_frames, self.size, self.max_objects) < 1 or not self.stage:
+            raise ValueError(f"a stage needs a name, and at least one frame, pixel and object: {self}")
+
+
+def sample_generator(config: SamplingConfig, number: int) -> np.random.Generator:
+    """The random numbers of one sample."""
+    return _generator(config.seed, config.stage, 0, number)
+
+
+def epoch_entry(config: SamplingConfig, number: int, entries: int) -> int:
+    """Which of `entries` sample `number` shows: each once in an epoch, in an order of the epoch's own."""
+    epoch, position = divmod(number, entries)
+    return int(_epoch_order(config.seed, config.stage, epoch, entries)[position])
+
+
+@lru_cache(maxsize=4)
+def _epoch_order(seed: int, stage: str, epoch: int, entries: int) -> Int[np.ndarray, " entries"]:
+    return _generator(seed, stage, 1, epoch).permutation(entries)
+
+
+def _generator(seed: int, stage: str, purpose: int, number: int) -> np.random.Generator:
+    stage_number = int.from_bytes(stage.encode())
+    return np.random.default_rng(np.random.SeedSequence([seed, stage_number, purpose, number]))
+
+
+def choose_frames(rng: np.random.Generator, frame_count: int, num_frames: int, max_jump: int) -> list[int]:
+    """Frames of a clip, in order or (every other time) backwards: each at most `max_jump` from its neighbour.
+
+    Starts anywhere and adds frames one by one, each within `max_jump` of any that is chosen (section 4).
+
+    Raises:
+        ValueError: there are fewer than `num_frames` frames, or `max_jump` is below 1.
+    """
+    if frame_count < num_frames or max_jump < 1:
+        raise ValueError(f"{num_frames} frames of {frame_count}, at most {max_jump} apart")
+    chosen = [int(rng.integers(frame_count))]
+    while len(chosen) < num_frames:
+        near = {
+            frame for one in chosen for frame in range(max(0, one - max_jump), min(frame_count, one + max_jump + 1))
+        }
+        chosen.append(int(rng.choice(sorted(near.difference(chosen)))))
+    chosen.sort()
+    return chosen[::-1] if rng.random() < 0.5 else chosen
+
+
+def labels_shown(labels: UInt8[np.ndarray, "height width"]) -> list[int]:
+    """The objects of a label map. 255 is one where the map holds nothing but 0 and 255, else it is void (section 5)."""
+    values = np.flatnonzero(np.bincount(labels.ravel(), minlength=256)).tolist()
+    objects = [value for value in values if value not in (0, VOID)]
+    return objects or [value for value in values if value == VOID]
+
+
+def clip_of_objects(
+    images: UInt8[Tensor, "frames 3 height width"],
+    labels: UInt8[np.ndarray, "frames height width"],
+    objects: list[int],
+) -> TrainingSample:
+    """A sample in which `objects` get the labels 1, 2, ... in this order and everything else is background."""
+    new_label = np.zeros(256, np.uint8)
+    new_label[objects] = np.arange(1, len(objects) + 1)
+    return TrainingSample(images, torch.from_numpy(new_label[labels]), len(objects))
+
+
+def draw_sample(
+    config: SamplingConfig,
+    number: int,
+    entries: Sequence[Entry],
+    draw: Callable[[Entry, np.random.Generator], TrainingSample | None],
+) -> TrainingSample:
+    """Sample `number` of a source with these entries (images, videos), each once in an epoch.
+
+    An entry is drawn again, up to five times in all, while its first frame shows no object (section 4). An entry that
+    stays without one, or whose files cannot be read, is replaced by another at random, and noted in `skipped`.
+
+    Args:
+        entries: their text names them in `skipped`.
+        draw: makes a sample of an entry; None where the first frame shows no object. May raise UserError.
+
+    Raises:
+        UserError: `config.strict` and a file cannot be read; or no entry was usable in twenty.
+    """
+    rng = sample_generator(config, number)
+    entry = entries[epoch_entry(config, number, len(entries))]
+    skipped: list[str] = []
+    for _ in range(REPLACEMENTS):
+        try:
+            for _ in range(DRAWS):
+                if (sample := draw(entry, rng)) is not None:
+                    return replace(sample, skipped=tuple(skipped))
+            skipped.append(f"{entry} showed no object in the first frame in {DRAWS} draws")
+        except UserError as error:
+            if config.strict:
+                raise
+            skipped.append(str(error))
+        logger.debug("sample %d of stage %s skips: %s", number, config.stage, skipped[-1])
+        entry = entries[int(rng.integers(len(entries)))]
+    raise UserError(
+        f"stage {config.stage}: none of {REPLACEMENTS} entries drawn could be used, the last because: {skipped[-1]}"
+    )
+
+
+def first_few(items: Sequence[object], noun: str) -> str:
+    """How many there are, and the first ten: for messages."""
+    listed = ", ".join(map(str, items[:LISTED]))
+    return f"{len(items)} {noun}: {listed}{', ...' if len(items) > LISTED else ''}"

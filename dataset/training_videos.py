@@ -1,0 +1,291 @@
+"""Stages 1 to 3: clips of annotated videos, in the layouts of the data sets that XMem is trained on."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from dataset.augmentation import VideoAugmentation
+from dataset.frames import FRAME_SUFFIXES, read_frame
+from dataset.label_map import read_label_map
+from dataset.training_source import (
+    SamplingConfig,
+    TrainingSample,
+    choose_frames,
+    clip_of_objects,
+    draw_sample,
+    first_few,
+    labels_shown,
+)
+from util.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+# Masks that are read when a set is opened, since what is wrong with one is mostly wrong with all.
+MASKS_CHECKED = 20
+
+# An epoch shows each of the few videos of DAVIS this often beside those of YouTubeVOS.
+DAVIS_REPEATS = 5
+YOUTUBE_FRAME_STEP = 5
+
+# BL30K has objects that are specks; an object's side in pixels of the crop.
+SPECK, SMALL, STAYS_SMALL = 10, 30, 20
+
+
+@dataclass(frozen=True)
+class TrainingVideo:
+    """A video: `frames` are the names of its image files, in order; the mask of X.jpg is X.png."""
+
+    images: Path
+    masks: Path
+    frames: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return str(self.images)
+
+    def read(
+        self, frames: Iterable[int]
+    ) -> tuple[UInt8[np.ndarray, "frames height width 3"], UInt8[np.ndarray, "frames height width"]]:
+        """These frames as RGB, and their label maps as stored.
+
+        Raises:
+            UserError: a file cannot be read, is no label map, or has another size than the others.
+        """
+        names = [self.frames[index] for index in frames]
+        images = [read_frame(self.images / name).rgb for name in names]
+        masks = [read_label_map(self.masks / mask_name(name)).labels for name in names]
+        for name, image, mask in zip(names, images, masks, strict=True):
+            if not image.shape[:2] == mask.shape == masks[0].shape:
+                raise UserError(f"{self.images / name}: its mask, or another frame of the video, has another size")
+        return np.stack(images), np.stack(masks)
+
+
+def mask_name(frame: str) -> str:
+    """The file name of the mask that belongs to a frame's image file."""
+    return f"{os.path.splitext(frame)[0]}.png"
+
+
+@dataclass(frozen=True)
+class VideoSet:
+    """Videos that are sampled alike."""
+
+    name: str
+    videos: tuple[TrainingVideo, ...]
+    repeats: int = 1
+    """Times that an epoch shows each video."""
+    frame_step: int = 1
+    """Frames of the video from one annotated frame to the next: max_jump counts the former."""
+    smallest_crop: float = 0.36
+    frame_affine: bool = True
+    drop_specks: bool = False
+    """Leave out objects that are very small in the first frame (section 4, BL30K)."""
+
+
+# --- Layouts ----------------------------------------------------------------------------------------------------------
+
+
+def youtube_vos(root: Path, subset: Path | None = None) -> VideoSet:
+    """YouTubeVOS, `train_480p/{JPEGImages,Annotations}/V`: those frames that are annotated, every fifth.
+
+    Args:
+        root: --yv_root.
+        subset: a text file that names the videos to use, one a line; all without it.
+
+    Raises:
+        UserError: a folder or a video named in `subset` is missing; masks are no label maps.
+    """
+    folder = _required(root / "train_480p", "--yv_root is the folder above train_480p")
+    names = None if subset is None else _lines(subset)
+    videos = _videos(folder / "JPEGImages", folder / "Annotations", names, annotated_only=True)
+    return VideoSet("YouTubeVOS", videos, frame_step=YOUTUBE_FRAME_STEP)
+
+
+def davis_2017(root: Path, repeats: int = DAVIS_REPEATS) -> VideoSet:
+    """DAVIS 2017 (`root` is --davis_root): the 60 videos of its train.txt, not those to be validated on.
+
+    Raises:
+        UserError: a folder, the list or one of its videos is missing; masks are missing or no label maps.
+    """
+    folder = _required(root / "2017" / "trainval", "--davis_root is the folder above 2017/trainval")
+    names = _lines(folder / "ImageSets" / "2017" / "train.txt")
+    videos = _videos(folder / "JPEGImages" / "480p", folder / "Annotations" / "480p", names)
+    return VideoSet("DAVIS 2017", videos, repeats)
+
+
+def davis_2016(root: Path, names: Sequence[str] | None = None, repeats: int = 1) -> VideoSet:
+    """DAVIS 2016 in its own layout; its one object is stored as 255.
+
+    Args:
+        names: of the videos to use; without it those of ImageSets/480p/train.txt.
+
+    Raises:
+        UserError: as `davis_2017`.
+    """
+    if names is None:
+        # Each line names a frame and its mask.
+        lines = _lines(root / "ImageSets" / "480p" / "train.txt")
+        names = [PurePosixPath(line.split()[0]).parent.name for line in lines]
+    videos = _videos(root / "JPEGImages" / "480p", root / "Annotations" / "480p", names)
+    return VideoSet("DAVIS 2016", videos, repeats)
+
+
+def bl30k(root: Path) -> VideoSet:
+    """BL30K (`root` is --bl_root), `{JPEGImages,Annotations}/V`: rendered, so cropped more and never sheared.
+
+    Raises:
+        UserError: as `generic`.
+    """
+    return replace(generic(root), name="BL30K", smallest_crop=0.25, frame_affine=False, drop_specks=True)
+
+
+def generic(root: Path, names: Sequence[str] | None = None, annotated_only: bool = False) -> VideoSet:
+    """Any videos in `{JPEGImages,Annotations}/V`, all or these.
+
+    Args:
+        annotated_only: leave out frames that have no mask, rather than refuse them.
+
+    Raises:
+        UserError: a folder, a video or a mask is missing; masks are no label maps.
+    """
+    return VideoSet(root.name, _videos(root / "JPEGImages", root / "Annotations", names, annotated_only))
+
+
+def _videos(
+    images: Path, masks: Path, names: Sequence[str] | None = None, annotated_only: bool = False
+) -> tuple[TrainingVideo, ...]:
+    for folder in (images, masks):
+        _required(folder, "training needs the frames in JPEGImages and their masks in Annotations")
+    present = [name for name in _file_names(images) if (images / name).is_dir()]
+    names = present if names is None else list(dict.fromkeys(names))
+    if missing := sorted(set(names).difference(present)):
+        raise UserError(f"{images} lacks {first_few(missing, 'videos')}")
+    if not names:
+        raise UserError(f"{images} holds no video")
+    videos: list[TrainingVideo] = []
+    without_mask: list[Path] = []
+    for name in names:
+        masks_there = set(_file_names(masks / name)) if (masks / name).is_dir() else set()
+        frames = [file for file in _file_names(images / name) if os.path.splitext(file)[1].lower() in FRAME_SUFFIXES]
+        annotated = [frame for frame in frames if mask_name(frame) in masks_there]
+        if not annotated_only:
+            without_mask += [images / name / frame for frame in sorted(set(frames).difference(annotated))]
+        videos.append(TrainingVideo(images / name, masks / name, tuple(annotated)))
+    if without_mask:
+        raise UserError(f"{masks} has no mask for {first_few(without_mask, 'frames')}")
+    with_frames = [video for video in videos if video.frames]
+    for video in with_frames[:: max(1, len(with_frames) // MASKS_CHECKED)]:
+        read_label_map(video.masks / mask_name(video.frames[0]))
+    return tuple(videos)
+
+
+def _file_names(folder: Path) -> list[str]:
+    """Sorted; one string for all files of a name, since BL30K has ten million files with 160 names."""
+    try:
+        return sorted(sys.intern(name) for name in os.listdir(folder) if not name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{folder} cannot be listed: {error.strerror}") from error
+
+
+def _required(folder: Path, remedy: str) -> Path:
+    if not folder.is_dir():
+        raise UserError(f"{folder} does not exist: {remedy}")
+    return folder
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise UserError(f"{path} names no video")
+    return lines
+
+
+# --- Sampling ---------------------------------------------------------------------------------------------------------
+
+
+class TrainingVideos:
+    """Clips of annotated videos.
+
+    Args:
+        sets: an epoch shows every video of each, as often as the set says.
+        finetune: frames are not turned and sheared by themselves.
+
+    Attributes:
+        too_short: videos that have fewer annotated frames than a clip; they are left out.
+
+    Raises:
+        UserError: no video is long enough, or (`config.strict`) one is not.
+    """
+
+    def __init__(self, sets: Sequence[VideoSet], config: SamplingConfig, finetune: bool = False):
+        self.config = config
+        self.too_short: list[TrainingVideo] = []
+        self.entries: list[_Entry] = []
+        for video_set in sets:
+            augment = VideoAugmentation(
+                config.size, video_set.smallest_crop, frame_affine=video_set.frame_affine and not finetune
+            )
+            for video in video_set.videos:
+                if len(video.frames) < config.num_frames:
+                    self.too_short.append(video)
+                else:
+                    self.entries += [_Entry(video, video_set, augment)] * video_set.repeats
+        if self.too_short:
+            complaint = f"fewer than {config.num_frames} annotated frames have {first_few(self.too_short, 'videos')}"
+            if config.strict or not self.entries:
+                raise UserError(complaint)
+            logger.warning("left out: %s", complaint)
+
+    def sample(self, number: int, max_jump: int) -> TrainingSample:
+        """Sample `number`, in which neighbouring frames are at most `max_jump` frames of the video apart.
+
+        Raises:
+            UserError: as `draw_sample`.
+        """
+        return draw_sample(self.config, number, self.entries, lambda entry, rng: self._draw(entry, max_jump, rng))
+
+    def _draw(self, entry: "_Entry", max_jump: int, rng: np.random.Generator) -> TrainingSample | None:
+        video, video_set = entry.video, entry.video_set
+        max_jump = max(1, max_jump // video_set.frame_step)
+        rgb, stored = video.read(choose_frames(rng, len(video.frames), self.config.num_frames, max_jump))
+        images, masks = entry.augment(torch.from_numpy(rgb).permute(0, 3, 1, 2), torch.from_numpy(stored), rng)
+        labels = masks.numpy()
+        objects = [label for label in labels_shown(stored[0]) if label in labels[0]]
+        if video_set.drop_specks:
+            objects = [label for label in objects if not is_speck(labels == label)]
+        if not objects:
+            return None
+        if len(objects) > self.config.max_objects:
+            objects = rng.choice(objects, self.config.max_objects, replace=False).tolist()
+        return clip_of_objects(images, labels, objects)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    video: TrainingVideo
+    video_set: VideoSet
+    augment: VideoAugmentation
+
+    def __str__(self) -> str:
+        return str(self.video)
+
+
+def is_speck(masks: np.ndarray) -> bool:
+    """Whether an object (bool, frames × height × width) is too small in the first frame.
+
+    It is at most 10² pixels; or at most 30², and does not stay under 20² in the next two frames, where it is in truth
+    much larger.
+    """
+    first, *following = masks[:3].sum(axis=(1, 2)).tolist()
+    if first <= SPECK**2:
+        return True
+    return first <= SMALL**2 and max(following, default=0) >= STAYS_SMALL**2
