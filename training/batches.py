@@ -1,0 +1,110 @@
+"""Batches of training samples, made ahead of time by worker processes.
+
+Which samples an iteration has follows from the iteration alone, so a run can start at any.
+"""
+
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from dataset.curriculum import max_jump
+from dataset.training_source import TrainingSample, TrainingSource
+from training.clip import draw_choices
+from training.config import OptimisationConfig, StageConfig
+from training.step import TrainingBatch
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """One sample of one iteration."""
+
+    iteration: int
+    index: int
+    """In the whole batch."""
+
+
+@dataclass(frozen=True, eq=False)
+class Samples(Dataset):
+    """A stage's samples by request."""
+
+    stage: StageConfig
+    source_of: Callable[[bool], TrainingSource]
+    """The stage's data; its argument says whether the run is fine-tuning."""
+
+    def __getitem__(self, request: SampleRequest) -> tuple[SampleRequest, TrainingSample]:
+        stage = self.stage
+        jump = max_jump(request.iteration, stage.iterations, stage.name)
+        source = self.source_of(request.iteration >= stage.iterations)
+        return request, source.sample(request.iteration * stage.batch_size + request.index, jump)
+
+
+@dataclass(frozen=True)
+class Requests:
+    """This process's requests, iteration by iteration."""
+
+    iterations: range
+    share: range
+
+    def __iter__(self) -> Iterator[list[SampleRequest]]:
+        for iteration in self.iterations:
+            yield [SampleRequest(iteration, index) for index in self.share]
+
+    def __len__(self) -> int:
+        return len(self.iterations)
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Samples to a batch, with the random choices that belong to them."""
+
+    stage: StageConfig
+    seed: int
+    deep_update_prob: float
+
+    def __call__(self, samples: list[tuple[SampleRequest, TrainingSample]]) -> tuple[TrainingBatch, tuple[str, ...]]:
+        requests, clips = zip(*samples, strict=True)
+        choices = draw_choices(
+            self.seed,
+            requests[0].iteration,
+            range(requests[0].index, requests[-1].index + 1),
+            self.stage.num_frames,
+            self.stage.num_ref_frames,
+            self.deep_update_prob,
+        )
+        batch = TrainingBatch(
+            images=torch.stack([clip.images for clip in clips]),
+            labels=torch.stack([clip.labels for clip in clips]),
+            objects=torch.tensor([clip.objects for clip in clips]),
+            choices=choices,
+        )
+        return batch, tuple(line for clip in clips for line in clip.skipped)
+
+
+def ignore_signals(_: int) -> None:
+    """Workers leave it to the training process to end in good order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def load_batches(
+    stage: StageConfig,
+    source_of: Callable[[bool], TrainingSource],
+    optimisation: OptimisationConfig,
+    seed: int,
+    share: range,
+    begin: int,
+    workers: int,
+) -> DataLoader:
+    """This process's share of every batch from iteration `begin` to the stage's last: (batch, what was skipped)."""
+    return DataLoader(
+        Samples(stage, source_of),
+        batch_sampler=Requests(range(begin, stage.total_iterations), share),
+        collate_fn=Collate(stage, seed, optimisation.deep_update_prob),
+        num_workers=workers,
+        worker_init_fn=ignore_signals,
+        pin_memory=torch.cuda.is_available(),
+    )
