@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -83,11 +84,12 @@ class Collate:
         return batch, tuple(line for clip in clips for line in clip.skipped)
 
 
-def ignore_signals(_: int) -> None:
-    """Workers leave it to the training process to end in good order."""
+def start_worker(_: int) -> None:
+    """A worker has one thread, and leaves it to the training process to end in good order."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
+    cv2.setNumThreads(0)
 
 
 def load_batches(
@@ -105,6 +107,6 @@ def load_batches(
         batch_sampler=Requests(range(begin, stage.total_iterations), share),
         collate_fn=Collate(stage, seed, optimisation.deep_update_prob),
         num_workers=workers,
-        worker_init_fn=ignore_signals,
+        worker_init_fn=start_worker,
         pin_memory=torch.cuda.is_available(),
     )
