@@ -2,8 +2,8 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from tqdm import tqdm
@@ -36,23 +36,19 @@ class Progress(AbstractContextManager):
     def __exit__(self, *_: Any) -> None:
         self._bar.close()
 
-    @contextmanager
-    def video(self, name: str) -> Iterator[None]:
-        """While a video is segmented. At the end all its frames count: skipped ones too, and those a failure left."""
-        self._counted = 0
-        try:
-            yield
-        finally:
-            self._sharing.count("videos", 1)
-            self._sharing.count("frames", self._frames[name] - self._counted)
-            self._show()
-
     def frame_done(self, network_seconds: float) -> None:
         """One more frame of the video; `network_seconds` is what the network took for it so far."""
         self._counted += 1
         self._sharing.count("frames", 1)
         if network_seconds:
             self._bar.set_postfix_str(f"network {self._counted / network_seconds:.1f} FPS", refresh=False)
+        self._show()
+
+    def video_done(self, name: str) -> None:
+        """The video's end. All its frames count then: skipped ones too, and those that a failure left."""
+        self._sharing.count("videos", 1)
+        self._sharing.count("frames", self._frames[name] - self._counted)
+        self._counted = 0
         self._show()
 
     def until_all_finished(self) -> None:

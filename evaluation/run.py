@@ -66,10 +66,10 @@ def segment_videos(
     with Progress(evaluation_set.videos, pending, sharing) as progress:
         for name in sharing.take(pending):
             try:
-                with progress.video(name):
-                    output.record(segment_video(videos[name], segmenter, output, progress))
+                output.record(segment_video(videos[name], segmenter, output, progress))
             except UserError as error:
                 sharing.report_failure(name, str(error))
+            progress.video_done(name)
         sharing.finish()
         if sharing.rank == 0:
             progress.until_all_finished()

@@ -26,7 +26,8 @@ from PIL import Image
 from tiny_network import save_tiny_network, tiny_network
 
 import eval as program
-from dataset.frames import FrameFolder
+from dataset import frames
+from dataset.frames import FrameFolder, read_frame
 from dataset.video_file import VideoFile
 from evaluation.overlay import OverlayVideo, davis_palette
 from inference.config import InferenceConfig
@@ -84,7 +85,7 @@ def flags_of(root: Path, *more: object) -> list[object]:
 
 
 def plain_loop(
-    frames: list[np.ndarray],
+    images: list[np.ndarray],
     masks: dict[int, np.ndarray],
     size: int = -1,
     flip: bool = False,
@@ -94,8 +95,8 @@ def plain_loop(
     """(probabilities, labels, objects) of every frame from the first mask on, with nothing but the network's loop."""
     core = InferenceCore(tiny_network(), InferenceConfig(**config))
     results = []
-    for index in range(min(masks), len(frames)):
-        rgb = frames[index]
+    for index in range(min(masks), len(images)):
+        rgb = images[index]
         image = torch.from_numpy(rgb).permute(2, 0, 1).float() / 255
         image = (image - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[
             :, None, None
@@ -113,7 +114,7 @@ def plain_loop(
             mask = F.interpolate(one_hot[None], inner, mode="nearest")[0]
         if flip:
             image, mask = image.flip(2), None if mask is None else mask.flip(2)
-        prob = core.step(image, mask, objects, end=index == len(frames) - 1)
+        prob = core.step(image, mask, objects, end=index == len(images) - 1)
         if flip:
             prob = prob.flip(2)
         prob = F.interpolate(prob[None], output_size or (height, width), mode="bilinear", align_corners=False)[0]
@@ -259,8 +260,8 @@ def test_youtube_objects_enter_later_and_its_server_gets_the_frames_it_asks_for(
     flags = ["--dataset", dataset, f"--{dataset.lower()}_path", youtube, "--split", split, "--size", 32]
     output = evaluate(*flags)
     later = read_mask(youtube / part / "Annotations/owl/00004.png")
-    frames = read_frames(youtube / f"all_frames/{part}_all_frames/JPEGImages/owl")
-    expected = plain_loop(frames, {1: label_map(SIZE, (2,)), 4: later}, size=32)
+    images = read_frames(youtube / f"all_frames/{part}_all_frames/JPEGImages/owl")
+    expected = plain_loop(images, {1: label_map(SIZE, (2,)), 4: later}, size=32)
     saved = ["00001", "00003", "00005", "00007"]
     assert equal(output / "Annotations/owl", saved, expected[::2])
     assert [set(np.unique(labels).tolist()) for _, labels, _ in expected[::2]][-1] == {0, 2, 5}
@@ -288,10 +289,10 @@ def davis_2017(tmp_path) -> Path:
 
 def test_full_resolution_davis_is_written_and_scored_at_480p(evaluate, davis_2017, capsys):
     output = evaluate("--dataset", "D17", "--d17_path", davis_2017, "--size", -1)
-    frames = read_frames(davis_2017 / "trainval/JPEGImages/Full-Resolution/judo")
+    images = read_frames(davis_2017 / "trainval/JPEGImages/Full-Resolution/judo")
     # The 480p mask is brought to the network's size, and the result to the mask's.
     mask = F.interpolate(torch.from_numpy(label_map(SIZE, (1, 2)))[None, None].float(), (96, 130))[0, 0].byte().numpy()
-    expected = plain_loop(frames, {0: mask}, output_size=SIZE)
+    expected = plain_loop(images, {0: mask}, output_size=SIZE)
     assert equal(output / "judo", [frame_name(index) for index in range(4)], expected)
     assert "J&F" in capsys.readouterr().out
 
@@ -353,8 +354,8 @@ def clip(tmp_path) -> Path:
 
 def test_a_video_file_gives_masks_and_an_overlay(evaluate, clip, capsys):
     output = evaluate("--video", clip, "--mask", clip.with_name("first.png"), "--size", -1, "--overlay")
-    frames = [frame.rgb for frame in VideoFile(clip)]
-    expected = plain_loop(frames, {0: label_map(SIZE, (1, 3))})
+    images = [frame.rgb for frame in VideoFile(clip)]
+    expected = plain_loop(images, {0: label_map(SIZE, (1, 3))})
     assert equal(output / "clip", [frame_name(index) for index in range(7)], expected)
     with Image.open(output / "clip/00006.png") as image:
         assert bytes(image.getpalette())[:12] == ANOTHER_PALETTE
@@ -363,7 +364,7 @@ def test_a_video_file_gives_masks_and_an_overlay(evaluate, clip, capsys):
         assert (stream.codec_context.name, stream.average_rate) == ("h264", 10)
         painted = [image.to_ndarray(format="rgb24") for image in container.decode(stream)]
     assert [image.shape for image in painted] == [(*SIZE, 3)] * 7
-    changed = np.abs(painted[0].astype(int) - frames[0]).max(axis=-1)
+    changed = np.abs(painted[0].astype(int) - images[0]).max(axis=-1)
     inside = label_map(SIZE, (1, 3)) > 0
     assert changed[inside].mean() > 3 * changed[~inside].mean()
     printed = capsys.readouterr().out
@@ -384,6 +385,13 @@ def test_overlays_change_no_mask(evaluate, davis_2017, generic):
     with av.open(str(with_overlay / "Overlay/judo.mp4")) as container:
         assert len(list(container.decode(video=0))) == 4
         assert (container.streams.video[0].height, container.streams.video[0].width) == SIZE  # that of the masks
+
+
+def test_every_frame_is_decoded_once(evaluate, generic, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(frames, "read_frame", lambda path: decoded.append(path) or read_frame(path))
+    evaluate(*flags_of(generic, "--overlay", "--save_scores", "--flip"))
+    assert sorted(decoded) == sorted((generic / "JPEGImages").glob("*/*.jpg"))
 
 
 def test_mixed_precision_is_asked_for_on_the_cpu(evaluate, generic):
