@@ -116,38 +116,36 @@ class OutputFolder:
         With `overwrite` the results of a former run in it are removed; what no run made stays.
 
         Raises:
-            UserError: it cannot be written to, another run is at work in it, or it holds results of other settings or
-                files that no run made.
+            UserError: it cannot be written to, another run is at work in it, or no run with these settings made it.
         """
         with writing_to(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
+        recorded = self.path / "config.json"
         with sole_user(self.path):
             with writing_to(self.path):
-                if overwrite:
+                if not recorded.exists():
+                    self._refuse_files_of_others()
+                elif overwrite:
                     self._remove_results()
                 else:
-                    self._refuse_what_is_not_of(config)
+                    self._refuse_other_settings(read_json(recorded), config)
                 for leftover in self.path.glob(".video-*"):
                     shutil.rmtree(leftover)
-                write_text_atomically(self.path / "config.json", json.dumps(config, indent=2) + "\n")
+                write_text_atomically(recorded, json.dumps(config, indent=2) + "\n")
             yield
 
-    def _refuse_what_is_not_of(self, config: Mapping[str, Any]) -> None:
-        recorded = self.path / "config.json"
-        if recorded.exists():
-            if changes := changed_settings(read_json(recorded), config):
-                raise UserError(
-                    f"{self.path} was made with other settings: {', '.join(changes)}; "
-                    "choose another --output, or --overwrite"
-                )
-            return
-        foreign = [path for path in self.path.iterdir() if not path.name.startswith(".")]
+    def _refuse_files_of_others(self) -> None:
+        visible = [path for path in sorted(self.path.iterdir()) if not path.name.startswith(".")]
         if self.zip_file.exists():
-            foreign.append(self.zip_file)
-        if foreign:
+            visible.append(self.zip_file)
+        if visible:
+            raise UserError(f"{visible[0]} was not made by a run into {self.path}; choose another --output")
+
+    def _refuse_other_settings(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        if changes := changed_settings(before, now):
             raise UserError(
-                f"{foreign[0]} was not made by a run into {self.path}; "
-                "choose another --output, or --overwrite to write beside and over it"
+                f"{self.path} was made with other settings: {', '.join(changes)}; "
+                "choose another --output, or --overwrite"
             )
 
     def _remove_results(self) -> None:
@@ -275,16 +273,19 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file of an output folder.
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of an output folder.
 
     Raises:
         UserError: it is damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is damaged; choose another --output, or --overwrite") from error
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged; choose another --output, or --overwrite")
+    return content
 
 
 def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

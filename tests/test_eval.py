@@ -522,9 +522,10 @@ def test_files_that_no_run_made_are_neither_mixed_with_results_nor_replaced(
     generic, network_file, tmp_path, capsys, foreign
 ):
     write_text(tmp_path / foreign, "mine")
-    arguments = flags_of(generic, "--model", network_file, "--output", tmp_path / "output")
-    assert program.main([str(argument) for argument in arguments]) == 2
-    assert str(tmp_path / foreign) in capsys.readouterr().err
+    for more in ([], ["--overwrite"]):
+        arguments = flags_of(generic, "--model", network_file, "--output", tmp_path / "output", *more)
+        assert program.main([str(argument) for argument in arguments]) == 2
+        assert str(tmp_path / foreign) in capsys.readouterr().err
     assert (tmp_path / foreign).read_text() == "mine"
     assert not (tmp_path / "output/config.json").exists()
 

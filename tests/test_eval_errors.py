@@ -235,7 +235,7 @@ def test_two_runs_do_not_work_in_one_folder(evaluate, generic, tmp_path):
 @pytest.mark.parametrize("damaged", ["config.json", ".finished/good.json"])
 def test_damaged_records_are_named(evaluate, generic, tmp_path, damaged):
     assert evaluate(*flags_of(generic))[0] == 0
-    for content in ('{"na', '{"name": 3}'):
+    for content in ('{"na', "[]", '{"name": 3}'):
         (tmp_path / "output" / damaged).write_text(content)
         code, lines = evaluate(*flags_of(generic))
         assert (code, len(lines)) == (2, 1)
