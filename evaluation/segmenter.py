@@ -84,7 +84,7 @@ class Segmenter:
         mask = objects = None
         if label_map is not None:
             mask = resize_label_map(torch.from_numpy(label_map.labels).to(self.device), size)
-            # From the original: a small object may vanish in resizing, and has to be written all the same.
+            # From the original: one that vanishes in resizing is an object all the same.
             objects = np.unique(label_map.labels[label_map.labels > 0]).tolist()
         if self.config.flip:
             image, mask = image.flip(-1), None if mask is None else mask.flip(-1)
