@@ -74,6 +74,12 @@ def test_aggregation_of_certainties_is_finite(probabilities, winners, dtype):
     assert aggregated.prob[winners].sum().item() == pytest.approx(1, abs=1e-6)
 
 
+def test_certainty_ends_at_a_ten_millionth():
+    logits = soft_aggregation(torch.tensor([0.0, 1.0], dtype=torch.float64).view(2, 1, 1)).logits.flatten()
+    most = math.log((1 - 1e-7) / 1e-7)
+    assert logits.tolist() == pytest.approx([-most, -most, most])
+
+
 def test_aggregation_is_in_full_precision_under_autocast():
     prob = torch.rand(2, 4, 4, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -223,6 +229,17 @@ def test_gradients_flow_through_the_sum_of_others():
     masks = normal(1, 3, 2, 2).requires_grad_()
     (sum_of_others(masks) * torch.tensor([1.0, 10, 100]).view(1, 3, 1, 1)).sum().backward()
     assert masks.grad[0, :, 0, 0].tolist() == [110, 101, 11]
+
+
+def test_the_value_encoder_sees_image_own_mask_and_all_other_masks():
+    encoder, seen = tiny_network().value_encoder, []
+    encoder.conv1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    frames, masks = images(2, torch.float32), soft_masks(2, 3, torch.float32)
+    encoder(frames, torch.zeros(2, 256, 2, 3), masks)
+    layers = seen[0].unflatten(0, (2, 3))
+    assert torch.equal(layers[:, :, :3], frames.unsqueeze(1).expand(-1, 3, -1, -1, -1))
+    assert torch.equal(layers[:, :, 3], masks)
+    torch.testing.assert_close(layers[:, :, 4], masks.sum(dim=1, keepdim=True) - masks)
 
 
 @pytest.mark.parametrize("objects", [1, 2, 5])
