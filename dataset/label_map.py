@@ -39,7 +39,7 @@ def read_label_map(path: Path) -> LabelMap:
         palette = bytes(image.getpalette() or b"") if image.mode == "P" else b""
     if labels.max() > 255 or labels.min() < 0:
         raise UserError(f"{path} holds the label {labels.max()}; labels go from 0 to 255")
-    return LabelMap(labels.astype(np.uint8), palette or None)
+    return LabelMap(labels.astype(np.uint8, copy=False), palette or None)
 
 
 def write_label_map(path: Path, labels: Integer[np.ndarray, "height width"], palette: bytes | None = None) -> None:

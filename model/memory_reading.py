@@ -25,6 +25,11 @@ from torch import Tensor
 from model.precision import full_precision
 
 
+def rows_of(feature: Float[Tensor, "*batch dim height width"]) -> Float[Tensor, "*batch elements dim"]:
+    """A feature map as rows, one per position."""
+    return feature.flatten(-2).transpose(-1, -2)
+
+
 def memory_rows(
     key: Float[Tensor, "*batch elements key_dim"], shrinkage: Float[Tensor, "*batch elements 1"] | None
 ) -> Float[Tensor, "*batch elements row"]:

@@ -12,7 +12,7 @@ from model.checkpoint import read_checkpoint
 from model.config import NetworkConfig
 from model.decoder import Decoder
 from model.encoders import ImageFeatures, KeyEncoder, KeyProjection, QueryKey, ValueEncoder
-from model.memory_reading import affinity, memory_rows, query_rows, readout, similarity
+from model.memory_reading import affinity, memory_rows, query_rows, readout, rows_of, similarity
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
@@ -98,11 +98,11 @@ class XMem(nn.Module):
         `memory` holds keys and shrinkage of T stored frames side by side, in any spatial arrangement whose flattening
         has as many elements as `values`.
         """
-        memory_key, query_key = elements_last(memory.key), elements_last(query.key)
+        memory_key, query_key = rows_of(memory.key), rows_of(query.key)
         origin = memory_key.detach().mean(dim=1, keepdim=True)
         rows = similarity(
-            query_rows(query_key - origin, elements_last(query.selection)),
-            memory_rows(memory_key - origin, elements_last(memory.shrinkage)),
+            query_rows(query_key - origin, rows_of(query.selection)),
+            memory_rows(memory_key - origin, rows_of(memory.shrinkage)),
         )
         read = readout(affinity(rows).unsqueeze(1), values.transpose(-1, -2))
         return read.transpose(-1, -2).unflatten(-1, query.key.shape[-2:])
@@ -122,8 +122,3 @@ class XMem(nn.Module):
             prob = prob * selector[:, :, None, None]
         aggregated: Aggregated = soft_aggregation(prob)
         return Segmentation(aggregated.prob, aggregated.logits, decoded.hidden)
-
-
-def elements_last(x: Float[Tensor, "batch dim height width"]) -> Float[Tensor, "batch elements dim"]:
-    """A feature map as rows, one per position."""
-    return x.flatten(2).transpose(1, 2)

@@ -947,3 +947,17 @@ def test_a_refused_frame_changes_nothing(network):
         core.step(images[3], objects=[1])
     assert core.objects == [1, 2]
     assert_same(follow(core, images[3:]), follow(untouched, images[3:]))
+
+
+def test_objects_that_begin_on_the_last_frame_cannot_be_followed_further(network):
+    core = InferenceCore(network, InferenceConfig())
+    image, labels = torch.randn(3, 32, 48), torch.zeros(32, 48, dtype=torch.uint8)
+    labels[8:24, 8:24] = 1
+    core.step(image, labels)
+    labels[2:6, 30:40] = 2
+    assert core.step(image, labels, end=True).shape == (3, 32, 48)
+    with pytest.raises(ValueError, match="announced as the last"):
+        core.step(image)
+    core.reset()
+    core.step(image, labels)
+    assert core.step(image).shape == (3, 32, 48)

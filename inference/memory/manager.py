@@ -21,7 +21,7 @@ from inference.memory.long_term import LongTermMemory
 from inference.memory.reading import read_stores
 from inference.memory.sensory import SensoryMemory
 from inference.memory.working import MemoryFrame, WorkingMemory
-from model.memory_reading import affinity, memory_rows, query_rows, readout, similarity
+from model.memory_reading import affinity, memory_rows, query_rows, readout, rows_of, similarity
 from model.precision import full_precision
 
 
@@ -111,8 +111,6 @@ class MemoryManager:
         working = self.working
         candidates = working.candidates(self.config.min_mid_term_frames)
         count = min(self.config.num_prototypes, len(candidates))
-        if count == 0:
-            return
         by_usage = working.usage[candidates].argsort(descending=True, stable=True)
         prototypes = by_usage[:count].sort().values  # indices into the candidates, in order of time
         self.long_term.evict(self.long_term.size + count - self.config.max_long_term_elements)
@@ -163,8 +161,3 @@ class MemoryManager:
         self._origin = state["origin"]
         self._insertions = state["insertions"]
         self._arrival = dict(state["arrival"])
-
-
-def rows_of(feature: Float[Tensor, "dim height width"]) -> Float[Tensor, "elements dim"]:
-    """A feature map as rows, one per position."""
-    return feature.flatten(1).t()

@@ -56,8 +56,7 @@ def read_stores(
             for start, columns in zip(starts, of_stores, strict=True):
                 if start:
                     columns[:, :start] = -torch.inf
-            if (valued := elements - sum(starts)) == 0:
-                continue  # nothing was stored yet for these objects: they read zeros
+            valued = elements - sum(starts)  # never 0: the frame that an object was annotated in is kept
             if top_k is None or top_k >= valued:
                 weights, read = affinity(similarities), readout
                 parts = [part[:, start:] for start, part in zip(starts, weights.split(sizes, dim=1), strict=True)]
