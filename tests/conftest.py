@@ -1,9 +1,11 @@
 """Shared fixtures. Importing this module turns jaxtyping's annotations into checks for the whole test run."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from jaxtyping import install_import_hook
 
 # Must run before any package of the project is imported: every annotated function then checks shapes and types.
@@ -19,3 +21,20 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"reference material is not there: {SHARED} (set XMEM_SHARED to its place)")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network for runs of whole programs, which takes milliseconds a frame."""
+    from tiny_network import save_tiny_network  # after the import hook
+
+    return save_tiny_network(tmp_path_factory.mktemp("network") / "tiny.pth")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For frames so small that threads only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -4,7 +4,6 @@ import json
 import logging
 import shutil
 import zipfile
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -38,18 +37,7 @@ SIZE = (48, 64)
 ANOTHER_PALETTE = bytes(range(255, 255 - 12, -1))
 
 
-@pytest.fixture(scope="session")
-def network_file(tmp_path_factory) -> Path:
-    return save_tiny_network(tmp_path_factory.mktemp("network") / "tiny.pth")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Frames are so small that threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import pytest
 import torch
 from layouts import frame_name, label_map, write_frames, write_masks, write_text, youtube_meta
 from PIL import Image
-from tiny_network import save_tiny_network
 
 import eval as program
 from evaluation import results, run
@@ -25,18 +24,7 @@ from util.locking import sole_user
 SIZE = (32, 48)
 
 
-@pytest.fixture(scope="session")
-def network_file(tmp_path_factory) -> Path:
-    return save_tiny_network(tmp_path_factory.mktemp("network") / "tiny.pth")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Frames are so small that threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

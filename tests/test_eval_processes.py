@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from layouts import write_frames, write_masks, write_text, youtube_meta
-from tiny_network import save_tiny_network
 
 import eval as program
 
@@ -21,11 +20,6 @@ SIZE = (32, 48)
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 pytestmark = pytest.mark.slow  # each process has PyTorch to import
-
-
-@pytest.fixture(scope="module")
-def network_file(tmp_path_factory) -> Path:
-    return save_tiny_network(tmp_path_factory.mktemp("network") / "tiny.pth")
 
 
 @pytest.fixture
