@@ -65,8 +65,6 @@ class OptimisationConfig:
     mixed_precision: bool = False
     samples_at_once: int | None = None
     """Gradients are accumulated over this many of a process's samples at a time; None: all together."""
-    checkpoint_activations: bool = False
-    """Compute activations again in the backward pass instead of keeping them."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.deep_update_prob <= 1:
