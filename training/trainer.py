@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -32,6 +32,7 @@ class Saving:
     every_minutes: float = 30.0
 
 
+@runtime_checkable
 class Observer(Protocol):
     """Whoever watches a run."""
 
