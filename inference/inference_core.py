@@ -59,7 +59,6 @@ class InferenceCore:
         self._last_memory_time: int | None = None
         self._last_deep_update_time: int | None = None
         self._image_size: tuple[int, int] | None = None
-        self._ended_with_new_objects = False
 
     @property
     def objects(self) -> list[int]:
@@ -98,7 +97,7 @@ class InferenceCore:
         given = read_masks(None if mask is None else mask.to(image.device), objects, image.shape[-2:])
         if not memorize and (permanent or (given and any(label not in self._objects for label in given.objects))):
             raise ValueError("memorize=False stores nothing: no new objects and no permanent frame with it")
-        if self._ended_with_new_objects:
+        if self.objects != self.memory.objects:
             raise ValueError("the frame before was announced as the last, and its new objects were not stored: reset")
         if not self._objects.labels and given is None:
             return image.new_ones(1, *image.shape[-2:])
@@ -135,8 +134,6 @@ class InferenceCore:
             if is_deep_update:
                 self.memory.sensory.hidden = encoded.hidden
                 self._last_deep_update_time = self._time
-        elif given is not None:
-            self._ended_with_new_objects = bool(arrived)
         if memorize:
             self._time += 1
         return padding.crop(prob)

@@ -38,6 +38,11 @@ class MemoryManager:
         self._arrival: dict[int, int] = {}  # object → the insertion at which it arrived, in channel order
 
     @property
+    def objects(self) -> list[int]:
+        """The labels of the objects that are remembered, in channel order."""
+        return list(self._arrival)
+
+    @property
     def arrivals(self) -> list[list[int]]:
         """The objects in groups that arrived together; the first is the longest-standing one."""
         return [list(group) for _, group in groupby(self._arrival, key=self._arrival.__getitem__)]
