@@ -82,6 +82,12 @@ def frame_size(path: Path) -> tuple[int, int]:
         return image.height, image.width
 
 
+def size_text(size: tuple[int, int]) -> str:
+    """(height, width) as people write it."""
+    height, width = size
+    return f"{width}x{height}"
+
+
 def folder_entries(folder: Path) -> list[Path]:
     """What lies in `folder`, sorted by name; hidden files are left out.
 

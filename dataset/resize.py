@@ -155,8 +155,3 @@ def resize_label_map(source: Path, target: Path) -> None:
     # INTER_NEAREST takes a pixel's corner: half a pixel away from where INTER_AREA has the image.
     labels = cv2.resize(label_map.labels, new_size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     write_label_map(target, labels, label_map.palette)
-
-
-def available_cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,7 +12,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
-from dataset.frames import Frame
+from dataset.frames import Frame, size_text
 from util.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -74,8 +74,8 @@ class VideoFile:
                 rgb = _upright_rgb(image)
                 if rgb.shape[:2] != self.frame_size:
                     raise UserError(
-                        f"{self.path} changes its frame size from {_size_text(self.frame_size)} to "
-                        f"{_size_text(rgb.shape[:2])} at frame {decoded}: cut it there"
+                        f"{self.path} changes its frame size from {size_text(self.frame_size)} to "
+                        f"{size_text(rgb.shape[:2])} at frame {decoded}: cut it there"
                     )
                 yield Frame(name=f"{decoded:0{digits}d}", rgb=rgb, path=self.path)
                 decoded += 1
@@ -122,8 +122,3 @@ def _upright_rgb(image: av.VideoFrame) -> UInt8[np.ndarray, "height width 3"]:
     """8-bit RGB of a decoded frame, turned counterclockwise by the angle of its display matrix."""
     rgb = image.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(rgb, k=round(image.rotation / 90)))
-
-
-def _size_text(size: tuple[int, int]) -> str:
-    height, width = size
-    return f"{width}x{height}"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dataset.evaluation_sets import EvaluationVideo
-from dataset.frames import Frame
+from dataset.frames import Frame, size_text
 from dataset.label_map import LabelMap, read_label_map
 from util.errors import UserError
 
@@ -56,9 +56,3 @@ def read_annotation(path: Path, size: tuple[int, int], may_be_empty: bool = Fals
     if may_be_empty:
         return None
     raise UserError(f"{path} holds no object: all its labels are 0")
-
-
-def size_text(size: tuple[int, int]) -> str:
-    """(height, width) as people write it."""
-    height, width = size
-    return f"{width}x{height}"

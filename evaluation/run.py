@@ -1,8 +1,6 @@
 """A whole evaluation run: every video of a data set, shared out over processes, and the summary at the end."""
 
 import logging
-import resource
-import sys
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +17,7 @@ from evaluation.sharing import Sharing
 from scoring.folders import SequenceFolders, score_sequences
 from scoring.scores import Scores
 from util.errors import UserError
+from util.process import peak_process_bytes
 
 log = logging.getLogger(__name__)
 
@@ -142,9 +141,3 @@ def score_if_possible(videos: list[EvaluationVideo], output: OutputFolder) -> Sc
     except UserError as error:
         log.warning("not scored: %s", error)
         return None
-
-
-def peak_process_bytes() -> int:
-    """The most memory this process has held."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

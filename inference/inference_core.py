@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Shaped
@@ -25,6 +25,7 @@ from model.encoders import ImageFeatures
 from model.network import STRIDE, XMem
 from util.errors import UserError
 from util.files import atomic_path
+from util.torch_files import read_torch_file
 
 __all__ = ["InferenceConfig", "InferenceCore"]
 
@@ -209,7 +210,8 @@ class InferenceCore:
         Raises:
             UserError: the file is missing, damaged, no memory, or another network's.
         """
-        content = read_memory_file(Path(path), map_location=next(self.network.parameters()).device)
+        device = next(self.network.parameters()).device
+        content = read_torch_file(Path(path), MEMORY_FORMAT, "a saved memory", map_location=device)
         if content["network"] != asdict(self.network.config):
             raise UserError(f"{path} is the memory of a network with other widths: {content['network']}")
         if self.config.enable_long_term and not content["config"]["enable_long_term"]:
@@ -260,20 +262,3 @@ def read_masks(
         return None
     labels = torch.tensor(objects, device=mask.device)
     return GivenMasks(objects, mask.to(labels.dtype) == labels[:, None, None])
-
-
-def read_memory_file(path: Path, map_location: torch.device) -> dict[str, Any]:
-    """The content of a file written by `save_memory`.
-
-    Raises:
-        UserError: the file is missing, damaged, or something else.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        content = torch.load(path, map_location=map_location, weights_only=True)
-    except Exception as error:  # torch.load has no exception of its own for damaged files
-        raise UserError(f"{path} is damaged or not a saved memory") from error
-    if not isinstance(content, dict) or content.get("format") != MEMORY_FORMAT:
-        raise UserError(f"{path} is not a saved memory of this program")
-    return content

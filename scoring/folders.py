@@ -1,7 +1,6 @@
 """Scoring folders of label maps: which sequences, frames and objects count, and what is missing of them."""
 
 import logging
-import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from dataset.label_map import read_label_map
 from scoring.measures import VOID, FrameScore, score_label_maps
 from scoring.scores import ObjectScore, Scores, SequenceScore
 from util.errors import UserError
+from util.process import available_cores
 
 logger = logging.getLogger(__name__)
 
@@ -141,12 +141,6 @@ def _map(function: Callable[[Item], Result], items: Iterable[Item], threads: int
         return [function(item) for item in items]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(function, items))
-
-
-def available_cores() -> int:
-    """Number of cores that this process may use."""
-    # Containers and batch systems lend some of the machine's cores, which only the affinity shows.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _folder_names(folder: Path) -> list[str]:

@@ -14,8 +14,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dataset.layout_checks import DATA_SETS, DataSet, LayoutReport
-from dataset.resize import TARGET, available_cores, resize_videos, train_videos
+from dataset.resize import TARGET, resize_videos, train_videos
 from util.errors import UserError
+from util.process import available_cores
 
 INCOMPLETE, NOTHING_DONE, INTERRUPTED = 1, 2, 130  # exit codes
 PROBLEMS_SHOWN = 5

@@ -14,6 +14,7 @@ import torch
 
 from util.errors import UserError
 from util.files import atomic_path
+from util.torch_files import read_torch_file
 
 FORMAT = "xmem-training-1"
 
@@ -67,12 +68,4 @@ def read_training_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is missing, truncated, or something else.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load has no exception of its own for damaged files
-        raise UserError(f"{path} is truncated or damaged") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path} is not a training checkpoint of this program")
-    return content
+    return read_torch_file(path, FORMAT, "a training checkpoint", map_location="cpu")

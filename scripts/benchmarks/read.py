@@ -7,10 +7,8 @@ of the memory itself: on a CPU measured in a process of its own, by what the rea
 import argparse
 import multiprocessing
 import platform
-import resource
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 
 import torch
@@ -22,6 +20,7 @@ from inference.memory.reading import read_stores
 from inference.memory.working import WorkingMemory
 from model.memory_reading import memory_rows, query_rows
 from util.errors import UserError
+from util.process import peak_process_bytes
 
 KEY_DIM, VALUE_DIM, TOP_K = 64, 512, 30
 QUERIES = 30 * 54  # 480 × 854 at stride 16
@@ -137,14 +136,6 @@ def added_to_peak(method: str, elements: int, objects: int) -> int:
     """Bytes that a read adds to this process's peak; run in a process of its own."""
     memory = FilledMemory(elements, objects, torch.device("cpu"))
     getattr(FilledMemory(100, objects, torch.device("cpu")), method)()  # so that libraries' own buffers are there
-    before = peak_of_this_process()
+    before = peak_process_bytes()
     getattr(memory, method)()
-    return max(peak_of_this_process() - before, 1)
-
-
-def peak_of_this_process() -> int:
-    """Bytes; on Linux not from getrusage, whose peak a new process inherits from the one that started it."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return max(peak_process_bytes() - before, 1)

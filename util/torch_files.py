@@ -1,0 +1,25 @@
+"""PyTorch files that say what they are, read without running any code that they may carry."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from util.errors import UserError
+
+
+def read_torch_file(path: Path, file_format: str, what: str, map_location: torch.device | str) -> dict[str, Any]:
+    """The dictionary in a file whose entry "format" is `file_format`; `what` it is called in messages.
+
+    Raises:
+        UserError: the file is missing, damaged, or something else.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        content = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # torch.load has no exception of its own for damaged files
+        raise UserError(f"{path} is damaged or not {what}") from error
+    if not isinstance(content, dict) or content.get("format") != file_format:
+        raise UserError(f"{path} is not {what} of this program")
+    return content
