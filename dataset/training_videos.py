@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -118,42 +118,42 @@ def davis_2017(root: Path, repeats: int = DAVIS_REPEATS) -> VideoSet:
     return VideoSet("DAVIS 2017", videos, repeats)
 
 
-def davis_2016(root: Path, names: Sequence[str] | None = None, repeats: int = 1) -> VideoSet:
-    """DAVIS 2016 in its own layout; its one object is stored as 255.
+def own_videos(root: Path | None, subset: Path | None = None) -> VideoSet:
+    """Any videos in `{JPEGImages,Annotations}/V`, or, as in DAVIS 2016, in `{JPEGImages,Annotations}/480p/V`.
+
+    The videos are those that `subset` names; without it those of DAVIS 2016's ImageSets/480p/train.txt where that is
+    there, else all.
 
     Args:
-        names: of the videos to use; without it those of ImageSets/480p/train.txt.
+        root: --videos_root.
+        subset: --videos_subset, a text file with the name of a video in each line.
 
     Raises:
-        UserError: as `davis_2017`.
+        UserError: there is no root; as `davis_2017`.
     """
-    if names is None:
+    if root is None:
+        raise UserError("this stage trains on your own videos: give --videos_root, the folder above JPEGImages")
+    _required(root, "--videos_root is the folder above JPEGImages and Annotations")
+    resolution = "480p" if (root / "JPEGImages" / "480p").is_dir() else ""
+    listed = root / "ImageSets" / "480p" / "train.txt"
+    names = None
+    if subset is not None:
+        names = _lines(subset)
+    elif resolution and listed.is_file():
         # Each line names a frame and its mask.
-        lines = _lines(root / "ImageSets" / "480p" / "train.txt")
-        names = [PurePosixPath(line.split()[0]).parent.name for line in lines]
-    videos = _videos(root / "JPEGImages" / "480p", root / "Annotations" / "480p", names)
-    return VideoSet("DAVIS 2016", videos, repeats)
+        names = [PurePosixPath(line.split()[0]).parent.name for line in _lines(listed)]
+    return VideoSet(root.name, _videos(root / "JPEGImages" / resolution, root / "Annotations" / resolution, names))
 
 
 def bl30k(root: Path) -> VideoSet:
     """BL30K (`root` is --bl_root), `{JPEGImages,Annotations}/V`: rendered, so cropped more and never sheared.
 
     Raises:
-        UserError: as `generic`.
+        UserError: a folder or a mask is missing; masks are no label maps.
     """
-    return replace(generic(root), name="BL30K", smallest_crop=0.25, frame_affine=False, drop_specks=True)
-
-
-def generic(root: Path, names: Sequence[str] | None = None, annotated_only: bool = False) -> VideoSet:
-    """Any videos in `{JPEGImages,Annotations}/V`, all or these.
-
-    Args:
-        annotated_only: leave out frames that have no mask, rather than refuse them.
-
-    Raises:
-        UserError: a folder, a video or a mask is missing; masks are no label maps.
-    """
-    return VideoSet(root.name, _videos(root / "JPEGImages", root / "Annotations", names, annotated_only))
+    _required(root, "--bl_root is the folder above JPEGImages and Annotations")
+    videos = _videos(root / "JPEGImages", root / "Annotations")
+    return VideoSet("BL30K", videos, smallest_crop=0.25, frame_affine=False, drop_specks=True)
 
 
 def _videos(

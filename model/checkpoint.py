@@ -13,19 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.config import NetworkConfig
+from model.config import ENCODERS, NetworkConfig
 from util.errors import UserError
 from util.files import atomic_path
 
 FORMAT = "xmem-network-1"
-
-BLOCKS_OF_ENCODERS = {  # (bottleneck blocks?, blocks in layer2, blocks in layer3) → torchvision's name
-    (False, 2, 2): "resnet18",
-    (False, 4, 6): "resnet34",
-    (True, 4, 6): "resnet50",
-    (True, 4, 23): "resnet101",
-    (True, 8, 36): "resnet152",
-}
 
 
 class CheckpointError(UserError):
@@ -163,18 +155,20 @@ def config_from_shapes(path: Path, state_dict: Mapping[str, Tensor]) -> NetworkC
 
     def encoder(prefix: str) -> str:
         bottleneck = f"{prefix}.layer2.0.conv3.weight" in state_dict
-        blocks = tuple(
+        counts = tuple(
             len({name.split(".")[2] for name in state_dict if name.startswith(f"{prefix}.{layer}.")})
             for layer in ("layer2", "layer3")
         )
-        if (bottleneck, *blocks) not in BLOCKS_OF_ENCODERS:
-            raise CheckpointError(f"{path} does not hold an XMem network: {prefix} is no residual network known here")
-        return BLOCKS_OF_ENCODERS[(bottleneck, *blocks)]
+        for name, (has_bottlenecks, blocks) in ENCODERS.items():
+            if (bottleneck, counts) == (has_bottlenecks, blocks[1:]):
+                return name
+        raise CheckpointError(f"{path} does not hold an XMem network: {prefix} is no residual network known here")
 
     sensory = "decoder.hidden_update.transform.weight" in state_dict
     return NetworkConfig(
         key_encoder=encoder("key_encoder"),
         value_encoder=encoder("value_encoder"),
+        encoder_width=width("value_encoder.conv1.weight"),
         key_dim=width("key_proj.key_proj.weight"),
         value_dim=width("value_encoder.fuser.block2.conv2.weight"),
         hidden_dim=width("decoder.hidden_update.transform.weight") // 3 if sensory else 0,

@@ -1,25 +1,52 @@
 """The two encoders: keys from the image alone, values from the image and an object's mask.
 
-Both are torchvision's residual networks without their last stage, so features come at stride 16.
+Both are residual networks (torchvision's, or narrower) without their last stage: features come at stride 16.
 """
 
 from typing import NamedTuple
 
 import torch
-import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 
-from model.config import NetworkConfig
+from model.config import ENCODERS, NetworkConfig
 from model.fusion import FusionBlock
 from model.sensory import HiddenReinforcer
 
 
-def build_resnet(name: str) -> tuple[torchvision.models.ResNet, tuple[int, int, int]]:
-    """torchvision's network of that name, without weights, and the widths of its stages at strides 4, 8 and 16."""
-    resnet = torchvision.models.get_model(name, weights=None)
-    expansion = resnet.layer1[0].expansion
-    return resnet, (64 * expansion, 128 * expansion, 256 * expansion)
+class ResidualStages(nn.Module):
+    """The part of a residual network up to stride 16, `in_dim` channels in; `dims` come out at strides 4, 8 and 16.
+
+    Its parts have torchvision's names, and with a `width` of 64 their sizes as well.
+    """
+
+    def __init__(self, name: str, in_dim: int, width: int) -> None:
+        super().__init__()
+        bottleneck, counts = ENCODERS[name]
+        block = Bottleneck if bottleneck else BasicBlock
+        self.conv1 = nn.Conv2d(in_dim, width, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self.dims = tuple(width * factor * block.expansion for factor in (1, 2, 4))
+        self.layer1 = residual_stage(block, width, width, counts[0], stride=1)
+        self.layer2 = residual_stage(block, self.dims[0], 2 * width, counts[1], stride=2)
+        self.layer3 = residual_stage(block, self.dims[1], 4 * width, counts[2], stride=2)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def residual_stage(
+    block: type[BasicBlock] | type[Bottleneck], in_dim: int, dim: int, count: int, stride: int
+) -> nn.Sequential:
+    """Blocks of one resolution; the first brings it about, and the width."""
+    out_dim = dim * block.expansion
+    downsample = None
+    if stride != 1 or in_dim != out_dim:
+        downsample = nn.Sequential(conv1x1(in_dim, out_dim, stride), nn.BatchNorm2d(out_dim))
+    return nn.Sequential(block(in_dim, dim, stride, downsample), *(block(out_dim, dim) for _ in range(count - 1)))
 
 
 class ImageFeatures(NamedTuple):
@@ -33,9 +60,10 @@ class ImageFeatures(NamedTuple):
 class KeyEncoder(nn.Module):
     """Image features, the same for all objects (names are those of released files)."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        resnet, self.dims = build_resnet(name)
+        resnet = ResidualStages(config.key_encoder, 3, config.encoder_width)
+        self.dims = resnet.dims
         self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
         self.res2, self.layer2, self.layer3 = resnet.layer1, resnet.layer2, resnet.layer3
 
@@ -75,14 +103,12 @@ class ValueEncoder(nn.Module):
 
     def __init__(self, config: NetworkConfig, key_encoder_dim: int) -> None:
         super().__init__()
-        resnet, (_, _, dim16) = build_resnet(config.value_encoder)
         self.single_object = config.single_object
         mask_channels = 1 if config.single_object else 2
-        self.conv1 = nn.Conv2d(3 + mask_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
-        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
-        self.bn1, self.relu, self.maxpool = resnet.bn1, resnet.relu, resnet.maxpool
+        resnet = ResidualStages(config.value_encoder, 3 + mask_channels, config.encoder_width)
+        self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
         self.layer1, self.layer2, self.layer3 = resnet.layer1, resnet.layer2, resnet.layer3
-        self.fuser = FusionBlock(key_encoder_dim, dim16, config.value_dim)
+        self.fuser = FusionBlock(key_encoder_dim, resnet.dims[2], config.value_dim)
         self.hidden_reinforce = (
             HiddenReinforcer(config.value_dim, config.hidden_dim) if config.has_sensory_memory else None
         )

@@ -46,7 +46,7 @@ class XMem(nn.Module):
     def __init__(self, config: NetworkConfig | None = None) -> None:
         super().__init__()
         self.config = config or NetworkConfig()
-        self.key_encoder = KeyEncoder(self.config.key_encoder)
+        self.key_encoder = KeyEncoder(self.config)
         encoder_dims = self.key_encoder.dims
         self.value_encoder = ValueEncoder(self.config, key_encoder_dim=encoder_dims[2])
         self.key_proj = KeyProjection(encoder_dims[2], self.config.key_dim)

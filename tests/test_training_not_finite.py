@@ -4,29 +4,27 @@ import copy
 
 import pytest
 import torch
-from training_run import FRAMES, SIDE, Squares
+from training_run import Squares, made_up_stage
 from training_steps import made_up_batch
 
 from model.config import NetworkConfig
 from model.network import XMem
-from training.checkpoints import CheckpointFolder
-from training.config import OptimisationConfig, StageConfig
-from training.losses import Bootstrapping
+from training.checkpoints import RunFolder
+from training.config import OptimisationConfig
 from training.processes import Processes
 from training.step import Stepper
-from training.trainer import Saving, StopRequest, train_stage
+from training.trainer import Saving, StopRequest, Trainer
 from util.errors import UserError
 
 
 @pytest.fixture
 def network() -> XMem:
     torch.manual_seed(0)
-    return XMem(NetworkConfig("resnet18", "resnet18", 8, 16, 4, (16, 8, 8), 8)).eval()
+    return XMem(NetworkConfig("resnet18", "resnet18", 64, 8, 16, 4, (16, 8, 8), 8)).eval()
 
 
 def test_a_step_that_is_not_finite_changes_nothing_and_says_so(network):
-    stage = StageConfig("made-up", 4, 9, 0, (), 1e-4, 2, 4, Bootstrapping(4, 8), crop=64)
-    stepper = Stepper(network, stage, OptimisationConfig(), Processes(), max_objects=2)
+    stepper = Stepper(network, made_up_stage(batch_size=4, max_objects=2), OptimisationConfig(), Processes())
     assert not stepper.step(made_up_batch(0), 0).skipped
     before = copy.deepcopy(network.state_dict())
     broken = network.decoder.pred.bias
@@ -46,16 +44,23 @@ def test_a_step_that_is_not_finite_changes_nothing_and_says_so(network):
 def test_twenty_in_a_row_stop_the_run(network, tmp_path):
     with torch.no_grad():
         network.decoder.pred.bias.fill_(torch.inf)
-    stage = StageConfig("made-up", 1, 100, 0, (), 1e-4, 2, FRAMES, Bootstrapping(4, 8), crop=SIDE)
     steps = []
 
     class Counter:
+        def on_stage(self, stage, begin) -> None:
+            pass
+
         def on_step(self, stage, iteration, report, batch, seconds_waited) -> None:
             steps.append(report.skipped)
 
-    with StopRequest() as stop, pytest.raises(UserError, match="20 iterations in a row"):
-        train_stage(
-            network, stage, 0, lambda _: Squares(), OptimisationConfig(), Processes(), CheckpointFolder(tmp_path, "x"),
-            Saving(), seed=1, workers=0, observer=Counter(), stop=stop,
+        def on_network(self, stage, done, network) -> None:
+            pass
+
+    with StopRequest() as stop:
+        trainer = Trainer(
+            OptimisationConfig(), Processes(), RunFolder(tmp_path, "x"), Saving(), seed=1, workers=0,
+            observer=Counter(), stop=stop, settings={},
         )  # fmt: skip
+        with pytest.raises(UserError, match="20 iterations in a row"):
+            trainer.train(network, made_up_stage(batch_size=1, iterations=100), 0, lambda _: Squares())
     assert steps == [True] * 20

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.checkpoints import CheckpointFolder, read_training_checkpoint
+from training.checkpoints import RunFolder, read_training_checkpoint
 from util.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -76,11 +76,11 @@ def test_a_run_asked_to_stop_writes_a_checkpoint_and_ends_well(straight, tmp_pat
 
 
 def test_the_newest_whole_checkpoint_is_found_and_only_the_last_are_kept(tmp_path, caplog):
-    folder = CheckpointFolder(tmp_path, "mine", keep=2)
+    folder = RunFolder(tmp_path, "mine", keep=2)
     assert folder.newest_whole() is None
     for stage_index, iteration in [(0, 900), (1, 5), (1, 40)]:
-        folder.write(stage_index, iteration, {"network": {"weight": torch.full((1000,), float(iteration))}})
-    CheckpointFolder(tmp_path, "other").write(3, 1, {})
+        folder.write_checkpoint(stage_index, iteration, {"network": {"weight": torch.full((1000,), float(iteration))}})
+    RunFolder(tmp_path, "other").write_checkpoint(3, 1, {})
     newest = tmp_path / "mine_checkpoint_1_00000040.pth"
     assert folder.newest_first() == [newest, tmp_path / "mine_checkpoint_1_00000005.pth"]
     assert folder.newest_whole()["iteration"] == 40
@@ -90,16 +90,16 @@ def test_the_newest_whole_checkpoint_is_found_and_only_the_last_are_kept(tmp_pat
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_ones(tmp_path, monkeypatch):
-    folder = CheckpointFolder(tmp_path, "mine")
-    path = folder.write(0, 1, {})
+    folder = RunFolder(tmp_path, "mine")
+    path = folder.write_checkpoint(0, 1, {})
 
     def full_disk(content, target) -> None:
         target.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(OSError, match="No space"):
-        folder.write(0, 2, {})
+    with pytest.raises(UserError, match="No space"):
+        folder.write_checkpoint(0, 2, {})
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -17,10 +17,9 @@ from dataset.training_source import SamplingConfig, TrainingSample, TrainingSour
 from dataset.training_videos import (
     TrainingVideos,
     bl30k,
-    davis_2016,
     davis_2017,
-    generic,
     is_speck,
+    own_videos,
     youtube_vos,
 )
 from util.errors import UserError
@@ -91,7 +90,9 @@ def static_source(tmp_path: Path) -> TrainingSource:
 
 
 def video_source(tmp_path: Path) -> TrainingSource:
-    return TrainingVideos([generic(write_generic(tmp_path / "videos", ("a", "b", "c"), objects=(1, 2, 3, 4)))], CONFIG)
+    return TrainingVideos(
+        [own_videos(write_generic(tmp_path / "videos", ("a", "b", "c"), objects=(1, 2, 3, 4)))], CONFIG
+    )
 
 
 def synthetic_source(tmp_path: Path) -> TrainingSource:
@@ -137,7 +138,7 @@ def test_samples_are_the_same_in_any_order_in_any_process(tmp_path, open_source:
 
 
 def test_seed_and_stage_and_jump_change_videos(tmp_path):
-    videos = generic(write_generic(tmp_path, frames=40))
+    videos = own_videos(write_generic(tmp_path, frames=40))
 
     def sample(seed: int = 1, stage: str = "3", jump: int = 5) -> TrainingSample:
         return TrainingVideos([videos], SamplingConfig(seed, stage, num_frames=3, size=32)).sample(0, jump)
@@ -278,8 +279,9 @@ def test_davis_2016_has_one_object_of_255(tmp_path):
     (tmp_path / "ImageSets" / "480p" / "train.txt").write_text(
         "".join(f"/JPEGImages/480p/bear/{f:05d}.jpg /Annotations/480p/bear/{f:05d}.png\n" for f in range(6))
     )
-    assert [video.images.name for video in davis_2016(tmp_path).videos] == ["bear"]
-    sample = TrainingVideos([davis_2016(tmp_path, ["camel"])], CONFIG).sample(0, 5)
+    assert [video.images.name for video in own_videos(tmp_path).videos] == ["bear"]
+    (tmp_path / "subset.txt").write_text("camel\n")
+    sample = TrainingVideos([own_videos(tmp_path, tmp_path / "subset.txt")], CONFIG).sample(0, 5)
     assert_is_sample(sample)
     assert sample.objects == 1
 
@@ -291,7 +293,7 @@ def test_bl30k_is_cropped_more_and_not_sheared(tmp_path):
 
 
 def test_fine_tuning_leaves_frames_as_they_are(tmp_path):
-    videos = [generic(write_generic(tmp_path, ("a",)))]
+    videos = [own_videos(write_generic(tmp_path, ("a",)))]
 
     def changes(finetune: bool) -> list[bool]:
         source = TrainingVideos(videos, CONFIG, finetune)
@@ -304,22 +306,26 @@ def test_fine_tuning_leaves_frames_as_they_are(tmp_path):
 
 
 def test_a_mixture_shows_each_video_as_often_as_its_set_says(tmp_path):
-    few = generic(write_generic(tmp_path / "few", ("a",)))
-    many = generic(write_generic(tmp_path / "many", ("b", "c", "d")))
+    few = own_videos(write_generic(tmp_path / "few", ("a",)))
+    many = own_videos(write_generic(tmp_path / "many", ("b", "c", "d")))
     source = TrainingVideos([many, type(few)("few", few.videos, repeats=5)], CONFIG)
     names = [entry.video.images.name for entry in source.entries]
     assert {name: names.count(name) for name in "abcd"} == {"a": 5, "b": 1, "c": 1, "d": 1}
 
 
 def test_at_most_three_objects_are_chosen_and_not_always_the_same(tmp_path):
-    source = TrainingVideos([generic(write_generic(tmp_path, ("a",), objects=(1, 2, 3, 4, 5)))], CONFIG, finetune=True)
+    source = TrainingVideos(
+        [own_videos(write_generic(tmp_path, ("a",), objects=(1, 2, 3, 4, 5)))], CONFIG, finetune=True
+    )
     samples = [source.sample(number, 5) for number in range(12)]
     for sample in samples:
         assert_is_sample(sample)
     assert max(sample.objects for sample in samples) == 3
     shares = {round(float((sample.labels[0] > 0).float().mean()), 1) for sample in samples}
     assert len(shares) > 1
-    assert TrainingVideos([generic(tmp_path)], SamplingConfig(1, "3", 3, 32, max_objects=1)).sample(0, 5).objects == 1
+    assert (
+        TrainingVideos([own_videos(tmp_path)], SamplingConfig(1, "3", 3, 32, max_objects=1)).sample(0, 5).objects == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -337,26 +343,25 @@ def test_short_videos_are_left_out_and_counted_or_refused(tmp_path, caplog):
     write_generic(tmp_path, ("long",), frames=6)
     write_generic(tmp_path, ("short",), frames=2)
     with caplog.at_level(logging.WARNING):
-        source = TrainingVideos([generic(tmp_path)], CONFIG)
+        source = TrainingVideos([own_videos(tmp_path)], CONFIG)
     assert [video.images.name for video in source.too_short] == ["short"]
     assert "1 videos" in caplog.text
     assert {entry.video.images.name for entry in source.entries} == {"long"}
     with pytest.raises(UserError, match=r"fewer than 3 annotated frames have 1 videos: .*short"):
-        TrainingVideos([generic(tmp_path)], SamplingConfig(1, "3", 3, 32, strict=True))
+        TrainingVideos([own_videos(tmp_path)], SamplingConfig(1, "3", 3, 32, strict=True))
     with pytest.raises(UserError, match="fewer than 9"):
-        TrainingVideos([generic(tmp_path)], SamplingConfig(1, "3", 9, 32))
+        TrainingVideos([own_videos(tmp_path)], SamplingConfig(1, "3", 9, 32))
 
 
 def test_frames_without_mask_are_listed_up_to_ten(tmp_path):
     write_generic(tmp_path, ("a",), frames=13, annotated_every=13)
     with pytest.raises(UserError, match=r"no mask for 12 frames: .*00001\.jpg.*00010\.jpg, \.\.\.$"):
-        generic(tmp_path)
-    assert len(generic(tmp_path, annotated_only=True).videos[0].frames) == 1
+        own_videos(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("open_set", "flag"),
-    [(youtube_vos, "--yv_root"), (davis_2017, "--davis_root"), (davis_2016, "train.txt"), (bl30k, "JPEGImages")],
+    [(youtube_vos, "--yv_root"), (davis_2017, "--davis_root"), (own_videos, "--videos_root"), (bl30k, "--bl_root")],
 )
 def test_a_missing_root_is_told(tmp_path, open_set, flag):
     with pytest.raises(UserError, match=flag):
@@ -367,9 +372,10 @@ def test_an_empty_root_a_missing_video_and_an_empty_list_are_told(tmp_path):
     (tmp_path / "JPEGImages").mkdir()
     (tmp_path / "Annotations").mkdir()
     with pytest.raises(UserError, match="holds no video"):
-        generic(tmp_path)
+        own_videos(tmp_path)
+    (tmp_path / "subset.txt").write_text("nowhere\n")
     with pytest.raises(UserError, match="lacks 1 videos: nowhere"):
-        generic(tmp_path, ["nowhere"])
+        own_videos(tmp_path, tmp_path / "subset.txt")
     write_generic(tmp_path / "train_480p")
     (tmp_path / "subset.txt").write_text("\n")
     with pytest.raises(UserError, match="names no video"):
@@ -380,14 +386,14 @@ def test_masks_that_are_no_label_maps_are_told_at_once(tmp_path):
     write_generic(tmp_path)
     write_image(tmp_path / "Annotations" / "b" / "00000.png")
     with pytest.raises(UserError, match=r"b/00000\.png is an RGB image"):
-        generic(tmp_path)
+        own_videos(tmp_path)
 
 
 def test_a_damaged_frame_is_skipped_and_named_or_raised_when_strict(tmp_path):
     write_generic(tmp_path)
     for frame in (tmp_path / "JPEGImages" / "a").iterdir():
         frame.write_bytes(frame.read_bytes()[:200])
-    videos = [generic(tmp_path)]
+    videos = [own_videos(tmp_path)]
     samples = [TrainingVideos(videos, CONFIG).sample(number, 5) for number in range(2)]
     for sample in samples:
         assert_is_sample(sample)
@@ -401,11 +407,13 @@ def test_frames_of_different_sizes_are_named(tmp_path):
     write_generic(tmp_path, ("a",), frames=3)
     Image.new("RGB", (20, 20)).save(tmp_path / "JPEGImages" / "a" / "00001.jpg")
     with pytest.raises(UserError, match=r"00001\.jpg: its mask, or another frame"):
-        TrainingVideos([generic(tmp_path)], SamplingConfig(1, "3", 3, 32, strict=True)).sample(0, 5)
+        TrainingVideos([own_videos(tmp_path)], SamplingConfig(1, "3", 3, 32, strict=True)).sample(0, 5)
 
 
-def test_real_videos(shared):
-    source = TrainingVideos([davis_2016(shared / "DAVIS" / "2016", ["camel", "libby"])], SamplingConfig(0, "3", 4, 96))
+def test_real_videos(shared, tmp_path):
+    subset = tmp_path / "subset.txt"
+    subset.write_text("camel\nlibby\n")
+    source = TrainingVideos([own_videos(shared / "DAVIS" / "2016", subset)], SamplingConfig(0, "3", 4, 96))
     for number in range(2):
         sample = source.sample(number, 10)
         assert_is_sample(sample, frames=4, size=96)

@@ -5,7 +5,9 @@ python training_run.py FOLDER ITERATIONS; prints a line after every iteration, w
 
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +15,10 @@ import torch
 from dataset.training_source import TrainingSample
 from model.config import NetworkConfig
 from model.network import XMem
-from training.checkpoints import CheckpointFolder
-from training.config import OptimisationConfig, StageConfig
-from training.losses import Bootstrapping
+from training.checkpoints import RunFolder
+from training.config import STAGES, OptimisationConfig, StageConfig
 from training.processes import Processes
-from training.trainer import Saving, StopRequest, train_stage
+from training.trainer import Saving, StopRequest, Trainer
 
 FRAMES, SIDE = 3, 48
 
@@ -36,24 +37,36 @@ class Squares:
 
 
 class Printer:
+    def on_stage(self, stage, begin) -> None:
+        pass
+
     def on_step(self, stage, iteration, report, batch, seconds_waited) -> None:
         print(iteration, report.loss, flush=True)
+
+    def on_network(self, stage, done, network) -> None:
+        pass
 
 
 def main(folder: Path, iterations: int) -> None:
     logging.basicConfig(level=logging.INFO)
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    network = XMem(NetworkConfig("resnet18", "resnet18", 8, 16, 4, (16, 8, 8), 8)).eval()
-    stage = StageConfig("made-up", 2, iterations, 0, (), 1e-4, 2, FRAMES, Bootstrapping(4, 8), crop=SIDE)
-    checkpoints = CheckpointFolder(folder, "test", keep=2)
+    network = XMem(NetworkConfig("resnet18", "resnet18", 64, 8, 16, 4, (16, 8, 8), 8)).eval()
+    stage = made_up_stage(batch_size=2, iterations=iterations)
+    runs = RunFolder(folder, "test", keep=2)
     with StopRequest() as stop:
-        train_stage(
-            network, stage, 0, lambda _: Squares(), OptimisationConfig(), Processes(), checkpoints,
-            Saving(every_iterations=4), seed=1, workers=2, observer=Printer(), stop=stop,
-            resume=checkpoints.newest_whole(),
+        trainer = Trainer(
+            OptimisationConfig(), Processes(), runs, Saving(checkpoint_iterations=4), seed=1, workers=2,
+            observer=Printer(), stop=stop, settings={},
         )  # fmt: skip
+        trainer.train(network, stage, 0, lambda _: Squares(), runs.newest_whole())
     torch.save(network.state_dict(), folder / "weights.pth")
+
+
+def made_up_stage(**changes: Any) -> StageConfig:
+    """A stage of clips like these."""
+    stage = STAGES["s"]
+    return replace(stage, **{"lr": 1e-4, "num_frames": FRAMES, "start_warm": 4, "end_warm": 8, "crop": SIDE} | changes)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ python training_steps.py OUTPUT SAMPLES_AT_ONCE
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,8 +12,7 @@ import torch
 from model.config import NetworkConfig
 from model.network import XMem
 from training.clip import draw_choices
-from training.config import OptimisationConfig, StageConfig
-from training.losses import Bootstrapping
+from training.config import STAGES, OptimisationConfig
 from training.processes import Processes
 from training.step import Stepper, TrainingBatch
 
@@ -39,10 +39,12 @@ def main(output: Path, samples_at_once: int) -> None:
     torch.manual_seed(0)
     # In double precision: Adam's first steps follow the sign of gradients, which in single precision is rounding noise
     # wherever they are small, and the smallest bias shows it.
-    network = XMem(NetworkConfig("resnet18", "resnet18", 16, 32, 8, (32, 16, 16), 16)).double().eval()
-    stage = StageConfig("made-up", SAMPLES, 100, 0, (3,), 1e-4, 2, FRAMES, Bootstrapping(1, 4), crop=SIDE)
+    network = XMem(NetworkConfig("resnet18", "resnet18", 64, 16, 32, 8, (32, 16, 16), 16)).double().eval()
+    stage = replace(
+        STAGES["s"], batch_size=SAMPLES, steps=(3,), lr=1e-4, num_frames=FRAMES, start_warm=1, end_warm=4, max_objects=2
+    )
     processes = Processes.join("cpu")
-    stepper = Stepper(network, stage, OptimisationConfig(samples_at_once=samples_at_once), processes, max_objects=2)
+    stepper = Stepper(network, stage, OptimisationConfig(samples_at_once=samples_at_once), processes)
     mine = processes.share_of(SAMPLES)
     losses = [
         stepper.step(made_up_batch(iteration).part(mine.start, mine.stop), iteration).loss

@@ -1,17 +1,20 @@
-"""Checkpoints: everything a run needs to continue as if it had never stopped.
+"""A run's folder: checkpoints, with everything it needs to continue as if it had never stopped, and networks.
 
-`NAME_checkpoint_STAGE_ITERATION.pth` resumes training; `NAME_STAGE_ITERATION.pth` holds the network alone. Both are
-written whole or not at all.
+`NAME_checkpoint_STAGEINDEX_ITERATION.pth` resumes training; `NAME_STAGE_ITERATION.pth` holds the network alone. Both
+are written whole or not at all.
 """
 
 import logging
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from model.checkpoint import save_network
+from model.network import XMem
 from util.errors import UserError
 from util.files import atomic_path
 from util.torch_files import read_torch_file
@@ -22,24 +25,58 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class CheckpointFolder:
-    """The checkpoints of one experiment."""
+class RunFolder:
+    """The files of one experiment.
+
+    Attributes:
+        keep: checkpoints that are kept, the newest.
+        metadata: where the weights come from; recorded in network files.
+    """
 
     path: Path
     name: str
     keep: int = 3
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
-    def write(self, stage_index: int, iteration: int, content: dict[str, Any]) -> Path:
+    def write_checkpoint(self, stage_index: int, iteration: int, content: Mapping[str, Any]) -> Path:
         """Write a checkpoint and remove the oldest beyond `keep`.
 
         Raises:
-            OSError: it cannot be written; earlier ones are as they were.
+            UserError: it cannot be written; earlier ones are as they were.
         """
         path = self.path / f"{self.name}_checkpoint_{stage_index}_{iteration:08}.pth"
-        with atomic_path(path) as temporary:
-            torch.save({"format": FORMAT, "stage_index": stage_index, "iteration": iteration, **content}, temporary)
+        try:
+            with atomic_path(path) as temporary:
+                torch.save({"format": FORMAT, "stage_index": stage_index, "iteration": iteration, **content}, temporary)
+        except (OSError, RuntimeError) as error:  # torch's own writer turns a full disk into a RuntimeError
+            raise UserError(f"{path} cannot be written: {error}; make room there, then --resume auto") from error
         for old in self.newest_first()[self.keep :]:
             old.unlink()
+        return path
+
+    def write_network(self, network: XMem, stage: str, iteration: int) -> Path:
+        """Write the network alone, for eval.py and --load_network.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        return self._write_network(network, f"{self.name}_{stage}_{iteration:08}.pth", stage, iteration)
+
+    def write_best(self, network: XMem, stage: str, iteration: int, score: float) -> Path:
+        """Write the network that scored best so far.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        return self._write_network(network, f"{self.name}_best.pth", stage, iteration, validation_j_and_f=score)
+
+    def _write_network(self, network: XMem, name: str, stage: str, iteration: int, **more: float) -> Path:
+        path = self.path / name
+        metadata = {**self.metadata, "stage": stage, "iteration": iteration, **more}
+        try:
+            save_network(path, network.config, network.state_dict(), metadata)
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"{path} cannot be written: {error}; make room there, then --resume auto") from error
         return path
 
     def newest_first(self) -> list[Path]:

@@ -7,6 +7,7 @@ learned does not depend on either.
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Integer, UInt8
@@ -60,28 +61,54 @@ class StepReport:
     """Something was not finite, so no step was taken."""
     overflowed: bool
     """It was skipped because the loss scale was too large for half precision, which mends itself."""
+    predictions: UInt8[Tensor, "frames height width"]
+    """Label maps predicted for frames 1, 2, … of this process's last sample, on the network's device."""
+
+
+def normalise(
+    images: UInt8[Tensor, "*batch 3 height width"], dtype: torch.dtype
+) -> Float[Tensor, "*batch 3 height width"]:
+    """Images as the network wants them."""
+    mean, std = (
+        torch.tensor(statistic, dtype=dtype, device=images.device)[:, None, None]
+        for statistic in (IMAGE_MEAN, IMAGE_STD)
+    )
+    return (images.to(dtype) / 255 - mean) / std
+
+
+def masks_of(
+    labels: UInt8[Tensor, "batch height width"], max_objects: int, dtype: torch.dtype
+) -> Float[Tensor, "batch max_objects height width"]:
+    """One mask for each of the objects 1, 2, ..., `max_objects` of some label maps."""
+    channel = torch.arange(1, max_objects + 1, device=labels.device)
+    return (labels.unsqueeze(1) == channel[:, None, None]).to(dtype)
 
 
 class ClipObjective(nn.Module):
     """Batch in, losses out: the module that DistributedDataParallel wraps. `max_objects` fixes the channels."""
 
-    def __init__(self, network: XMem, max_objects: int) -> None:
+    def __init__(self, network: XMem, max_objects: int, checkpoint_activations: bool) -> None:
         super().__init__()
         self.network = network
         self.max_objects = max_objects
+        self.checkpoint_activations = checkpoint_activations
 
     def forward(
         self, batch: TrainingBatch, stage: StageConfig, iteration: int
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, " parts"]]:
-        """The loss to follow, and all its parts for the record: cross entropy per frame, then dice per frame."""
-        images = batch.images.to(next(self.network.parameters()).dtype) / 255
-        mean, std = (images.new_tensor(statistic)[:, None, None] for statistic in (IMAGE_MEAN, IMAGE_STD))
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, " parts"], UInt8[Tensor, "frames height width"]]:
+        """The loss to follow; for the record all its parts (cross entropy per frame, then dice per frame), and the
+        last sample's predicted label maps.
+        """
+        images = normalise(batch.images, next(self.network.parameters()).dtype)
         channel = torch.arange(1, self.max_objects + 1, device=images.device)
         selector = (channel <= batch.objects[:, None]).to(images.dtype)
-        first_masks = (batch.labels[:, :1] == channel[:, None, None]).to(images.dtype)
-        segmentations = segment_clips(self.network, (images - mean) / std, first_masks, selector, batch.choices)
+        first_masks = masks_of(batch.labels[:, 0], self.max_objects, images.dtype)
+        segmentations = segment_clips(
+            self.network, images, first_masks, selector, batch.choices, self.checkpoint_activations
+        )
         loss = clip_loss(segmentations, batch.labels, batch.objects, stage.bootstrapping, iteration)
-        return loss.total, torch.stack(loss.cross_entropy + loss.dice).detach()
+        predictions = torch.stack([segmentation.prob[-1].detach().argmax(dim=0) for segmentation in segmentations])
+        return loss.total, torch.stack(loss.cross_entropy + loss.dice).detach(), predictions.to(torch.uint8)
 
 
 class Stepper:
@@ -93,18 +120,18 @@ class Stepper:
         stage: StageConfig,
         config: OptimisationConfig,
         processes: Processes,
-        max_objects: int,
     ) -> None:
         self.network, self.stage, self.config, self.processes = network, stage, config, processes
         self.device = next(network.parameters()).device
         # It shifts all keys alike, and only their differences matter: its gradient is rounding noise, which Adam would
         # scale up to full-sized steps, different ones for every number of processes.
         network.key_proj.key_proj.bias.requires_grad_(False)
-        objective = ClipObjective(network, max_objects)
-        self.objective = objective
+        self.objective: nn.Module = ClipObjective(network, stage.max_objects, config.checkpoint_activations)
+        if config.compile:
+            self.objective.compile()
         if processes.count > 1:
             self.objective = DistributedDataParallel(
-                objective, device_ids=[self.device.index] if self.device.type == "cuda" else None
+                self.objective, device_ids=[self.device.index] if self.device.type == "cuda" else None
             )
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=stage.lr, weight_decay=config.weight_decay)
@@ -114,16 +141,35 @@ class Stepper:
         needs_scaling = config.mixed_precision and self.half == torch.float16
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=needs_scaling)
 
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, to be put into a checkpoint."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random_state": torch.get_rng_state(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random_state"])
+
     def step(self, batch: TrainingBatch, iteration: int) -> StepReport:
         """Take one optimisation step with this process's share of the batch; every process reports the same."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.stage.learning_rate(iteration, self.config.gamma)
         self.optimizer.zero_grad(set_to_none=True)
-        parts = self._accumulate_gradients(batch.to(self.device), iteration)
+        parts, predictions = self._accumulate_gradients(batch.to(self.device), iteration)
         parts = self.processes.mean(parts)
         self.scaler.unscale_(self.optimizer)
         norms = torch._foreach_norm([parameter.grad for parameter in self.parameters if parameter.grad is not None])
         gradient_norm = torch.stack(norms).norm().item()
+        if self.config.max_gradient_norm is not None and gradient_norm > self.config.max_gradient_norm:
+            gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+            torch._foreach_mul_(gradients, self.config.max_gradient_norm / gradient_norm)
         figures = parts.tolist()
         frames = len(figures) // 2
         loss = sum(figures)
@@ -140,9 +186,12 @@ class Stepper:
             gradient_norm=gradient_norm,
             skipped=not (finite_loss and finite_gradient),
             overflowed=self.scaler.is_enabled() and finite_loss and not finite_gradient,
+            predictions=predictions,
         )
 
-    def _accumulate_gradients(self, batch: TrainingBatch, iteration: int) -> Float[Tensor, " parts"]:
+    def _accumulate_gradients(
+        self, batch: TrainingBatch, iteration: int
+    ) -> tuple[Float[Tensor, " parts"], UInt8[Tensor, "frames height width"]]:
         """Add up the gradients of this process's samples; they are averaged over processes in the last pass."""
         at_once = self.config.samples_at_once or len(batch)
         total = 0
@@ -152,8 +201,8 @@ class Stepper:
             wait = self.objective.no_sync() if self.processes.count > 1 and not is_last else nullcontext()
             with wait:
                 with torch.autocast(self.device.type, dtype=self.half, enabled=self.config.mixed_precision):
-                    loss, parts = self.objective(part, self.stage, iteration)
+                    loss, parts, predictions = self.objective(part, self.stage, iteration)
                 share = len(part) / len(batch)
                 self.scaler.scale(loss * share).backward()
             total = total + parts * share
-        return total
+        return total, predictions
