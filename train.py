@@ -71,6 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--videos_root", type=Path, help="stage m: own videos, JPEGImages/V and Annotations/V")
     add("--videos_subset", type=Path, help="file naming those to use, one a line")
     add("--videos_share", type=float, default=data.videos_share, help="of stage m's samples (%(default)s)")
+    add("--videos_smallest_crop", type=float, default=data.videos_smallest_crop, help="share of the area (%(default)s)")
     add("--strict", action="store_true", help="stop at a file that cannot be used, rather than pass over it")
     add("--num_workers", type=int, help=f"processes that make batches, in all ({PUBLISHED_WORKERS}, or the cores)")
 
@@ -135,6 +136,7 @@ class Run:
             "optimisation": optimisation,
             "seed": self.seed,
             "videos_share": self.data.videos_share,
+            "videos_smallest_crop": self.data.videos_smallest_crop,
         }
 
 

@@ -3,7 +3,7 @@
 import logging
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +40,15 @@ class TrainingData:
     videos_subset: Path | None = None
     videos_share: float = 0.5
     """Of the samples of a stage that mixes own videos with synthetic sequences."""
+    videos_smallest_crop: float = 0.36
+    """Least share of an own frame's area that is cropped; small crops show objects large."""
     strict: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.videos_share <= 1:
             raise ValueError(f"--videos_share is a share between 0 and 1, not {self.videos_share}")
+        if not 0 < self.videos_smallest_crop <= 1:
+            raise ValueError(f"--videos_smallest_crop is a share of the area, not {self.videos_smallest_crop}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +97,9 @@ def open_sources(stage: StageConfig, data: TrainingData, seed: int) -> StageSour
             source = SyntheticClips(sampling)
             return StageSources(source, source)
         case "synthetic and own videos":
-            videos = own_videos(data.videos_root, data.videos_subset)
+            videos = replace(
+                own_videos(data.videos_root, data.videos_subset), smallest_crop=data.videos_smallest_crop
+            )
             synthetic = SyntheticClips(sampling, photographs=annotated_frames(videos))
             real = sources_of_videos([videos], sampling)
             mixing_seed = zlib.crc32(f"{seed} {stage.name}".encode())
