@@ -1,16 +1,20 @@
-"""Where a network's first weights come from: ImageNet, chance, a file, or the stage before.
+"""Where a network's first weights come from: chance, ImageNet, a file, or the stage before.
 
-Batch-norm statistics are what they are here from then on (section 4: frozen throughout).
+All of it follows from the seed, so that it is the same in every process. Batch-norm statistics stay what they are here:
+training never changes them (section 4).
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from http.client import HTTPException
+from pickle import UnpicklingError
 
 import torch
-import torchvision
+from jaxtyping import Float
 from torch import Tensor, nn
+from torchvision.models import get_model_weights
 
-from model.checkpoint import Checkpoint
+from model.checkpoint import Checkpoint, widen_single_object
 from model.config import NetworkConfig
 from model.network import XMem
 from training.batches import load_batches
@@ -20,83 +24,113 @@ from training.step import TrainingBatch, masks_of, normalise
 from util.errors import UserError
 
 CALIBRATION_BATCHES = 8
-MASK_INPUT = "value_encoder.conv1.weight"
+RGB_AND_MASK = 4
+"""Input channels of a single-object value encoder; another's last one is for the sum of all other objects' masks."""
 
 
 def untrained_network(config: NetworkConfig, seed: int) -> XMem:
-    """A network with random weights, the same in every process."""
+    """A network with random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return XMem(config).eval()
 
 
-def load_imagenet_weights(network: XMem) -> None:
-    """Start both encoders from torchvision's ImageNet weights; mask channels start orthogonal.
+def network_from(checkpoint: Checkpoint) -> XMem:
+    """The network in a file, to be trained on.
 
     Raises:
-        UserError: there are none of this width, or they cannot be downloaded.
+        CheckpointError: the file misses or adds names.
     """
-    config = network.config
-    if config.encoder_width != 64:
-        raise UserError(
-            f"--encoder_width {config.encoder_width}: ImageNet weights exist for 64 only; add --no_pretrained"
-        )
-    for prefix, name in (("key_encoder", config.key_encoder), ("value_encoder", config.value_encoder)):
-        try:
-            weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].get_state_dict(progress=True)
-        except OSError as error:
-            raise UserError(
-                f"the ImageNet weights of {name} cannot be downloaded ({error}); put them into torch's cache, "
-                "or start with --no_pretrained"
-            ) from error
-        encoder = getattr(network, prefix)
-        encoder.load_state_dict(imagenet_start(weights, encoder.state_dict()))
-
-
-def imagenet_start(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """An encoder's state dict in which everything that torchvision's network has as well is taken from there."""
-    start = dict(own)
-    for name, tensor in weights.items():
-        ours = name.replace("layer1.", "res2.") if any(key.startswith("res2.") for key in own) else name
-        if ours == "conv1.weight" and own[ours].shape[1] > tensor.shape[1]:
-            tensor = with_orthogonal_inputs(tensor, own[ours].shape[1] - tensor.shape[1])
-        if ours in own:
-            start[ours] = tensor
-    return start
-
-
-def with_orthogonal_inputs(weight: Tensor, count: int) -> Tensor:
-    """A convolution's weight with `count` more input channels, orthogonal ones at random."""
-    more = torch.empty(weight.shape[0], count, *weight.shape[2:])
-    return torch.cat([weight, nn.init.orthogonal_(more)], dim=1)
-
-
-def network_for_stage(network: XMem, stage: StageConfig, seed: int) -> XMem:
-    """The network that a stage trains: after single-object stages it gets an input for the other objects' masks.
-
-    That input starts with orthogonal random weights (section 1), all others as they are.
-    """
-    if stage.single_object or not network.config.single_object:
-        return network
-    widened = untrained_network(replace(network.config, single_object=False), seed)
-    state = network.state_dict()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        state[MASK_INPUT] = with_orthogonal_inputs(state[MASK_INPUT].cpu(), 1)
-    widened.load_state_dict(state)
-    return widened.to(next(network.parameters()).device)
-
-
-def network_from(checkpoint: Checkpoint) -> XMem:
-    """The network in a file, as it is there, to be trained on."""
     network = XMem(checkpoint.network_config).eval()
     checkpoint.check_against(network.state_dict())
     network.load_state_dict(checkpoint.state_dict)
     return network
 
 
+def network_for_stage(network: XMem, stage: StageConfig, seed: int) -> XMem:
+    """The network that a stage trains: the one given, or for several objects one made of a single-object network.
+
+    The value encoder's input for the other objects' masks starts with orthogonal random weights (section 1), all others
+    are as they were. A network from a single-object *file* has that input already, with zeros, and gets the same.
+    """
+    if stage.single_object:
+        return network
+    if network.config.single_object:
+        config, state = widen_single_object(network.config, network.state_dict())
+        widened = XMem(config).eval()
+        widened.load_state_dict(state)
+        network = widened.to(next(network.parameters()).device)
+    others = network.value_encoder.conv1.weight.detach()[:, RGB_AND_MASK:]
+    if not others.any():
+        others.copy_(orthogonal(others.shape, seeded(seed)))
+    return network
+
+
+def load_imagenet_weights(network: XMem, seed: int = 0) -> None:
+    """Start both encoders from torchvision's ImageNet weights; the inputs for masks start orthogonal (section 1).
+
+    Args:
+        seed: of those inputs' weights.
+
+    Raises:
+        UserError: there are none of this width, or they cannot be had.
+    """
+    config = network.config
+    if config.encoder_width != 64:
+        raise UserError(
+            f"--encoder_width {config.encoder_width}: ImageNet weights exist for 64 only; add --no_pretrained"
+        )
+    start_from_imagenet(network.key_encoder, read_imagenet_weights(config.key_encoder), seed, first_stage="res2")
+    start_from_imagenet(network.value_encoder, read_imagenet_weights(config.value_encoder), seed)
+
+
+def read_imagenet_weights(name: str) -> Mapping[str, Tensor]:
+    """The state dict of torchvision's network of this name, from torch's cache or downloaded into it.
+
+    Raises:
+        UserError: it can be neither read nor downloaded.
+    """
+    weights = get_model_weights(name)["IMAGENET1K_V1"]
+    try:
+        return weights.get_state_dict(check_hash=True)
+    except (OSError, HTTPException, RuntimeError, EOFError, UnpicklingError) as error:
+        raise UserError(
+            f"no ImageNet weights of {name}: {' '.join(str(error).split())}; put {weights.url} into "
+            f"{torch.hub.get_dir()}/checkpoints, or start with --no_pretrained"
+        ) from error
+
+
+def start_from_imagenet(
+    encoder: nn.Module, weights: Mapping[str, Tensor], seed: int, first_stage: str = "layer1"
+) -> None:
+    """Give an encoder the weights of torchvision's network, but for what comes after stride 16.
+
+    Args:
+        encoder: whose input is RGB, or RGB and masks.
+        first_stage: what this encoder calls torchvision's layer1.
+    """
+    state = encoder.state_dict()
+    for name, tensor in weights.items():
+        if not name.startswith(("layer4.", "fc.")):
+            state[name.replace("layer1.", f"{first_stage}.")] = tensor
+    rgb = weights["conv1.weight"]
+    channels, masks = rgb.shape[0], encoder.conv1.in_channels - rgb.shape[1]
+    state["conv1.weight"] = torch.cat([rgb, orthogonal((channels, masks, *rgb.shape[2:]), seeded(seed))], dim=1)
+    encoder.load_state_dict(state)  # strict: a name that is not the encoder's is an error
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def orthogonal(shape: Iterable[int], generator: torch.Generator) -> Float[Tensor, "outputs inputs height width"]:
+    """Random weights of a convolution, orthogonal as a matrix with a row for each output."""
+    weight = torch.empty(*shape)
+    return nn.init.orthogonal_(weight, generator=generator) if weight.numel() else weight
+
+
 def calibrate_on(sources: StageSources, network: XMem, stage: StageConfig, seed: int) -> None:
-    """Calibrate on the stage's first batches, whole ones in every process."""
+    """Calibrate on a few batches of the stage's data, whole ones in every process, and of every max_jump."""
     batches = load_batches(
         replace(stage, iterations=CALIBRATION_BATCHES, finetune=0), sources, OptimisationConfig(), seed,
         share=range(stage.batch_size), begin=0, workers=0,
@@ -106,25 +140,24 @@ def calibrate_on(sources: StageSources, network: XMem, stage: StageConfig, seed:
 
 @torch.no_grad()
 def calibrate_batch_norm(network: XMem, batches: Iterable[TrainingBatch]) -> None:
-    """Give an untrained network's encoders the batch-norm statistics of these batches, in which all frames have masks.
+    """Give an untrained network's batch norm the statistics of these batches, in which every frame has its masks.
 
-    Frozen statistics of untrained layers (mean 0, variance 1) would normalise nothing.
+    Those that it begins with (mean 0, variance 1) would normalise nothing, frozen as they are.
     """
     parameter = next(network.parameters())
     layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [layer.momentum for layer in layers]
+    before = [(layer.momentum, layer.training) for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
-        layer.momentum = None  # all batches count alike
+        layer.momentum = None  # the plain mean over batches
         layer.train()
     try:
         for batch in batches:
-            on_device = batch.to(parameter.device)
-            images = normalise(on_device.images.flatten(0, 1), parameter.dtype)
-            masks = masks_of(on_device.labels.flatten(0, 1), int(batch.objects.max()), images.dtype)
-            _, features = network.encode_key(images)
-            network.value_encoder(images, features.f16, masks)
+            here = batch.to(parameter.device)
+            images = normalise(here.images.flatten(0, 1), parameter.dtype)
+            masks = masks_of(here.labels.flatten(0, 1), int(batch.objects.max()), images.dtype)
+            network.value_encoder(images, network.key_encoder(images).f16, masks)
     finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
+        for layer, (momentum, training) in zip(layers, before, strict=True):
             layer.momentum = momentum
-            layer.eval()
+            layer.train(training)
