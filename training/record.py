@@ -1,29 +1,38 @@
-"""What a run writes down about itself: its settings, the program's version, and the packages'."""
+"""What a run writes down about itself, at every start: its settings, the program's version, and the packages'."""
 
 import json
+import logging
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from util.errors import UserError
 from util.files import write_text_atomically
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python", "pillow", "scipy")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+log = logging.getLogger(__name__)
 
-def git_commit() -> str:
-    """The commit of the program's repository, with "+changes" where files differ from it; or why there is none."""
+
+def git_commit(folder: Path = REPOSITORY) -> str:
+    """The commit of a repository, with "+changes" where its files differ from it; or why there is none."""
     try:
         import git  # fails on import where there is no git program
+    except ModuleNotFoundError:
+        return "unknown: GitPython is not installed"
     except ImportError:
-        return "unknown: no git program"
+        return "unknown: there is no git program"
     try:
-        repository = git.Repo(REPOSITORY)
+        repository = git.Repo(folder)
         return repository.head.commit.hexsha + ("+changes" if repository.is_dirty() else "")
-    except (git.GitError, ValueError):
-        return "unknown: not a git repository"
+    except git.InvalidGitRepositoryError:
+        return "unknown: the program does not lie in a git repository"
+    except (git.GitError, ValueError, OSError) as error:  # no commit yet, a repository of another user's, …
+        return f"unknown: {' '.join(str(error).split())}"
 
 
 def package_versions() -> dict[str, str]:
@@ -37,14 +46,52 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def record_run(folder: Path, settings: Mapping[str, Any], command: list[str]) -> None:
-    """Write `run.json`; a resumed run's replaces that of the run before.
+def record_run(folder: Path, settings: Mapping[str, Any], command: Sequence[str], device: str = "not recorded") -> None:
+    """Add this start of a run to `run.json`, after those before it.
+
+    Args:
+        settings: the full configuration; what JSON has no word for is written as text.
+        command: the command line.
+        device: what the run's device is called.
 
     Raises:
-        OSError: it cannot be written.
+        UserError: it cannot be written.
     """
-    content = {"command": command, "commit": git_commit(), "packages": package_versions(), "settings": settings}
-    write_text_atomically(folder / "run.json", json.dumps(content, indent=2) + "\n")
+    path = folder / "run.json"
+    now = datetime.now().astimezone()
+    start = {
+        "time": now.isoformat(timespec="seconds"),
+        "command": list(command),
+        "device": device,
+        "commit": git_commit(),
+        "packages": package_versions(),
+        "settings": settings,
+    }
+    try:
+        content = {"starts": [*_earlier_starts(path, now), start]}
+        write_text_atomically(path, json.dumps(content, indent=2, default=str) + "\n")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error}") from error
+
+
+def _earlier_starts(path: Path, now: datetime) -> list[dict[str, Any]]:
+    """Those recorded in `path`. A file that is something else is put aside with a warning: a run needs no record.
+
+    Raises:
+        OSError: the file cannot be read, or put aside.
+    """
+    if not path.exists():
+        return []
+    try:
+        starts = json.loads(path.read_text(encoding="utf-8"))["starts"]
+        if isinstance(starts, list):
+            return starts
+    except (ValueError, KeyError, TypeError):
+        pass
+    aside = path.with_name(f"run.damaged-{now:%Y%m%d-%H%M%S}.json")
+    path.rename(aside)
+    log.warning("%s is damaged, or no record of a run's starts; it is now %s, and the record begins anew", path, aside)
+    return []
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> list[str]:
