@@ -19,19 +19,20 @@ import torch
 
 from dataset.evaluation_sets import EvaluationSet, EvaluationVideo, open_evaluation_set
 from dataset.video_file import VideoFile
-from evaluation.config import EvaluationConfig
+from evaluation.config import PUBLISHED_SIZE, EvaluationConfig
 from evaluation.device import choose_device
+from evaluation.network_file import DAVIS_SETS, default_network_file, intended_size, is_bundled, videos_seen
 from evaluation.reading import read_annotation
 from evaluation.results import OutputFolder
 from evaluation.run import Summary, pending_videos, segment_videos, summarise
 from evaluation.segmenter import Segmenter
 from evaluation.sharing import Sharing, StartFailedElsewhereError
 from inference.config import InferenceConfig
+from model.checkpoint import read_checkpoint, shorten
 from model.network import XMem
 from util.checksums import sha256_of
 from util.errors import UserError
 
-DEFAULT_MODEL = Path("saves/XMem.pth")
 LONG_TERM_FLAGS = ("max_mid_term_frames", "min_mid_term_frames", "max_long_term_elements", "num_prototypes")
 NOTHING_STARTED, VIDEOS_FAILED, INTERRUPTED = 2, 1, 130  # exit codes
 
@@ -50,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     published = InferenceConfig()
     parser = Parser(prog="eval.py", usage="%(prog)s [flags]", description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("--model", type=Path, help=f"network file ({DEFAULT_MODEL}; if that is not there, random weights)")
+    add("--model", type=Path, help="network file (saves/XMem.pth, or else the bundled saves/XMem-small.pth)")
     for name, holds in (
         ("D16", "../DAVIS/2016"),
         ("D17", "../DAVIS/2017"),
@@ -71,7 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--save_scores", action="store_true", help="also write probabilities, for merging several runs")
     add("--overlay", action="store_true", help="also write a video with the masks painted over each frame")
     add("--flip", action="store_true", help="mirror the images, and the results back")
-    add("--size", type=int, default=480, help="shorter side at which frames are segmented; -1: their own (%(default)s)")
+    add("--size", type=int, help=f"frames' shorter side; -1: their own (the network's, mostly {PUBLISHED_SIZE})")
     add("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (%(default)s)")
     add("--amp", action="store_true", help="mixed precision also elsewhere than on CUDA, where it is on")
     add("--benchmark", action="store_true", help="full precision, and every video is timed anew")
@@ -120,6 +121,7 @@ class Run(NamedTuple):
     segmenter: Segmenter
     output: OutputFolder
     pending: list[str]
+    videos_seen: list[str]
 
 
 def prepare(arguments: argparse.Namespace, sharing: Sharing, held: ExitStack) -> Run:
@@ -129,10 +131,12 @@ def prepare(arguments: argparse.Namespace, sharing: Sharing, held: ExitStack) ->
         UserError: whatever keeps the run from starting; nothing was written.
     """
     device = choose_device(arguments.device, sharing.local_rank)
-    evaluation_set, root = open_videos(arguments)
-    weights = arguments.model or (DEFAULT_MODEL if DEFAULT_MODEL.is_file() else None)
-    config = configure(arguments, evaluation_set.name, root, weights, device)
-    network = XMem.from_checkpoint(weights, device) if weights else random_network(device)
+    checkpoint = read_checkpoint(arguments.model or default_network_file())
+    size = intended_size(checkpoint) if arguments.size is None else arguments.size
+    evaluation_set, root = open_videos(arguments, size)
+    config = configure(arguments, evaluation_set.name, root, checkpoint.path, size, device)
+    network = XMem.from_checkpoint(checkpoint, device)
+    seen = videos_seen(checkpoint, evaluation_set)
     default_name = arguments.video.stem if arguments.video else f"{evaluation_set.name}_{config.split}"
     output = OutputFolder(
         arguments.output or Path("../output") / default_name,
@@ -141,12 +145,33 @@ def prepare(arguments: argparse.Namespace, sharing: Sharing, held: ExitStack) ->
     if sharing.rank == 0:
         held.enter_context(output.claimed(config.to_json_dict(), arguments.overwrite))
         sharing.announce(pending_videos(evaluation_set, output, anew=arguments.benchmark))
-        if weights is None:
-            log.warning("no --model, and no %s: RANDOM WEIGHTS, masks and scores mean nothing", DEFAULT_MODEL)
-    return Run(evaluation_set, Segmenter(network, config), output, sharing.videos())
+        tell_choices(arguments, config)
+        warn_of_training_videos(checkpoint.path, evaluation_set, seen)
+    return Run(evaluation_set, Segmenter(network, config), output, sharing.videos(), seen)
 
 
-def open_videos(arguments: argparse.Namespace) -> tuple[EvaluationSet, Path]:
+def tell_choices(arguments: argparse.Namespace, config: EvaluationConfig) -> None:
+    """Say which network is taken where none was named, and which size where it is not the usual one."""
+    if arguments.model is None:
+        kind = "bundled" if is_bundled(config.weights) else "published"
+        log.info("no --model: taking the %s network, %s", kind, config.weights)
+    if arguments.size is None and config.size != PUBLISHED_SIZE:
+        log.info("no --size: taking %d, which the network is meant for", config.size)
+
+
+def warn_of_training_videos(model: Path, evaluation_set: EvaluationSet, seen: list[str]) -> None:
+    """Say that scores are not what they seem to be, where the network knows the videos."""
+    if seen:
+        share = f"{len(seen)} of these {len(evaluation_set.videos)} videos ({shorten(seen)})"
+        log.warning("%s has been trained on %s: its scores on them are no measure of anything", model, share)
+    if is_bundled(model) and evaluation_set.name in DAVIS_SETS:
+        log.warning(
+            "the bundled network was trained on a part of DAVIS's validation videos: fine for a demonstration, "
+            "never for a published number"
+        )
+
+
+def open_videos(arguments: argparse.Namespace, size: int) -> tuple[EvaluationSet, Path]:
     """The videos to segment, and the folder or file they come from."""
     if arguments.video is not None:
         frames = VideoFile(arguments.video)
@@ -157,18 +182,11 @@ def open_videos(arguments: argparse.Namespace) -> tuple[EvaluationSet, Path]:
     dataset = arguments.dataset or "D17"
     flag = {"LV1": "lv", "LV3": "lv", "G": "generic"}.get(dataset, dataset.lower())
     root = getattr(arguments, f"{flag}_path", Path())
-    return open_evaluation_set(dataset, arguments.split or "val", root, arguments.size), root
-
-
-def random_network(device: torch.device) -> XMem:
-    """The published network, untrained, the same in every process and run."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return XMem().to(device).eval()
+    return open_evaluation_set(dataset, arguments.split or "val", root, size), root
 
 
 def configure(
-    arguments: argparse.Namespace, dataset: str, root: Path, weights: Path | None, device: torch.device
+    arguments: argparse.Namespace, dataset: str, root: Path, weights: Path, size: int, device: torch.device
 ) -> EvaluationConfig:
     """The run's settings, values out of range refused."""
     given = {name: getattr(arguments, name) for name in LONG_TERM_FLAGS if getattr(arguments, name) is not None}
@@ -179,8 +197,8 @@ def configure(
             split=None if arguments.video else arguments.split or "val",
             mask=arguments.mask,
             weights=weights,
-            weights_sha256=sha256_of(weights) if weights else None,
-            size=arguments.size,
+            weights_sha256=sha256_of(weights),
+            size=size,
             flip=arguments.flip,
             mixed_precision=not arguments.benchmark and (arguments.amp or device.type == "cuda"),
             save_all=arguments.save_all,
@@ -218,7 +236,7 @@ def report(summary: Summary, output: OutputFolder) -> None:
 def finish(run: Run, sharing: Sharing) -> int:
     """Process 0, when all have done their shares: summary, scores, the server's zip; returns the exit code."""
     evaluation_set = run.evaluation_set
-    summary = summarise(evaluation_set, run.segmenter.config, run.output, sharing.failures())
+    summary = summarise(evaluation_set, run.segmenter.config, run.output, sharing.failures(), run.videos_seen)
     report(summary, run.output)
     run.output.write_summary(summary.to_json_dict())
     if evaluation_set.server_zip and summary.failures:

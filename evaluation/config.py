@@ -6,6 +6,7 @@ from typing import Any
 
 from inference.config import InferenceConfig
 
+PUBLISHED_SIZE = 480
 SMALLEST_SIZE = 16
 
 
@@ -25,10 +26,10 @@ class EvaluationConfig:
     mask: Path | None = None
     """The first mask of a video file."""
     weights: Path | None = None
-    """The network file; None: random weights."""
+    """The network file; None: the network comes from elsewhere."""
     weights_sha256: str | None = None
     """Of the network file, since a training run may write another one of the same name."""
-    size: int = 480
+    size: int = PUBLISHED_SIZE
     """Shorter side at which frames are segmented; −1: their own."""
     flip: bool = False
     mixed_precision: bool = False

@@ -1,6 +1,7 @@
 """A whole evaluation run: every video of a data set, shared out over processes, and the summary at the end."""
 
 import logging
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,7 @@ class Summary:
     peak_device_bytes: int | None
     failures: dict[str, str]
     scores: Scores | None
+    videos_seen: list[str]
     config: dict[str, Any]
 
     @property
@@ -65,7 +67,7 @@ def segment_videos(
     with Progress(evaluation_set.videos, pending, sharing) as progress:
         for name in sharing.take(pending):
             try:
-                output.record(segment_video(videos[name], segmenter, output, progress))
+                output.record(segment_video(videos[name], segmenter, output, progress.frame_done))
             except UserError as error:
                 sharing.report_failure(name, str(error))
             progress.video_done(name)
@@ -75,9 +77,12 @@ def segment_videos(
 
 
 def segment_video(
-    video: EvaluationVideo, segmenter: Segmenter, output: OutputFolder, progress: Progress
+    video: EvaluationVideo, segmenter: Segmenter, output: OutputFolder, on_frame: Callable[[float], None]
 ) -> VideoRecord:
     """Segment one video into the output folder.
+
+    Args:
+        on_frame: called after every frame with the seconds that the network took for the video so far.
 
     Raises:
         UserError: a frame or mask that cannot be used, results that cannot be written, or too little device memory.
@@ -94,7 +99,7 @@ def segment_video(
                 name = segmented.frame.name
                 writer.write(segmented, config.save_all or video.saved_frames is None or name in video.saved_frames)
                 frames += 1
-                progress.frame_done(clock.seconds_so_far)
+                on_frame(clock.seconds_so_far)
     except torch.cuda.OutOfMemoryError as error:
         raise UserError(f"out of memory on {device} at frame {frames + 1}; a smaller --size needs less") from error
     return VideoRecord(
@@ -109,9 +114,16 @@ def segment_video(
 
 
 def summarise(
-    evaluation_set: EvaluationSet, config: EvaluationConfig, output: OutputFolder, failures: dict[str, str]
+    evaluation_set: EvaluationSet,
+    config: EvaluationConfig,
+    output: OutputFolder,
+    failures: dict[str, str],
+    videos_seen: list[str],
 ) -> Summary:
-    """Merge the records of all processes and of earlier runs, and score where there is ground truth."""
+    """Merge the records of all processes and of earlier runs, and score where there is ground truth.
+
+    `videos_seen` are those that were in the network's training.
+    """
     finished = output.finished()
     videos = [video for video in evaluation_set.videos if video.name in finished and video.name not in failures]
     records = [finished[video.name] for video in videos]
@@ -124,6 +136,7 @@ def summarise(
         peak_device_bytes=max((record.peak_device_bytes or 0 for record in records), default=0) or None,
         failures={video.name: failures[video.name] for video in evaluation_set.videos if video.name in failures},
         scores=score_if_possible(videos, output),
+        videos_seen=videos_seen,
         config=config.to_json_dict(),
     )
 
@@ -132,12 +145,22 @@ def score_if_possible(videos: list[EvaluationVideo], output: OutputFolder) -> Sc
     """J&F of `videos`, if every one of them has ground truth for every evaluated frame."""
     if not videos or any(video.ground_truth is None for video in videos):
         return None
-    sequences = [
-        SequenceFolders(video.name, video.ground_truth, output.label_maps / video.name, video.saved_frames)
-        for video in videos
-    ]
     try:
-        return score_sequences(sequences)
+        return score(videos, output)
     except UserError as error:
         log.warning("not scored: %s", error)
         return None
+
+
+def score(videos: Sequence[EvaluationVideo], output: OutputFolder) -> Scores:
+    """J&F of `videos`, each of which has ground truth and label maps in the output folder.
+
+    Raises:
+        UserError: as `score_sequences`.
+    """
+    return score_sequences(
+        [
+            SequenceFolders(video.name, video.ground_truth, output.label_maps / video.name, video.saved_frames)
+            for video in videos
+        ]
+    )

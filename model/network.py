@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from model.aggregation import Aggregated, soft_aggregation
-from model.checkpoint import read_checkpoint
+from model.checkpoint import Checkpoint, read_checkpoint
 from model.config import NetworkConfig
 from model.decoder import Decoder
 from model.encoders import ImageFeatures, KeyEncoder, KeyProjection, QueryKey, ValueEncoder
@@ -53,15 +53,15 @@ class XMem(nn.Module):
         self.decoder = Decoder(self.config, encoder_dims)
 
     @classmethod
-    def from_checkpoint(cls, path: Path | str, device: torch.device | str | None = None) -> "XMem":
-        """The network in a file, ready for inference: its widths and variant are read from the file alone.
+    def from_checkpoint(cls, file: Path | str | Checkpoint, device: torch.device | str | None = None) -> "XMem":
+        """The network in a file (its path, or what was read of it), ready for inference, built from the file alone.
 
         Single-object (stage 0) files become multi-object networks that ignore the other objects' masks.
 
         Raises:
             CheckpointError: the file is missing, damaged, no checkpoint, or misses or adds names.
         """
-        checkpoint = read_checkpoint(path)
+        checkpoint = file if isinstance(file, Checkpoint) else read_checkpoint(file)
         with torch.device("meta"):  # no time goes into random weights that are replaced at once
             network = cls(checkpoint.network_config)
         checkpoint.check_against(network.state_dict())

@@ -1,12 +1,11 @@
-"""Follow two fish through the example clip, and leave something to look at: a video, and a contact sheet.
+"""Follow two fish through the example clip, score it, and leave something to look at: a video, and a contact sheet.
 
 python -m scripts.demo [--model FILE] [--output DIR] [--size PIXELS]
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,16 +28,6 @@ MOMENTS = ("00000", "00014", "00021", "00027", "00036", "00053")
 DEFAULT_OUTPUT = Path("output/demo")
 SHEET = "contact_sheet.png"
 
-WARNING = """
-================================================================================
-  RANDOM WEIGHTS. No trained network was found, so masks and scores mean
-  nothing: they show that the program runs, not what it can do.
-  The published network, saves/XMem.pth, is fetched by
-      .venv/bin/python -m scripts.download_models --models XMem
-  and another one is named by  make demo ARGS='--model FILE'
-================================================================================
-"""
-
 
 @dataclass(frozen=True)
 class Demonstration:
@@ -58,17 +47,12 @@ class Demonstration:
     def sheet(self) -> Path:
         return self.output / SHEET
 
-    @property
-    def has_random_weights(self) -> bool:
-        config = json.loads((self.output / "config.json").read_text(encoding="utf-8"))
-        return config["weights"] is None
-
 
 def make_parser() -> argparse.ArgumentParser:
     """The flags of this program."""
     parser = argparse.ArgumentParser(prog="python -m scripts.demo", description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("--model", type=Path, help="network file; default: eval.py's, and random weights if that is not there")
+    add("--model", type=Path, help="network file; default: saves/XMem.pth, or else the bundled saves/XMem-small.pth")
     add("--output", type=Path, default=DEFAULT_OUTPUT, help="default: %(default)s; an earlier demo there is replaced")
     add("--size", type=int, default=240, help="shorter side at which frames are segmented; default: %(default)s")
     return parser
@@ -84,9 +68,9 @@ def segment(output: Path, model: Path | None, size: int) -> int:
     return evaluation_program.main(flags)
 
 
-def painted(label_maps: Path) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+def painted(label_maps: Path, moments: Sequence[str] = MOMENTS) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     """The clip at each of the moments, with the masks of a folder painted over it."""
-    for name in MOMENTS:
+    for name in moments:
         frame = read_frame(CLIP / "JPEGImages" / VIDEO / f"{name}.jpg")
         yield overlay_masks(frame.rgb, read_label_map(label_maps / f"{name}.png").labels)
 
@@ -94,12 +78,11 @@ def painted(label_maps: Path) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
 def write_sheet(demonstration: Demonstration) -> None:
     """Write a picture of the clip: what went in, what should come out, and what did."""
     inputs = [read_frame(CLIP / "JPEGImages" / VIDEO / f"{name}.jpg").rgb for name in MOMENTS]
-    prediction = "prediction (random weights)" if demonstration.has_random_weights else "prediction"
     sheet = contact_sheet(
         [
             ("input", inputs),
             ("ground truth", list(painted(CLIP / "Annotations" / VIDEO))),
-            (prediction, list(painted(demonstration.label_maps))),
+            ("prediction", list(painted(demonstration.label_maps))),
         ],
         [f"frame {int(name)}" for name in MOMENTS],
     )
@@ -114,8 +97,6 @@ def main(argv: list[str] | None = None) -> int:
         return code
     demonstration = Demonstration(arguments.output)
     write_sheet(demonstration)
-    if demonstration.has_random_weights:
-        print(WARNING)
     print(f"Overlay video:  {demonstration.overlay}")
     print(f"Contact sheet:  {demonstration.sheet}")
     return 0

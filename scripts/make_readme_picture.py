@@ -1,37 +1,54 @@
-"""Make the picture at the top of README.md: the example clip's frames with their true masks painted over them.
+"""Make the picture at the top of README.md: the example clip with the masks that the demo found painted over it.
 
-python -m scripts.make_readme_picture
+make demo
+python -m scripts.make_readme_picture [--label_maps DIR]
 """
 
+import argparse
+import sys
 from pathlib import Path
 
 from PIL import Image
 
-from dataset.frames import read_frame
-from dataset.label_map import read_label_map
-from evaluation.overlay import overlay_masks
+from scripts.demo import DEFAULT_OUTPUT, Demonstration, painted
+from util.errors import UserError
+from util.files import atomic_path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-CLIP = REPOSITORY / "examples" / "crossing"
-TARGET = REPOSITORY / "docs" / "images" / "crossing.webp"
+TARGET = Path(__file__).resolve().parent.parent / "docs" / "images" / "crossing.webp"
 MOMENTS = ("00000", "00020", "00027", "00053")
 GAP = 8
 
 
-def main() -> None:
-    """Paint the moments side by side, with gaps that let the page's own background through."""
-    strip: list[Image.Image] = []
-    for name in MOMENTS:
-        frame = read_frame(CLIP / "JPEGImages" / "crossing" / f"{name}.jpg")
-        label_map = read_label_map(CLIP / "Annotations" / "crossing" / f"{name}.png")
-        strip.append(Image.fromarray(overlay_masks(frame.rgb, label_map.labels)))
+def make_picture(label_maps: Path) -> Image.Image:
+    """The moments side by side, with gaps that let the page's own background through.
+
+    Raises:
+        UserError: the folder lacks the label map of a moment.
+    """
+    strip = [Image.fromarray(image) for image in painted(label_maps, MOMENTS)]
     width, height = strip[0].size
     picture = Image.new("RGBA", (len(strip) * (width + GAP) - GAP, height), (0, 0, 0, 0))
     for column, image in enumerate(strip):
         picture.paste(image, (column * (width + GAP), 0))
-    picture.save(TARGET, quality=80, method=6)
+    return picture
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the picture; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.make_readme_picture")
+    default = Demonstration(DEFAULT_OUTPUT).label_maps
+    parser.add_argument("--label_maps", type=Path, default=default, help="of the clip; default: %(default)s")
+    arguments = parser.parse_args(argv)
+    try:
+        picture = make_picture(arguments.label_maps)
+    except UserError as error:
+        print(f"{error}; make demo leaves label maps in {default}", file=sys.stderr)
+        return 2
+    with atomic_path(TARGET) as temporary:
+        picture.save(temporary, quality=80, method=6)
     print(f"{TARGET}: {TARGET.stat().st_size / 1024:.0f} KiB")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

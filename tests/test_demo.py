@@ -1,5 +1,6 @@
-"""The demo: what it leaves to look at, and that nobody takes random weights' masks for results."""
+"""The demo: what it prints and leaves to look at, and the README's picture that is made from it."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,10 +9,10 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_network import save_tiny_network, tiny_network
+from tiny_network import save_tiny_network
 
-import eval as evaluation_program
-from scripts import demo
+from evaluation import network_file
+from scripts import demo, make_readme_picture
 
 SIZE = ["--size", "32"]
 
@@ -78,25 +79,34 @@ def test_the_sheet_paints_the_masks_of_the_run(demonstration):
     assert max(differing) > 0.05  # such a network loses the fish
 
 
-def test_a_network_file_is_not_called_random(demonstration, monkeypatch, capsys, captions):
-    monkeypatch.setattr(demo, "segment", lambda *_: 0)  # it is segmented already
-    assert demo.main(["--output", str(demonstration.output)]) == 0
+def test_it_prints_the_score_of_the_clip_and_where_things_are(model, tmp_path, capsys):
+    demonstration = demo.Demonstration(tmp_path / "out")
+    assert demo.main(["--model", str(model), "--output", str(demonstration.output), *SIZE]) == 0
     printed = capsys.readouterr().out
-    assert "RANDOM" not in printed
-    assert captions[-1] == "prediction"
+    scores = json.loads((demonstration.output / "summary.json").read_text())["scores"]
+    assert sorted(scores["sequences"]["crossing"]) == ["1", "2"]
+    assert f"J&F {scores['global']['J&F']:.1f}" in printed
     for path in (demonstration.overlay, demonstration.sheet):
         assert str(path) in printed
 
 
-def test_random_weights_are_called_so_everywhere(tmp_path, monkeypatch, capsys, captions):
-    monkeypatch.chdir(tmp_path)  # no saves/XMem.pth here
-    monkeypatch.setattr(evaluation_program, "XMem", tiny_network)
+def test_it_takes_the_network_that_eval_takes(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(network_file, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(network_file, "BUNDLED", model)
     assert demo.main(SIZE) == 0
-    printed = capsys.readouterr().out
-    assert "RANDOM WEIGHTS" in printed
-    assert "J&F" in printed
-    assert captions[-1] == "prediction (random weights)"
+    config = json.loads((tmp_path / demo.DEFAULT_OUTPUT / "config.json").read_text())
+    assert config["weights"] == str(model)
     assert (tmp_path / demo.DEFAULT_OUTPUT / demo.SHEET).is_file()
+
+
+def test_without_a_network_it_says_where_to_get_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(network_file, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(network_file, "BUNDLED", tmp_path / "none.pth")
+    assert demo.main(SIZE) == 2
+    assert "python -m scripts.download_models" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_earlier_demo_is_replaced_and_other_files_are_not(model, demonstration, tmp_path, capsys):
@@ -112,3 +122,20 @@ def test_an_earlier_demo_is_replaced_and_other_files_are_not(model, demonstratio
 def test_a_mistake_is_told_by_evals_exit_code(tmp_path, capsys):
     assert demo.main(["--model", str(tmp_path / "none.pth"), "--output", str(tmp_path / "out")]) == 2
     assert "none.pth" in capsys.readouterr().err
+
+
+def test_the_readmes_picture_shows_the_masks_of_a_demo(demonstration, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(make_readme_picture, "TARGET", tmp_path / "picture.webp")
+    monkeypatch.setattr(make_readme_picture, "MOMENTS", demo.MOMENTS[2:4])
+    for label_maps in (demonstration.label_maps, demo.CLIP / "Annotations/crossing"):
+        assert make_readme_picture.main(["--label_maps", str(label_maps)]) == 0
+        first, second = demo.painted(label_maps, demo.MOMENTS[2:4])
+        with Image.open(tmp_path / "picture.webp") as image:
+            picture = np.array(image.convert("RGBA"))
+        width = first.shape[1]
+        for painted, left in ((first, 0), (second, width + make_readme_picture.GAP)):
+            shown = picture[:, left : left + width, :3].astype(int)
+            assert np.abs(shown - painted).mean() < 6  # WebP is lossy; masks of another folder are further off
+        assert (picture[:, width + 1 : width + make_readme_picture.GAP - 1, 3] == 0).all()
+    assert make_readme_picture.main(["--label_maps", str(tmp_path)]) == 2
+    assert "make demo" in capsys.readouterr().err

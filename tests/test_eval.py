@@ -1,5 +1,6 @@
 """eval.py from the command line to the files it writes, on miniature data sets and a tiny network."""
 
+import argparse
 import json
 import logging
 import shutil
@@ -28,9 +29,13 @@ import eval as program
 from dataset import frames
 from dataset.frames import FrameFolder, read_frame
 from dataset.video_file import VideoFile
+from evaluation import network_file as network_files
+from evaluation.config import EvaluationConfig
+from evaluation.network_file import intended_size
 from evaluation.overlay import OverlayVideo, davis_palette
 from inference.config import InferenceConfig
 from inference.inference_core import InferenceCore
+from model.checkpoint import read_checkpoint
 from scoring.folders import find_sequences, score_sequences
 
 SIZE = (48, 64)
@@ -45,8 +50,8 @@ def evaluate(network_file, tmp_path):
     """Runs eval.py with flags; returns its output folder. It has to succeed."""
 
     def run(*flags: object, output: str = "output") -> Path:
-        output_flags = ["--output", tmp_path / output, "--model", network_file, "--device", "cpu"]
-        assert program.main([str(flag) for flag in (*flags, *output_flags)]) == 0
+        default = ["--output", tmp_path / output, "--model", network_file, "--device", "cpu"]
+        assert program.main([str(flag) for flag in (*default, *flags)]) == 0
         return tmp_path / output
 
     return run
@@ -528,7 +533,7 @@ def test_default_output_folders(generic, clip, network_file, tmp_path, monkeypat
     assert len(names_in(tmp_path / "output/clip/clip")) == 7
 
 
-def test_published_defaults():
+def test_published_defaults(network_file):
     arguments = program.parse_arguments([])
     assert {name: str(path) for name, path in vars(arguments).items() if name.endswith("_path")} == {
         "d16_path": "../DAVIS/2016",
@@ -539,12 +544,15 @@ def test_published_defaults():
         "mose_path": "../MOSE",
         "generic_path": "None",
     }
-    config = program.configure(arguments, "D17", Path(), None, torch.device("cpu"))
-    assert (config.split, config.size, config.mixed_precision) == ("val", 480, False)
-    assert config.inference == InferenceConfig()
-    assert program.configure(arguments, "D17", Path(), None, torch.device("cuda")).mixed_precision
-    benchmark = program.parse_arguments(["--benchmark"])
-    assert not program.configure(benchmark, "D17", Path(), None, torch.device("cuda")).mixed_precision
+    assert intended_size(read_checkpoint(network_file)) == 480
+
+    def configure(arguments: argparse.Namespace, device: str) -> EvaluationConfig:
+        return program.configure(arguments, "D17", Path(), network_file, 480, torch.device(device))
+
+    config = configure(arguments, "cpu")
+    assert (config.split, config.mixed_precision, config.inference) == ("val", False, InferenceConfig())
+    assert configure(arguments, "cuda").mixed_precision
+    assert not configure(program.parse_arguments(["--benchmark"]), "cuda").mixed_precision
 
 
 def test_every_flag_is_documented():
@@ -553,32 +561,113 @@ def test_every_flag_is_documented():
     assert {flag for flag in flags - {"--help"} if f"`{flag}`" not in guide} == set()
 
 
-def test_without_a_model_the_default_file_is_taken_if_there_is_one(generic, network_file, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "saves").mkdir()
-    shutil.copy(network_file, tmp_path / "saves/XMem.pth")
-    arguments = [str(flag) for flag in flags_of(generic, "--device", "cpu", "--output", tmp_path / "output")]
-    assert program.main(arguments) == 0
-    recorded = json.loads((tmp_path / "output/summary.json").read_text())["config"]
-    assert recorded["weights"] == str(tmp_path / "saves/XMem.pth")
+@pytest.fixture
+def checkout(tmp_path, monkeypatch) -> Path:
+    """A folder in the place of the repository, without any network."""
+    folder = tmp_path / "checkout"
+    (folder / "saves").mkdir(parents=True)
+    monkeypatch.setattr(network_files, "REPOSITORY", folder)
+    monkeypatch.setattr(network_files, "BUNDLED", folder / "saves/XMem-small.pth")
+    return folder
 
 
-def test_without_any_file_weights_are_random_the_same_every_time_and_warned_of(generic, tmp_path, monkeypatch, caplog):
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch) -> Path:
+    """The working directory, which is not the repository."""
+    folder = tmp_path / "elsewhere"
+    (folder / "saves").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def run_without_a_model(root: Path, output: Path, *flags: object) -> dict:
+    arguments = ["--dataset", "G", "--generic_path", root, "--device", "cpu", "--output", output, *flags]
+    assert program.main([str(argument) for argument in arguments]) == 0
+    return json.loads((output / "summary.json").read_text())["config"]
+
+
+def test_without_a_model_the_published_network_is_taken_or_else_the_bundled_one(
+    generic, checkout, elsewhere, network_file, tmp_path, caplog
+):
     remove_video(generic, "a")
-    monkeypatch.setattr(program, "XMem", tiny_network_unseeded)
-    for name in ("one", "other"):
-        torch.rand(3)
-        with caplog.at_level(logging.WARNING):
-            assert program.main([str(flag) for flag in flags_of(generic, "--device", "cpu", "--output", name)]) == 0
-    assert files(tmp_path / "one") == files(tmp_path / "other")
-    assert "RANDOM WEIGHTS, masks and scores mean nothing" in caplog.text
-    assert json.loads((tmp_path / "one/summary.json").read_text())["config"]["weights"] is None
+    caplog.set_level(logging.INFO)
+    for path, told in (
+        (checkout / "saves/XMem-small.pth", f"no --model: taking the bundled network, {checkout}/saves/XMem-small.pth"),
+        (checkout / "saves/XMem.pth", f"no --model: taking the published network, {checkout}/saves/XMem.pth"),
+        (elsewhere / "saves/XMem.pth", "no --model: taking the published network, saves/XMem.pth"),
+    ):
+        shutil.copy(network_file, path)
+        output = tmp_path / f"{path.parent.parent.name}-{path.stem}"
+        caplog.clear()
+        assert run_without_a_model(generic, output, "--size", -1)["weights"] == str(path)
+        assert caplog.messages == [told]
 
 
-def tiny_network_unseeded():
-    """In the place of the published network, which takes seconds."""
-    return type(tiny_network())(tiny_network().config)
+def test_without_any_network_nothing_starts_and_the_remedies_are_named(generic, checkout, elsewhere, tmp_path, capsys):
+    arguments = [str(flag) for flag in flags_of(generic, "--output", tmp_path / "output")]
+    assert program.main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    for part in ("saves/XMem.pth", "XMem-small.pth", "python -m scripts.download_models", "--model"):
+        assert part in line
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_network_may_be_meant_for_another_size(generic, checkout, elsewhere, tmp_path, caplog):
+    remove_video(generic, "b")
+    caplog.set_level(logging.INFO)
+    model = save_tiny_network(tmp_path / "small.pth", metadata={"size": 32})
+    config = run_without_a_model(generic, tmp_path / "its own", "--model", model)
+    assert config["size"] == 32
+    assert caplog.messages == ["no --size: taking 32, which the network is meant for"]
+    expected = plain_loop(read_frames(generic / "JPEGImages/a"), {0: label_map(SIZE, (1, 3))}, size=32)
+    assert equal(tmp_path / "its own/a", [frame_name(index) for index in range(7)], expected)
+    caplog.clear()
+    assert run_without_a_model(generic, tmp_path / "given", "--model", model, "--size", 24)["size"] == 24
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("size", [3, "32", 32.5])
+def test_a_size_in_a_network_file_that_is_none_is_told(generic, tmp_path, capsys, size):
+    model = save_tiny_network(tmp_path / "small.pth", metadata={"size": size})
+    flags = ["--dataset", "G", "--generic_path", generic, "--model", model, "--output", tmp_path / "output"]
+    arguments = [str(flag) for flag in flags]
+    assert program.main(arguments) == 2
+    assert capsys.readouterr().err == (
+        f"eval.py: {model} says that it is meant for the size {size!r}, which is none: give --size\n"
+    )
+    assert program.main([*arguments, "--size", "16"]) == 0
+
+
+SEEN = {"videos_seen": ["bike", "camel", "a"]}
+
+
+@pytest.mark.parametrize("bundled", [False, True])
+def test_videos_that_were_trained_on_are_warned_of_and_recorded(
+    evaluate, davis_2017, checkout, tmp_path, caplog, bundled
+):
+    model = save_tiny_network(checkout / "saves" / ("XMem-small.pth" if bundled else "mine.pth"), metadata=SEEN)
+    output = evaluate("--dataset", "D17", "--d17_path", davis_2017, "--size", 24, "--model", model)
+    seen = f"{model} has been trained on 1 of these 2 videos (bike): its scores on them are no measure of anything"
+    general = (
+        "the bundled network was trained on a part of DAVIS's validation videos: fine for a demonstration, never for a "
+        "published number"
+    )
+    assert caplog.messages == ([seen, general] if bundled else [seen])
+    assert json.loads((output / "summary.json").read_text())["videos_seen"] == ["bike"]
+
+
+def test_the_bundled_network_gives_no_published_number_on_davis_at_all(evaluate, davis_2017, checkout, caplog):
+    model = save_tiny_network(checkout / "saves/XMem-small.pth", metadata={"videos_seen": ["camel"]})
+    output = evaluate("--dataset", "D17", "--d17_path", davis_2017, "--size", 24, "--model", model)
+    assert [message[:40] for message in caplog.messages] == ["the bundled network was trained on a par"]
+    assert json.loads((output / "summary.json").read_text())["videos_seen"] == []
+
+
+def test_other_peoples_videos_may_have_the_names_of_those_trained_on(evaluate, generic, checkout, caplog):
+    model = save_tiny_network(checkout / "saves/XMem-small.pth", metadata=SEEN)
+    output = evaluate(*flags_of(generic), "--model", model)
+    assert caplog.messages == []
+    assert json.loads((output / "summary.json").read_text())["videos_seen"] == []
 
 
 @pytest.mark.slow

@@ -151,7 +151,7 @@ def test_files_and_folders_that_do_not_exist(evaluate, generic, tmp_path):
     clip.write_bytes(b"no video")
     for flags, expected in (
         (["--d17_path", tmp_path / "absent"], f"{tmp_path}/absent does not exist"),
-        (flags_of(generic, "--model", tmp_path / "absent.pth"), f"{tmp_path}/absent.pth cannot be read: No such file"),
+        (flags_of(generic, "--model", tmp_path / "absent.pth"), f"{tmp_path}/absent.pth: no such file"),
         (flags_of(generic, "--model", clip), f"{clip} is "),
         (["--video", tmp_path / "absent.mp4", "--mask", mask], f"{tmp_path}/absent.mp4 does not exist"),
         (["--video", clip, "--mask", mask], f"{clip} is not a video"),

@@ -1,7 +1,9 @@
 """A network for tests: every part of the published one, but narrow, so that a frame takes milliseconds."""
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,7 +29,7 @@ def tiny_network(seed: int = 0) -> XMem:
         return XMem(CONFIG).eval().requires_grad_(False)
 
 
-def save_tiny_network(path: Path, seed: int = 0) -> Path:
+def save_tiny_network(path: Path, seed: int = 0, metadata: Mapping[str, Any] | None = None) -> Path:
     network = tiny_network(seed)
-    save_network(path, network.config, network.state_dict())
+    save_network(path, network.config, network.state_dict(), metadata)
     return path

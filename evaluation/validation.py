@@ -1,0 +1,113 @@
+"""J&F of a network in training, on videos that it is not trained on: what eval.py would report, without its output."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from dataset.evaluation_sets import EvaluationVideo, open_evaluation_set
+from evaluation.config import PUBLISHED_SIZE, EvaluationConfig
+from evaluation.reading import annotated_frames
+from evaluation.results import OutputFolder
+from evaluation.run import score, segment_video
+from evaluation.segmenter import Segmenter
+from inference.config import InferenceConfig
+from model.network import XMem
+from scoring.folders import SequenceFolders, score_sequences
+from scoring.scores import Scores
+from util.errors import UserError
+
+
+class Validation:
+    """Videos with ground truth, read and checked once, to be segmented and scored again and again.
+
+    Args:
+        dataset: D16, D17, LV1, LV3 or G (those of which the ground truth is known), in its validation split.
+        root: where the data set lies.
+        videos: names of those to use; None: all.
+        size: shorter side at which frames are segmented; −1: their own.
+
+    Raises:
+        UserError: the data set is not there, lacks one of `videos`, or has no ground truth for it; the size is none;
+            or a frame or label map cannot be used.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        root: Path,
+        videos: Sequence[str] | None = None,
+        size: int = PUBLISHED_SIZE,
+        inference: InferenceConfig | None = None,
+        mixed_precision: bool = False,
+    ) -> None:
+        try:
+            self._config = EvaluationConfig(
+                dataset, root, size=size, mixed_precision=mixed_precision, inference=inference or InferenceConfig()
+            )
+            self._videos = chosen_videos(open_evaluation_set(dataset, "val", root, size).videos, videos)
+            for video in self._videos:
+                check(video)
+        except (UserError, ValueError) as error:
+            raise UserError(f"validation: {error}") from error
+
+    def __call__(self, network: XMem, on_frame: Callable[[], None] = lambda: None) -> float:
+        """J&F in percent; see `scores`."""
+        return self.scores(network, on_frame).j_and_f
+
+    def scores(self, network: XMem, on_frame: Callable[[], None] = lambda: None) -> Scores:
+        """What eval.py reports of `network` on these videos. The network is left as it was.
+
+        Args:
+            on_frame: called after every frame; what it raises ends the validation.
+
+        Raises:
+            UserError: a file has become unusable meanwhile, or the device has too little memory.
+        """
+        # Label maps go through files, as eval.py's do: a few megabytes, and nothing is scored in two ways.
+        with TemporaryDirectory(prefix="validation-") as folder, modes_restored(network):
+            output = OutputFolder(Path(folder), masks_folder="")
+            segmenter = Segmenter(network, self._config)
+            for video in self._videos:
+                segment_video(video, segmenter, output, lambda network_seconds: on_frame())
+            return score(self._videos, output)
+
+
+def chosen_videos(videos: Sequence[EvaluationVideo], names: Sequence[str] | None) -> list[EvaluationVideo]:
+    """Those of `videos` that have one of the `names`.
+
+    Raises:
+        UserError: there is no video of some name, or no name at all.
+    """
+    if names is None:
+        return list(videos)
+    by_name = {video.name: video for video in videos}
+    if unknown := [name for name in names if name not in by_name]:
+        raise UserError(f"there is no video {', '.join(unknown)}; there is {', '.join(by_name)}")
+    if not names:
+        raise UserError(f"no video is named; there is {', '.join(by_name)}")
+    return [by_name[name] for name in dict.fromkeys(names)]
+
+
+def check(video: EvaluationVideo) -> None:
+    """Read everything that segmenting and scoring will read, since training should not end for a file after hours.
+
+    Raises:
+        UserError: something is wrong with it.
+    """
+    for _ in annotated_frames(video):
+        pass
+    if video.ground_truth is None:
+        raise UserError(f"{video.name} has no label map for every frame to be scored by")
+    score_sequences([SequenceFolders(video.name, video.ground_truth, video.ground_truth, video.saved_frames)])
+
+
+@contextmanager
+def modes_restored(network: XMem) -> Iterator[None]:
+    """Afterwards every module is in training mode or not, as it was before."""
+    modes = [(module, module.training) for module in network.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
