@@ -31,7 +31,7 @@ def small_checkout(tmp_path, monkeypatch) -> Path:
     """A folder with what the examples name: a network file, a tiny one, and the clip's first frames, small."""
     save_folder = tmp_path / "saves"
     save_folder.mkdir()
-    save_tiny_network(save_folder / "XMem.pth")
+    save_tiny_network(save_folder / "XMem-small.pth")
     clip = REPOSITORY / "examples" / "crossing"
     for path in [*sorted((clip / "JPEGImages/crossing").iterdir())[:FRAMES], clip / "Annotations/crossing/00000.png"]:
         target = tmp_path / path.relative_to(REPOSITORY)
