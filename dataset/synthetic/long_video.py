@@ -1,0 +1,128 @@
+"""Long synthetic videos: objects roam about before a slowly changing background, leave the picture, and come back.
+
+The motion of `motion.py`'s paths is made for clips; after hundreds of frames they would stand still.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from dataset.synthetic.motion import Path, Pose
+from dataset.synthetic.scene import Layer, Look, Scene
+from dataset.synthetic.sprites import random_sprite
+from dataset.synthetic.textures import TextureBank
+
+# In picture sides: beyond the border from anywhere in the picture, for an object of any size.
+WAY_OUT = 1.7
+
+# Frames from being somewhere in the picture to being WAY_OUT.
+FRAMES_TO_LEAVE = 24
+
+# Frames that an object is there, and is not, each time anew.
+PRESENT, ABSENT = (60, 140), (60, 120)
+
+OBJECT_SIZES = (0.35, 0.5)  # Sides of canvases, in sides of the picture.
+
+
+@dataclass(frozen=True)
+class Absence:
+    """A time out of the picture: the object starts to leave at `begin` and is back at `end`, in `direction` (x, y)."""
+
+    begin: int
+    end: int
+    direction: tuple[float, float]
+
+    def offset(self, time: float) -> Float[np.ndarray, "2"]:
+        """From where the object would be otherwise, in picture sides."""
+        share = np.clip(min(time - self.begin, self.end - time) / FRAMES_TO_LEAVE, 0, 1)
+        return WAY_OUT * np.array(self.direction) * share**2 * (3 - 2 * share)
+
+
+@dataclass(frozen=True, eq=False)
+class Roaming(Path):
+    """A path that swings without end, and now and then leads out of the picture."""
+
+    absences: tuple[Absence, ...] = ()
+
+    def at(self, time: float) -> Float[np.ndarray, " quantities"]:
+        quantities = super().at(time)
+        for absence in self.absences:
+            quantities[:2] += absence.offset(time)
+        return quantities
+
+
+def long_video(
+    seed: int, frames: int, height: int, width: int, objects: int = 1, patterns: int = 96
+) -> Iterator[tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]]:
+    """Every frame with its label map, the same for the same arguments. All objects (1, 2, …) are in the first frame.
+
+    Args:
+        height: at most `width`.
+        patterns: of which all textures are made.
+    """
+    rng = np.random.default_rng(seed)
+    bank = TextureBank(np.random.SeedSequence(seed), patterns)
+    scene = long_scene(rng, bank, frames, height / width, width, objects)
+    top = (width - height) // 2  # scenes are square
+    for time in range(frames):
+        picture, labels = scene.render(float(time), rng)
+        yield picture[top : top + height], labels[top : top + height]
+
+
+def long_scene(
+    rng: np.random.Generator, bank: TextureBank, frames: int, aspect: float, size: int, objects: int
+) -> Scene:
+    """A square scene of which a strip in the middle, `aspect` as high as it is wide, is seen."""
+    starts = np.linspace(0.3, 0.7, objects) if objects > 1 else np.array([0.5])
+    layers = []
+    for label, x in enumerate(rng.permutation(starts), start=1):
+        start = np.array([x, 0.5 + aspect * rng.uniform(-0.15, 0.15), np.log(rng.uniform(*OBJECT_SIZES)), 0.0, 0.0])
+        path = roaming(rng, start, np.array([0.2, 0.25 * aspect, 0.15, 0.6, 0.15]), random_absences(rng, frames))
+        layers.append(Layer(random_sprite(rng, bank, size // 2), Pose(path), label))
+    still, sway = np.array([0.5, 0.5, np.log(1.5), 0.0, 0.0]), np.array([0.15, 0.05, 0.1, 0.1, 0.0])
+    return Scene(
+        size=size,
+        background=bank.texture(rng, 3 * size // 2, 3 * size // 2),
+        background_pose=Pose(roaming(rng, still, sway)),
+        background_waves=None,
+        camera=Pose(roaming(rng, np.array([0.5, 0.5, 0.0, 0.0, 0.0]), np.array([0.02, 0.01, 0.03, 0.03, 0.0]))),
+        layers=tuple(layers),
+        look=Look(
+            light=np.clip(rng.normal(1, 0.08, (2, 3, 3, 3)), 0.7, 1.3).astype(np.float32),
+            light_rate=0.004,
+            grey=False,
+            noise=2.0,
+            blur=0.0,
+            jpeg_quality=None,
+            motion_blur=False,
+        ),
+    )
+
+
+def roaming(
+    rng: np.random.Generator, start: np.ndarray, swing: np.ndarray, absences: tuple[Absence, ...] = ()
+) -> Roaming:
+    """From `start`, swinging so far (a share of it at random) within some hundred frames, out of step."""
+    count = len(start)
+    return Roaming(
+        start=start,
+        velocity=np.zeros(count),
+        reach=np.ones(count),
+        swing=swing * rng.uniform(0.5, 1, count),
+        rate=rng.uniform(0.003, 0.012, count),
+        phase=rng.choice([0, np.pi], count),  # so that it swings to both sides of its start
+        absences=absences,
+    )
+
+
+def random_absences(rng: np.random.Generator, frames: int) -> tuple[Absence, ...]:
+    """Times to be away, one after another, through the whole video but its beginning."""
+    absences, time = [], int(rng.integers(*PRESENT))
+    while time < frames:
+        end = time + int(rng.integers(*ABSENT))
+        side = rng.choice([-1.0, 1.0])
+        absences.append(Absence(time, end, (side, 0.0) if rng.random() < 0.7 else (0.0, side)))
+        time = end + int(rng.integers(*PRESENT))
+    return tuple(absences)
