@@ -16,6 +16,7 @@ from dataset.training_source import TrainingSample, TrainingSource
 from training.clip import draw_choices
 from training.config import OptimisationConfig, StageConfig
 from training.step import TrainingBatch
+from util.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,14 @@ class Samples(Dataset):
     source_of: Callable[[bool], TrainingSource]
     """The stage's data; its argument says whether the run is fine-tuning."""
 
-    def __getitem__(self, request: SampleRequest) -> tuple[SampleRequest, TrainingSample]:
+    def __getitem__(self, request: SampleRequest) -> tuple[SampleRequest, TrainingSample | UserError]:
         stage = self.stage
         jump = max_jump(request.iteration, stage.iterations, stage.name)
         source = self.source_of(request.iteration >= stage.iterations)
-        return request, source.sample(request.iteration * stage.batch_size + request.index, jump)
+        try:
+            return request, source.sample(request.iteration * stage.batch_size + request.index, jump)
+        except UserError as error:  # a value, since the loader adds the worker's traceback to what is raised there
+            return request, error
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,13 @@ class Collate:
     seed: int
     deep_update_prob: float
 
-    def __call__(self, samples: list[tuple[SampleRequest, TrainingSample]]) -> tuple[TrainingBatch, tuple[str, ...]]:
+    def __call__(
+        self, samples: list[tuple[SampleRequest, TrainingSample | UserError]]
+    ) -> tuple[TrainingBatch, tuple[str, ...]] | UserError:
         requests, clips = zip(*samples, strict=True)
+        for clip in clips:
+            if isinstance(clip, UserError):
+                return clip
         choices = draw_choices(
             self.seed,
             requests[0].iteration,
@@ -100,9 +109,13 @@ def load_batches(
     share: range,
     begin: int,
     workers: int,
-) -> DataLoader:
-    """This process's share of every batch from iteration `begin` to the stage's last: (batch, what was skipped)."""
-    return DataLoader(
+) -> Iterator[tuple[TrainingBatch, tuple[str, ...]]]:
+    """This process's share of every batch from iteration `begin` to the stage's last: (batch, what was skipped).
+
+    Raises:
+        UserError: a sample cannot be made (see `draw_sample`).
+    """
+    loader = DataLoader(
         Samples(stage, source_of),
         batch_sampler=Requests(range(begin, stage.total_iterations), share),
         collate_fn=Collate(stage, seed, optimisation.deep_update_prob),
@@ -110,3 +123,7 @@ def load_batches(
         worker_init_fn=start_worker,
         pin_memory=torch.cuda.is_available(),
     )
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch

@@ -4,13 +4,20 @@ Which process holds a sample must not matter: the total batch decides what is le
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
+
+from util.errors import UserError
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -54,3 +61,27 @@ class Processes:
     def any(self, flag: bool, device: torch.device) -> bool:
         """Whether any process says so: all learn the same."""
         return bool(self.mean(torch.tensor([float(flag)], device=device)).item() > 0)
+
+    def gather(self, value: Value) -> list[Value]:
+        """Every process's value, by rank: all learn the same."""
+        if self.count == 1:
+            return [value]
+        values: list[Value | None] = [None] * self.count
+        dist.all_gather_object(values, value)
+        return values
+
+    @contextmanager
+    def failing_together(self, device: torch.device) -> Iterator[None]:
+        """A user error that any process runs into in this block is raised in all of them at its end.
+
+        So none is left waiting for one that has gone, and any of them can tell the user.
+        """
+        message = ""
+        try:
+            yield
+        except UserError as error:
+            if self.count == 1:
+                raise
+            message = str(error)
+        if self.count > 1 and self.any(bool(message), device):
+            raise UserError(next(filter(None, self.gather(message))))
