@@ -68,6 +68,8 @@ def static_images(root: Path) -> list[ImageWithMask]:
     Raises:
         UserError: there is no image with a mask; an image lacks its mask, or a mask its image.
     """
+    if not root.is_dir():
+        raise UserError(f"{root} does not exist: {REMEDY}")
     sets = [name for name in PUBLISHED_SETS if (root / name).is_dir()]
     folders = {
         name: [path for path in folder_entries(root / name) if path.is_dir()]

@@ -101,7 +101,7 @@ def youtube_vos(root: Path, subset: Path | None = None) -> VideoSet:
         UserError: a folder or a video named in `subset` is missing; masks are no label maps.
     """
     folder = _required(root / "train_480p", "--yv_root is the folder above train_480p")
-    names = None if subset is None else _lines(subset)
+    names = None if subset is None else listed_videos(subset)
     videos = _videos(folder / "JPEGImages", folder / "Annotations", names, annotated_only=True)
     return VideoSet("YouTubeVOS", videos, frame_step=YOUTUBE_FRAME_STEP)
 
@@ -113,7 +113,7 @@ def davis_2017(root: Path, repeats: int = DAVIS_REPEATS) -> VideoSet:
         UserError: a folder, the list or one of its videos is missing; masks are missing or no label maps.
     """
     folder = _required(root / "2017" / "trainval", "--davis_root is the folder above 2017/trainval")
-    names = _lines(folder / "ImageSets" / "2017" / "train.txt")
+    names = listed_videos(folder / "ImageSets" / "2017" / "train.txt")
     videos = _videos(folder / "JPEGImages" / "480p", folder / "Annotations" / "480p", names)
     return VideoSet("DAVIS 2017", videos, repeats)
 
@@ -138,10 +138,10 @@ def own_videos(root: Path | None, subset: Path | None = None) -> VideoSet:
     listed = root / "ImageSets" / "480p" / "train.txt"
     names = None
     if subset is not None:
-        names = _lines(subset)
+        names = listed_videos(subset)
     elif resolution and listed.is_file():
         # Each line names a frame and its mask.
-        names = [PurePosixPath(line.split()[0]).parent.name for line in _lines(listed)]
+        names = [PurePosixPath(line.split()[0]).parent.name for line in listed_videos(listed)]
     return VideoSet(root.name, _videos(root / "JPEGImages" / resolution, root / "Annotations" / resolution, names))
 
 
@@ -198,7 +198,12 @@ def _required(folder: Path, remedy: str) -> Path:
     return folder
 
 
-def _lines(path: Path) -> list[str]:
+def listed_videos(path: Path) -> list[str]:
+    """The names of videos in a text file, one a line.
+
+    Raises:
+        UserError: it cannot be read, or is empty.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -1,10 +1,10 @@
-"""Which data each stage trains on, and where they lie."""
+"""Which data each stage trains on, where they lie, and what of that a network remembers."""
 
-import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,8 +21,10 @@ from dataset.training_videos import (
     youtube_vos,
 )
 from training.config import StageConfig
+from util.errors import UserError
 
-log = logging.getLogger(__name__)
+MOST_NAMED = 1000
+"""Videos of a set of which all names are kept."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,44 @@ class TrainingData:
             raise ValueError(f"--videos_smallest_crop is a share of the area, not {self.videos_smallest_crop}")
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a network has been trained on, to be told with its weights."""
+
+    trained_on: tuple[str, ...] = ()
+    """Data sets, in the order in which they were first seen."""
+    videos: tuple[str, ...] = ()
+    """Names of the videos of small sets: those that an evaluation set may hold as well."""
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any], name: str) -> "Seen":
+        """What a network's metadata say; `name` is what it is called where they say nothing."""
+        unknown = [f"whatever {name} was trained on"]
+        return cls(tuple(metadata.get("trained_on", unknown)), tuple(metadata.get("videos_seen", ())))
+
+    def to_metadata(self) -> dict[str, list[str]]:
+        return {"trained_on": list(self.trained_on), "videos_seen": list(self.videos)}
+
+    def __add__(self, later: "Seen") -> "Seen":
+        return Seen(
+            tuple(dict.fromkeys(self.trained_on + later.trained_on)), tuple(dict.fromkeys(self.videos + later.videos))
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class StageSources:
-    """A stage's data; called with whether the run is fine-tuning."""
+    """A stage's data; called with whether the run is fine-tuning.
+
+    Attributes:
+        contents: what each data set holds, for comparison.
+        samples_in_pass: how many show all of it once, if it has an end.
+    """
 
     main: TrainingSource
     finetuning: TrainingSource
+    seen: Seen
+    contents: Mapping[str, str]
+    samples_in_pass: int | None = None
 
     def __call__(self, finetune: bool) -> TrainingSource:
         return self.finetuning if finetune else self.main
@@ -86,8 +120,10 @@ def open_sources(stage: StageConfig, data: TrainingData, seed: int) -> StageSour
     sampling = SamplingConfig(seed, stage.name, stage.num_frames, stage.crop, stage.max_objects, data.strict)
     match stage.data:
         case "static images":
-            source = StaticImages(static_images(data.static_root), sampling)
-            return StageSources(source, source)
+            images = static_images(data.static_root)
+            source = StaticImages(images, sampling)
+            contents = {"static images": digest(pair.image.name for pair in images)}
+            return StageSources(source, source, Seen(("static images",)), contents, len(images))
         case "BL30K":
             return sources_of_videos([bl30k(data.bl_root)], sampling)
         case "YouTubeVOS and DAVIS":
@@ -95,24 +131,53 @@ def open_sources(stage: StageConfig, data: TrainingData, seed: int) -> StageSour
             return sources_of_videos(sets, sampling)
         case "synthetic sequences":
             source = SyntheticClips(sampling)
-            return StageSources(source, source)
+            return StageSources(source, source, Seen(("synthetic sequences",)), contents={})
         case "synthetic and own videos":
-            videos = replace(
-                own_videos(data.videos_root, data.videos_subset), smallest_crop=data.videos_smallest_crop
-            )
-            synthetic = SyntheticClips(sampling, photographs=annotated_frames(videos))
-            real = sources_of_videos([videos], sampling)
-            mixing_seed = zlib.crc32(f"{seed} {stage.name}".encode())
-            return StageSources(
-                *(
-                    MixedSource(synthetic, source, data.videos_share, mixing_seed)
-                    for source in (real.main, real.finetuning)
-                )
-            )
+            videos = own_videos(data.videos_root, data.videos_subset)
+            videos = replace(videos, name="own videos", smallest_crop=data.videos_smallest_crop)
+            return mixed_with_synthetic(sources_of_videos([videos], sampling), videos, data.videos_share, sampling)
 
 
 def sources_of_videos(sets: Sequence[VideoSet], sampling: SamplingConfig) -> StageSources:
-    return StageSources(TrainingVideos(sets, sampling), TrainingVideos(sets, sampling, finetune=True))
+    try:
+        main = TrainingVideos(sets, sampling)
+    except UserError as error:
+        raise UserError(f"{error}; lower --s{sampling.stage}_num_frames, or leave them out") from error
+    too_short = set(main.too_short)  # which it has told
+    sets = [replace(each, videos=tuple(video for video in each.videos if video not in too_short)) for each in sets]
+    small = [video_set for video_set in sets if len(video_set.videos) <= MOST_NAMED]
+    return StageSources(
+        main,
+        TrainingVideos(sets, sampling, finetune=True),
+        seen=Seen(
+            tuple(video_set.name for video_set in sets),
+            tuple(video.images.name for video_set in small for video in video_set.videos),
+        ),
+        contents={
+            video_set.name: digest(f"{video.images.name} {len(video.frames)}" for video in video_set.videos)
+            for video_set in sets
+        },
+        samples_in_pass=len(main.entries),
+    )
+
+
+def mixed_with_synthetic(real: StageSources, videos: VideoSet, share: float, sampling: SamplingConfig) -> StageSources:
+    """A `share` of the samples is real; the others are synthetic, of what the real videos show."""
+    synthetic = SyntheticClips(sampling, photographs=annotated_frames(videos))
+    seed = zlib.crc32(f"{sampling.seed} {sampling.stage}".encode())
+    return replace(
+        real,
+        main=MixedSource(synthetic, real.main, share, seed),
+        finetuning=MixedSource(synthetic, real.finetuning, share, seed),
+        seen=Seen(("synthetic sequences",)) + real.seen,
+        samples_in_pass=round(real.samples_in_pass / share) if share else None,
+    )
+
+
+def digest(names: Iterable[str]) -> str:
+    """How many there are, and a checksum over them all."""
+    names = list(names)
+    return f"{len(names)}, checksum {zlib.crc32(chr(10).join(names).encode()):08x}"
 
 
 def annotated_frames(videos: VideoSet) -> list[ImageWithMask]:
