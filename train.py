@@ -11,34 +11,39 @@ import argparse
 import logging
 import os
 import sys
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 
-from evaluation.device import choose_device
-from model.checkpoint import read_checkpoint
+from dataset.training_videos import listed_videos
+from evaluation.device import choose_device, device_name
+from evaluation.validation import Validation
 from model.config import ENCODERS, NetworkConfig
+from model.network import XMem
+from training.beginning import Beginning
 from training.checkpoints import RunFolder, read_training_checkpoint
 from training.config import STAGES, OptimisationConfig, StageConfig
-from training.initialisation import (
-    calibrate_on,
-    load_imagenet_weights,
-    network_for_stage,
-    network_from,
-    untrained_network,
-)
+from training.initialisation import calibrate_on, load_imagenet_weights, network_for_stage, untrained_network
 from training.processes import Processes
-from training.record import differences, record_run
-from training.sources import TrainingData, open_sources
+from training.record import differences, git_commit, record_run
+from training.run_config import RunConfig
+from training.sources import Seen, StageSources, TrainingData, open_sources
 from training.trainer import Saving, StopRequest, Trainer
 from training.watching import Watcher
 from util.errors import UserError
+from util.locking import sole_user
 from util.process import available_cores
 
-NOTHING_STARTED, FAILED = 2, 1  # exit codes
+NOTHING_STARTED, FAILED, INTERRUPTED = 2, 1, 130  # exit codes
 PUBLISHED_WORKERS = 16
+VALIDATION_ROOTS = {"D16": Path("../DAVIS/2016"), "D17": Path("../DAVIS/2017"), "G": None}
+
+STAGE_FLAGS = [field.name for field in fields(StageConfig) if field.name not in ("name", "data")]
+NETWORK_FLAGS = [field.name for field in fields(NetworkConfig) if field.name != "single_object"]
 
 log = logging.getLogger("train")
 
@@ -58,9 +63,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("--exp_id", help="name of the experiment, and of its folder (s and the stages)")
     add("--output", type=Path, default=Path("saves"), help="folder of the experiments' folders (%(default)s)")
     add("--resume", choices=("auto",), help="continue from the newest whole checkpoint of this experiment, if any")
-    add("--load_checkpoint", type=Path, help="continue from this checkpoint")
+    add("--load_checkpoint", type=Path, help="else, continue from this checkpoint")
     add("--resume_changed", action="store_true", help="continue although settings differ from the checkpoint's")
-    add("--load_network", type=Path, help="start from this network file")
+    add("--load_network", type=Path, help="else, start from this network file")
     add("--no_pretrained", action="store_true", help="start from chance rather than ImageNet's weights")
     add("--seed", type=int, default=14159265, help="of all random choices (%(default)s)")
 
@@ -102,6 +107,13 @@ def make_parser() -> argparse.ArgumentParser:
     add("--save_checkpoint_interval", type=int, default=saving.checkpoint_iterations, help="iterations (%(default)s)")
     add("--save_checkpoint_minutes", type=float, default=saving.checkpoint_minutes, help="as well (%(default)s)")
     add("--keep_checkpoints", type=int, default=3, help="the newest so many (%(default)s)")
+
+    add("--validation_dataset", choices=VALIDATION_ROOTS, help="validate on it, and keep the best network (none)")
+    add("--validation_root", type=Path, help="where it lies (as for eval.py)")
+    add("--validation_subset", type=Path, help="file naming the videos to use, one a line")
+    add("--validation_size", type=int, default=480, help="shorter side of the frames (%(default)s)")
+    add("--validation_interval", type=int, default=saving.validation_iterations, help="iterations (%(default)s)")
+
     for stage in STAGES.values():
         group = parser.add_argument_group(f"stage {stage.name}: {stage.data}")
         for name in STAGE_FLAGS:
@@ -111,207 +123,288 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-STAGE_FLAGS = [field.name for field in fields(StageConfig) if field.name not in ("name", "data")]
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """What the user asks for.
+
+    Raises:
+        UserError: an unknown flag or stage, or flags that contradict each other.
+    """
+    arguments = make_parser().parse_args(argv)
+    if unknown := [letter for letter in arguments.stages if letter not in STAGES]:
+        raise UserError(f"--stages {arguments.stages}: there is no stage {unknown[0]!r}; there is {', '.join(STAGES)}")
+    if arguments.amp and arguments.no_amp:
+        raise UserError("--amp and --no_amp contradict each other: give one of them")
+    if arguments.load_checkpoint and arguments.load_network:
+        raise UserError("--load_checkpoint and --load_network contradict each other: give one of them")
+    if arguments.validation_dataset is None and (arguments.validation_root or arguments.validation_subset):
+        raise UserError("--validation_root and --validation_subset go with --validation_dataset: give that as well")
+    if arguments.num_workers is not None and arguments.num_workers < 0:
+        raise UserError(f"--num_workers must not be negative, but is {arguments.num_workers}")
+    arguments.exp_id = arguments.exp_id or f"s{arguments.stages}"
+    return arguments
 
 
-@dataclass(frozen=True)
-class Run:
-    """All that a run does, checked."""
-
-    stages: list[StageConfig]
-    network: NetworkConfig
-    optimisation: OptimisationConfig
-    data: TrainingData
-    saving: Saving
-    seed: int
-
-    def settings(self) -> dict[str, Any]:
-        """What decides the weights that come out. What only decides how fast, or where files lie, is not in it."""
-        optimisation = asdict(self.optimisation)
-        for name in ("samples_at_once", "checkpoint_activations", "compile"):
-            del optimisation[name]
-        return {
-            "stages": {f"{index} ({stage.name})": plain(asdict(stage)) for index, stage in enumerate(self.stages)},
-            "network": plain(asdict(self.network)),
-            "optimisation": optimisation,
-            "seed": self.seed,
-            "videos_share": self.data.videos_share,
-            "videos_smallest_crop": self.data.videos_smallest_crop,
-        }
-
-
-def plain(content: dict[str, Any]) -> dict[str, Any]:
-    """With lists for tuples, as JSON has it."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in content.items()}
-
-
-def configure(arguments: argparse.Namespace, network: NetworkConfig, device: torch.device) -> Run:
+def configure(arguments: argparse.Namespace, beginning: Beginning, device: torch.device) -> RunConfig:
     """The run's settings.
 
     Raises:
-        UserError: a value out of its range, or an unknown stage.
+        ValueError: a value out of its range; the message names the flag.
+        UserError: flags ask for another network than the one that there is.
     """
-    unknown = [letter for letter in arguments.stages if letter not in STAGES]
-    if unknown or not arguments.stages:
-        raise UserError(f"--stages {arguments.stages}: there is no stage {unknown}; choose of {', '.join(STAGES)}")
     given = vars(arguments)
-    try:
-        stages = [
-            StageConfig(
-                name=name,
-                data=STAGES[name].data,
-                **{field: given[f"s{name}_{field}"] for field in STAGE_FLAGS if field != "steps"},
-                steps=tuple(given[f"s{name}_steps"]),
-            )
-            for name in arguments.stages
-        ]
-        mixed = arguments.amp or (device.type == "cuda" and not arguments.no_amp)
-        names = [field.name for field in fields(OptimisationConfig) if field.name != "mixed_precision"]
-        return Run(
-            stages,
-            network,
-            OptimisationConfig(mixed_precision=mixed, **{name: given[name] for name in names}),
-            TrainingData(**{field.name: given[field.name] for field in fields(TrainingData)}),
-            Saving(
-                arguments.save_checkpoint_interval, arguments.save_checkpoint_minutes, arguments.save_network_interval
-            ),
-            arguments.seed,
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    stages = [
+        replace(STAGES[name], **{field: given[f"s{name}_{field}"] for field in STAGE_FLAGS})
+        for name in arguments.stages
+    ]
+    optimisation = {field.name: given.get(field.name) for field in fields(OptimisationConfig)}
+    mixed_precision = arguments.amp or (device.type == "cuda" and not arguments.no_amp)
+    return RunConfig(
+        tuple(replace(stage, steps=tuple(stage.steps)) for stage in stages),
+        network_config(arguments, beginning),
+        OptimisationConfig(**optimisation | {"mixed_precision": mixed_precision}),
+        TrainingData(**{field.name: given[field.name] for field in fields(TrainingData)}),
+        Saving(
+            arguments.save_checkpoint_interval,
+            arguments.save_checkpoint_minutes,
+            arguments.save_network_interval,
+            arguments.validation_interval,
+        ),
+        arguments.seed,
+    )
 
 
-def network_config(arguments: argparse.Namespace, base: NetworkConfig) -> NetworkConfig:
-    """`base` with what flags say of the network.
+def network_config(arguments: argparse.Namespace, beginning: Beginning) -> NetworkConfig:
+    """What the flags say of the network, or the network that there is.
 
     Raises:
-        UserError: a value out of its range.
+        ValueError, UserError: as `configure`.
     """
     given = {name: getattr(arguments, name) for name in NETWORK_FLAGS if getattr(arguments, name) is not None}
     if "decoder_dims" in given:
         given["decoder_dims"] = tuple(given["decoder_dims"])
-    try:
-        return replace(base, **given)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    if beginning.network is None:
+        return NetworkConfig(**given)
+    there = replace(beginning.network.config, single_object=False)
+    if others := {name: getattr(there, name) for name in given if given[name] != getattr(there, name)}:
+        raise UserError(
+            f"{beginning.origin} is of another network than the flags ask for, of "
+            f"{', '.join(f'--{name} {value}' for name, value in others.items())}: say so, or leave these flags out"
+        )
+    return there
 
 
-NETWORK_FLAGS = [field.name for field in fields(NetworkConfig) if field.name != "single_object"]
-
-
-def find_checkpoint(arguments: argparse.Namespace, folder: RunFolder) -> dict[str, Any] | None:
-    """The checkpoint to continue from, if one is asked for.
+def find_beginning(arguments: argparse.Namespace, folder: RunFolder) -> Beginning:
+    """What there is to go on from: this experiment's newest checkpoint, or the file that flags name.
 
     Raises:
-        UserError: it cannot be read; or the experiment has checkpoints and is not to be resumed.
+        UserError: it cannot be read; or the folder holds another run's files, and is not to be resumed.
     """
+    if arguments.resume == "auto" and (checkpoint := folder.newest_whole()) is not None:
+        return Beginning.at_checkpoint(checkpoint)
+    folder.refuse_earlier_run()
     if arguments.load_checkpoint is not None:
-        return read_training_checkpoint(arguments.load_checkpoint)
-    if arguments.resume == "auto":
-        return folder.newest_whole()
-    if folder.newest_first():
-        raise UserError(
-            f"{folder.path} holds checkpoints of an earlier run: continue it with --resume auto, or give this one "
-            "another --exp_id"
-        )
-    return None
+        return Beginning.at_checkpoint(read_training_checkpoint(arguments.load_checkpoint))
+    if arguments.load_network is not None:
+        return Beginning.with_weights(arguments.load_network)
+    return Beginning()
 
 
-def check_settings(before: dict[str, Any], now: dict[str, Any], told_to: bool) -> None:
-    """Compare a run with that of the checkpoint it continues.
+def check_settings(before: Mapping[str, Any], now: Mapping[str, Any], told_to: bool) -> None:
+    """Compare a run with the one that it continues, in what both have recorded.
 
     Raises:
         UserError: they differ, and the user did not say that they may; names the differences.
     """
-    changed = "; ".join(differences(before, now))
+    both = before.keys() & now.keys()
+    changed = "; ".join(differences({name: before[name] for name in both}, {name: now[name] for name in both}))
     if changed and not told_to:
         raise UserError(f"the checkpoint is of other settings ({changed}): change them back, or add --resume_changed")
     if changed:
         log.warning("continuing with other settings: %s", changed)
 
 
-def train(arguments: argparse.Namespace, processes: Processes, device: torch.device) -> None:
-    """Run all stages, or what is left of them.
+class Run(NamedTuple):
+    """All that a run needs, checked."""
+
+    config: RunConfig
+    folder: RunFolder
+    settings: dict[str, Any]
+    sources: dict[int, StageSources]
+    """Of the stages that are not finished, by their index."""
+    network: XMem
+    resume: dict[str, Any] | None
+    seen: Seen
+    watcher: Watcher | None
+    validation: Validation | None
+
+
+def prepare(arguments: argparse.Namespace, processes: Processes, device: torch.device, held: ExitStack) -> Run | None:
+    """Open everything; process 0 then makes the folder the run's for as long as it is `held`. None: all is done.
 
     Raises:
-        UserError: whatever keeps the run from starting or going on.
+        UserError: whatever keeps the run from starting.
     """
-    folder = RunFolder(arguments.output / arguments.exp_id, arguments.exp_id, arguments.keep_checkpoints)
-    checkpoint = find_checkpoint(arguments, folder)
-    loaded = read_checkpoint(arguments.load_network) if arguments.load_network and checkpoint is None else None
-    if checkpoint is not None:
-        base = NetworkConfig(**from_plain(checkpoint["settings"]["network"]))
-    else:
-        base = loaded.network_config if loaded else NetworkConfig()
-    run = configure(arguments, network_config(arguments, base), device)
-    if loaded and run.network != base:
-        changed = "; ".join(differences(asdict(base), asdict(run.network)))
-        raise UserError(f"--load_network {arguments.load_network} is another network: {changed}")
-    if checkpoint is not None:
-        check_settings(checkpoint["settings"], run.settings(), arguments.resume_changed)
-    for stage in run.stages:
+    try:
+        folder = RunFolder(arguments.output / arguments.exp_id, arguments.exp_id, arguments.keep_checkpoints)
+        beginning = find_beginning(arguments, folder)
+        config = configure(arguments, beginning, device)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    for stage in config.stages:
         if stage.batch_size % processes.count:
-            raise UserError(
-                f"--s{stage.name}_batch_size {stage.batch_size} does not divide over {processes.count} processes"
-            )
-    first = checkpoint["stage_index"] if checkpoint else 0
+            flag = f"--s{stage.name}_batch_size {stage.batch_size}"
+            raise UserError(f"{flag} does not divide over {processes.count} processes: choose a multiple of them")
+    settings, recorded = config.settings(), beginning.checkpoint.get("settings", {})
+    check_settings(recorded, settings, arguments.resume_changed)
+    first = beginning.first_stage(config.stages)
+    if first == len(config.stages):
+        log.info("nothing is left to do: all stages of --stages %s are finished", arguments.stages)
+        return None
+
     sources = {
-        index: open_sources(stage, run.data, run.seed) for index, stage in enumerate(run.stages) if index >= first
+        index: open_sources(stage, config.data, config.seed)
+        for index, stage in enumerate(config.stages)
+        if index >= first
     }
+    contents = {f"{index} ({config.stages[index].name})": dict(stage.contents) for index, stage in sources.items()}
+    check_settings(recorded_data := recorded.get("data", {}), contents, arguments.resume_changed)
+    settings["data"] = recorded_data | contents
 
-    stage = run.stages[first]
-    config = replace(run.network, single_object=stage.single_object)
-    network = network_from(loaded) if loaded else untrained_network(config, run.seed)
+    network, seen = beginning.network, beginning.seen
+    if network is None:
+        single_object = config.stages[0].single_object
+        network = untrained_network(replace(config.network, single_object=single_object), config.seed)
     network = network.to(device)
-    if checkpoint is None and loaded is None:
-        if arguments.no_pretrained:
-            calibrate_on(sources[0], network, stage, run.seed)
-        else:
-            load_imagenet_weights(network)
-
+    watcher = validation = None
     if processes.rank == 0:
+        validation = open_validation(arguments, config.optimisation.mixed_precision)
+        watcher = claim(folder, arguments, held)
+        folder.check_space(network)
+        record_run(folder.path, settings, sys.argv, device_name(device))
+    if beginning.network is None:
+        seen = initialise(network, config, sources[0], arguments.no_pretrained)
+    resume = beginning.checkpoint if beginning.checkpoint.get("stage_index") == first else None
+    return Run(config, folder, settings, sources, network, resume, seen, watcher, validation)
+
+
+def open_validation(arguments: argparse.Namespace, mixed_precision: bool) -> Validation | None:
+    """The videos to validate on, if that is asked for.
+
+    Raises:
+        UserError: they cannot be used, or flags are missing.
+    """
+    if arguments.validation_dataset is None:
+        return None
+    root = arguments.validation_root or VALIDATION_ROOTS[arguments.validation_dataset]
+    if root is None:
+        raise UserError("--validation_dataset G needs --validation_root, a folder with JPEGImages/V and Annotations/V")
+    names = listed_videos(arguments.validation_subset) if arguments.validation_subset else None
+    size = arguments.validation_size
+    return Validation(arguments.validation_dataset, root, names, size, mixed_precision=mixed_precision)
+
+
+def claim(folder: RunFolder, arguments: argparse.Namespace, held: ExitStack) -> Watcher:
+    """Make the folder this run's own, and watch it from there.
+
+    Raises:
+        UserError: it cannot be made, or another run has it.
+    """
+    try:
         folder.path.mkdir(parents=True, exist_ok=True)
-        record_run(folder.path, run.settings(), sys.argv)
-    watcher = (
-        Watcher(folder.path, 1 if arguments.debug else arguments.log_text_interval, run.optimisation.gamma)
-        if processes.rank == 0
-        else None
-    )
-    workers = arguments.num_workers if arguments.num_workers is not None else min(PUBLISHED_WORKERS, available_cores())
+    except OSError as error:
+        raise UserError(f"{folder.path} cannot be made: {error.strerror}; choose another --output") from error
+    held.enter_context(sole_user(folder.path))
+    text, images = (1, 1) if arguments.debug else (arguments.log_text_interval, arguments.log_image_interval)
+    return held.enter_context(Watcher(folder.path, text, arguments.gamma, image_interval=images))
+
+
+def initialise(network: XMem, config: RunConfig, sources: StageSources, from_chance: bool) -> Seen:
+    """Give an untrained network ImageNet's weights, or calibrate it on the first stage's data; returns what it saw.
+
+    Raises:
+        UserError: there are no ImageNet weights of this width, or they cannot be had.
+    """
+    if from_chance:
+        calibrate_on(sources, network, config.stages[0], config.seed)
+        return Seen()
+    load_imagenet_weights(network, config.seed)
+    return Seen(("ImageNet",))
+
+
+def check_agreement(run: Run | None, processes: Processes) -> None:
+    """See that all processes, which may be of several machines, are about to do the same.
+
+    Raises:
+        UserError: they are not.
+    """
+    state = run and (run.settings, list(run.sources), run.resume and run.resume["iteration"])
+    if any(other != state for other in processes.gather(state)):
+        raise UserError(
+            "the processes found different flags, data or checkpoints: start all with the same command, with --output "
+            "in a folder that all machines see"
+        )
+
+
+def train(run: Run, processes: Processes, workers: int | None) -> None:
+    """Go through the stages that are left, each with the weights of the one before.
+
+    Raises:
+        UserError: the run cannot go on.
+    """
+    workers = min(PUBLISHED_WORKERS, available_cores()) if workers is None else workers
+    origin = {"settings": run.settings, "commit": git_commit()}
+    network, seen, resume = run.network, run.seen, run.resume
     with StopRequest() as stop:
-        trainer = Trainer(
-            run.optimisation, processes, folder, run.saving, run.seed, workers // processes.count, watcher, stop,
-            run.settings(),
-        )  # fmt: skip
-        for index in range(first, len(run.stages)):
-            stage = run.stages[index]
-            network = network_for_stage(network, stage, run.seed)
-            resume = checkpoint if checkpoint and checkpoint["stage_index"] == index else None
-            if not trainer.train(network, stage, index, sources[index], resume):
-                log.warning("stopped; --resume auto goes on from here")
+        for index, sources in run.sources.items():
+            stage = run.config.stages[index]
+            network = network_for_stage(network, stage, run.config.seed)
+            seen = seen + sources.seen
+            trainer = Trainer(
+                run.config.optimisation,
+                processes,
+                replace(run.folder, metadata=origin | seen.to_metadata()),
+                run.config.saving,
+                run.config.seed,
+                workers and max(1, workers // processes.count),
+                run.watcher,
+                stop,
+                run.settings,
+                run.validation,
+            )
+            if not trainer.train(network, stage, index, sources, resume, sources.samples_in_pass):
+                log.warning("stopped when asked to; --resume auto goes on from here")
                 return
-
-
-def from_plain(content: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+            resume = None
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code: 0, also when asked to stop; 2 if nothing could start; 1 if it could not go on."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    """Returns the exit code: 0, also when asked to stop; 2: it could not start; 1: it could not go on; 130."""
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))  # what all processes run into is told once on each machine
+    level = logging.INFO if local_rank == 0 else logging.ERROR
+    logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
+    exit_code = NOTHING_STARTED
     try:
-        arguments = make_parser().parse_args(argv)
-        arguments.exp_id = arguments.exp_id or f"s{arguments.stages}"
-        device = choose_device(arguments.device, int(os.environ.get("LOCAL_RANK", 0)))
+        arguments = parse_arguments(argv)
+        device = choose_device(arguments.device, local_rank)
         torch.backends.cudnn.benchmark = arguments.benchmark
         processes = Processes.join(device.type)
-        train(arguments, processes, device)
+        with ExitStack() as held:
+            with processes.failing_together(device):
+                run = prepare(arguments, processes, device, held)
+            check_agreement(run, processes)
+            exit_code = FAILED
+            if run is not None:
+                train(run, processes, arguments.num_workers)
         processes.leave()
+        return 0
     except UserError as error:
-        if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        if local_rank == 0:
             print(f"train.py: {error}", file=sys.stderr)
-        return NOTHING_STARTED
-    return 0
+        return exit_code
+    except KeyboardInterrupt:
+        if local_rank == 0:
+            print("train.py: interrupted; --resume auto goes on from the last checkpoint", file=sys.stderr)
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

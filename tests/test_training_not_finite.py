@@ -56,6 +56,9 @@ def test_twenty_in_a_row_stop_the_run(network, tmp_path):
         def on_network(self, stage, done, network) -> None:
             pass
 
+        def on_validation(self, stage, done, j_and_f) -> None:
+            pass
+
     with StopRequest() as stop:
         trainer = Trainer(
             OptimisationConfig(), Processes(), RunFolder(tmp_path, "x"), Saving(), seed=1, workers=0,

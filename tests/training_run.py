@@ -46,6 +46,9 @@ class Printer:
     def on_network(self, stage, done, network) -> None:
         pass
 
+    def on_validation(self, stage, done, j_and_f) -> None:
+        pass
+
 
 def main(folder: Path, iterations: int) -> None:
     logging.basicConfig(level=logging.INFO)
