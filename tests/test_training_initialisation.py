@@ -26,7 +26,6 @@ from training.initialisation import (
     network_from,
     untrained_network,
 )
-from training.sources import StageSources
 from training.step import TrainingBatch, normalise
 from util.errors import UserError
 
@@ -73,7 +72,7 @@ def test_the_key_encoder_starts_as_torchvisions_network(cache, name):
     expected = list(features(put_made_up_weights(cache, name), IMAGES))
     put_made_up_weights(cache, "resnet18")
     network = untrained_network(replace(CONFIG, key_encoder=name), seed=0)
-    load_imagenet_weights(network)
+    load_imagenet_weights(network, seed=0)
     f16, f8, f4 = network.key_encoder(IMAGES)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip((f4, f8, f16), expected, strict=True))
 
@@ -120,7 +119,7 @@ def test_weights_that_cannot_be_downloaded_are_one_line(cache, monkeypatch, erro
     with pytest.raises(
         UserError, match=r"weights of resnet18: .*resnet18-f37072fd\.pth into .*, or .*--no_pretrained"
     ) as e:
-        load_imagenet_weights(untrained_network(CONFIG, seed=0))
+        load_imagenet_weights(untrained_network(CONFIG, seed=0), seed=0)
     assert "\n" not in str(e.value)
 
 
@@ -129,12 +128,12 @@ def test_damaged_weights_in_the_cache_are_one_line(cache, content):
     put_made_up_weights(cache, "resnet18")
     next(cache.iterdir()).write_bytes(content)
     with pytest.raises(UserError, match=r"weights of resnet18: .*--no_pretrained"):
-        load_imagenet_weights(untrained_network(CONFIG, seed=0))
+        load_imagenet_weights(untrained_network(CONFIG, seed=0), seed=0)
 
 
 def test_there_are_no_imagenet_weights_of_another_width():
     with pytest.raises(UserError, match="--encoder_width 32"):
-        load_imagenet_weights(untrained_network(replace(CONFIG, encoder_width=32), seed=0))
+        load_imagenet_weights(untrained_network(replace(CONFIG, encoder_width=32), seed=0), seed=0)
 
 
 def test_an_untrained_network_follows_from_the_seed_and_disturbs_no_other_random_numbers():
@@ -247,7 +246,7 @@ def test_every_process_calibrates_alike():
     for seed in (1, 2):
         torch.manual_seed(seed)
         network = untrained_network(CALIBRATED, seed=0)
-        calibrate_on(StageSources(Squares(), Squares()), network, stage, seed=1)
+        calibrate_on(lambda _: Squares(), network, stage, seed=1)
         states.append(network.state_dict())
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
     assert states[0]["key_encoder.bn1.num_batches_tracked"] == 8

@@ -4,7 +4,7 @@ All of it follows from the seed, so that it is the same in every process. Batch-
 training never changes them (section 4).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from http.client import HTTPException
 from pickle import UnpicklingError
@@ -14,12 +14,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
+from dataset.training_source import TrainingSource
 from model.checkpoint import Checkpoint, widen_single_object
 from model.config import NetworkConfig
 from model.network import XMem
 from training.batches import load_batches
 from training.config import OptimisationConfig, StageConfig
-from training.sources import StageSources
 from training.step import TrainingBatch, masks_of, normalise
 from util.errors import UserError
 
@@ -66,7 +66,7 @@ def network_for_stage(network: XMem, stage: StageConfig, seed: int) -> XMem:
     return network
 
 
-def load_imagenet_weights(network: XMem, seed: int = 0) -> None:
+def load_imagenet_weights(network: XMem, seed: int) -> None:
     """Start both encoders from torchvision's ImageNet weights; the inputs for masks start orthogonal (section 1).
 
     Args:
@@ -129,10 +129,17 @@ def orthogonal(shape: Iterable[int], generator: torch.Generator) -> Float[Tensor
     return nn.init.orthogonal_(weight, generator=generator) if weight.numel() else weight
 
 
-def calibrate_on(sources: StageSources, network: XMem, stage: StageConfig, seed: int) -> None:
-    """Calibrate on a few batches of the stage's data, whole ones in every process, and of every max_jump."""
+def calibrate_on(source_of: Callable[[bool], TrainingSource], network: XMem, stage: StageConfig, seed: int) -> None:
+    """Calibrate on a few batches of the stage's data, whole ones in every process, and of every max_jump.
+
+    Args:
+        source_of: the stage's data; its argument says whether the run is fine-tuning.
+
+    Raises:
+        UserError: a sample cannot be made.
+    """
     batches = load_batches(
-        replace(stage, iterations=CALIBRATION_BATCHES, finetune=0), sources, OptimisationConfig(), seed,
+        replace(stage, iterations=CALIBRATION_BATCHES, finetune=0), source_of, OptimisationConfig(), seed,
         share=range(stage.batch_size), begin=0, workers=0,
     )  # fmt: skip
     calibrate_batch_norm(network, (batch for batch, _ in batches))
