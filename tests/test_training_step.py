@@ -1,17 +1,29 @@
-"""One training step against the published program's: masks, logits, losses and gradients of two clips."""
+"""One training step against the published program's: masks, logits, losses and gradients of two clips.
+
+And against itself: computing activations twice, or compiling the network, gives the same.
+"""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from compiled_steps import compiled_steps
 from reference import PARITY, network_with_reference_weights
+from torch import Tensor
+from training_run import made_up_stage
+from training_steps import made_up_batch
 
 from model.config import NetworkConfig
 from model.network import IMAGE_MEAN, IMAGE_STD, XMem
 from training.clip import Choices, clip_loss, draw_choices, segment_clips
+from training.config import OptimisationConfig
 from training.losses import Bootstrapping, bootstrapped_cross_entropy, dice_loss
+from training.processes import Processes
+from training.step import ClipObjective, Stepper
 
 BOOTSTRAPPING = Bootstrapping(start_warm=20000, end_warm=70000)
 
@@ -122,3 +134,69 @@ def test_bootstrapping_falls_linearly_and_refuses_an_end_before_its_start():
     assert BOOTSTRAPPING.fraction(70000) == BOOTSTRAPPING.fraction(10**6) == pytest.approx(0.15)
     with pytest.raises(ValueError, match="end_warm"):
         Bootstrapping(start_warm=10, end_warm=9)
+
+
+def narrow_network(hidden_dim: int = 4) -> XMem:
+    torch.manual_seed(0)
+    return XMem(NetworkConfig("resnet18", "resnet18", 16, 8, 16, hidden_dim, (16, 8, 8), 8)).eval()
+
+
+def loss_and_gradients(hidden_dim: int, checkpoint_activations: bool) -> tuple[Tensor, dict[str, Tensor | None], int]:
+    """Of a made-up batch; and how many bytes the backward pass needed of the forward pass, weights left out."""
+    network, batch = narrow_network(hidden_dim), made_up_batch(0)
+    weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    objective = ClipObjective(network, 2, checkpoint_activations, compiled=False)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        loss, _, _ = objective(batch, made_up_stage(max_objects=2), 0)
+    loss.backward()
+    return loss, {name: parameter.grad for name, parameter in network.named_parameters()}, sum(kept.values())
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("hidden_dim", [0, 4])
+def test_computing_activations_twice_gives_the_same_to_the_bit_and_keeps_little(hidden_dim):
+    expected_loss, expected, all_bytes = loss_and_gradients(hidden_dim, checkpoint_activations=False)
+    loss, gradients, bytes_kept = loss_and_gradients(hidden_dim, checkpoint_activations=True)
+    assert torch.equal(loss, expected_loss)
+    assert gradients.keys() == expected.keys()
+    assert sum(gradient is not None and bool(gradient.any()) for gradient in gradients.values()) > 100
+    for name, gradient in gradients.items():
+        assert torch.equal(gradient, expected[name]) if gradient is not None else expected[name] is None, name
+    assert 0 < bytes_kept < 0.15 * all_bytes
+
+
+def test_gradients_lie_in_memory_as_their_weights_do():
+    """Else DistributedDataParallel warns."""
+    network = narrow_network()
+    stage = made_up_stage(max_objects=2)
+    Stepper(network, stage, OptimisationConfig(), Processes()).step(made_up_batch(0), 0)
+    gradients = {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
+    assert "key_encoder.layer3.0.downsample.0.weight" in gradients  # 1×1
+    for name, gradient in gradients.items():
+        assert gradient.stride() == network.get_parameter(name).stride(), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backend", "frames", "hidden_dim", "checkpoint_activations"),
+    [("aot_eager", 4, 4, True), ("inductor", 2, 0, False)],  # the second makes C++, which takes a minute
+)
+def test_a_compiled_network_learns_the_same_and_is_compiled_once(backend, frames, hidden_dim, checkpoint_activations):
+    if backend == "inductor" and shutil.which(os.environ.get("CXX", "g++")) is None:
+        pytest.skip("there is no C++ compiler")
+    steps = compiled_steps("cpu", backend, frames, hidden_dim, checkpoint_activations)
+    assert len({step["loss"] for step in steps}) == 4
+    for step in steps:
+        assert step["compiled_loss"] == pytest.approx(step["loss"], rel=1e-5)
+        assert step["compiled_gradient_norm"] == pytest.approx(step["gradient_norm"], rel=1e-4)
+        assert step["graph_breaks"] == 0
+        # encode_key; encode_value of frame 0, of others; segment of the last frame, of others.
+        assert step["graphs"] == (5 if frames > 2 else 3)

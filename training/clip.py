@@ -52,8 +52,24 @@ def draw_choices(
     return Choices(deep_updates, tuple(references))
 
 
+class CompiledNetwork:
+    """What a network does with one frame, compiled; the network itself stays as it is.
+
+    A whole clip is no unit to compile: it would be another one for every iteration's references. Nor are memory reads:
+    every frame of a clip reads another number of elements.
+    """
+
+    def __init__(self, network: XMem) -> None:
+        self.config = network.config
+        self.read_memory = network.read_memory
+        self.encode_key, self.encode_value, self.segment = (
+            torch.compile(operation, dynamic=False)
+            for operation in (network.encode_key, network.encode_value, network.segment)
+        )
+
+
 def segment_clips(
-    network: XMem,
+    network: XMem | CompiledNetwork,
     images: Float[Tensor, "batch frames 3 height width"],
     first_masks: Float[Tensor, "batch objects height width"],
     selector: Float[Tensor, "batch objects"],
@@ -69,7 +85,8 @@ def segment_clips(
         checkpoint_activations: keep only what goes from frame to frame, and compute what lies between once more in the
             backward pass: the same result with less memory, in about a third more time.
     """
-    run = partial(checkpoint, use_reentrant=False) if checkpoint_activations else call
+    # Nothing in a network is random, so there is no random state to be kept for the second computation.
+    run = partial(checkpoint, use_reentrant=False, preserve_rng_state=False) if checkpoint_activations else call
     batch, frames = images.shape[:2]
     keys, features = run(encode_all, network, images)
     h, w = keys.key.shape[-2:]
@@ -103,7 +120,7 @@ def segment_clips(
 
 
 def encode_all(
-    network: XMem, images: Float[Tensor, "batch frames 3 height width"]
+    network: XMem | CompiledNetwork, images: Float[Tensor, "batch frames 3 height width"]
 ) -> tuple[QueryKey, list[ImageFeatures]]:
     """Keys with a frame dimension after the batch, and each frame's features; the encoder sees all frames at once."""
     batch_and_frames = images.shape[:2]

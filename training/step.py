@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from model.network import IMAGE_MEAN, IMAGE_STD, XMem
-from training.clip import Choices, clip_loss, segment_clips
+from training.clip import Choices, CompiledNetwork, clip_loss, segment_clips
 from training.config import OptimisationConfig, StageConfig
 from training.processes import Processes
 
@@ -87,9 +87,10 @@ def masks_of(
 class ClipObjective(nn.Module):
     """Batch in, losses out: the module that DistributedDataParallel wraps. `max_objects` fixes the channels."""
 
-    def __init__(self, network: XMem, max_objects: int, checkpoint_activations: bool) -> None:
+    def __init__(self, network: XMem, max_objects: int, checkpoint_activations: bool, compiled: bool) -> None:
         super().__init__()
         self.network = network
+        self.compiled = CompiledNetwork(network) if compiled else None
         self.max_objects = max_objects
         self.checkpoint_activations = checkpoint_activations
 
@@ -103,8 +104,9 @@ class ClipObjective(nn.Module):
         channel = torch.arange(1, self.max_objects + 1, device=images.device)
         selector = (channel <= batch.objects[:, None]).to(images.dtype)
         first_masks = masks_of(batch.labels[:, 0], self.max_objects, images.dtype)
+        network = self.compiled or self.network
         segmentations = segment_clips(
-            self.network, images, first_masks, selector, batch.choices, self.checkpoint_activations
+            network, images, first_masks, selector, batch.choices, self.checkpoint_activations
         )
         loss = clip_loss(segmentations, batch.labels, batch.objects, stage.bootstrapping, iteration)
         predictions = torch.stack([segmentation.prob[-1].detach().argmax(dim=0) for segmentation in segmentations])
@@ -123,12 +125,15 @@ class Stepper:
     ) -> None:
         self.network, self.stage, self.config, self.processes = network, stage, config, processes
         self.device = next(network.parameters()).device
+        # A tenth faster on CPUs, and what half precision wants on CUDA. Besides, gradients of 1×1 convolutions come in
+        # this layout whatever the weights have, and DistributedDataParallel warns where the two differ.
+        network.to(memory_format=torch.channels_last)
         # It shifts all keys alike, and only their differences matter: its gradient is rounding noise, which Adam would
         # scale up to full-sized steps, different ones for every number of processes.
         network.key_proj.key_proj.bias.requires_grad_(False)
-        self.objective: nn.Module = ClipObjective(network, stage.max_objects, config.checkpoint_activations)
-        if config.compile:
-            self.objective.compile()
+        self.objective: nn.Module = ClipObjective(
+            network, stage.max_objects, config.checkpoint_activations, config.compile
+        )
         if processes.count > 1:
             self.objective = DistributedDataParallel(
                 self.objective, device_ids=[self.device.index] if self.device.type == "cuda" else None
