@@ -1,17 +1,24 @@
 """What only an accelerator can show: agreement with the CPU, mixed precision in half, memory that changes devices."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from compiled_steps import compiled_steps
 from reference import PARITY, TINY, Clip, network_with_reference_weights, read_clip, reference_network, tiny_network
 from torch import Tensor
+from training_run import made_up_stage
+from training_steps import made_up_batch
 
 from inference.config import InferenceConfig
 from inference.inference_core import InferenceCore
 from model.checkpoint import save_network
 from model.config import NetworkConfig
 from model.network import XMem
+from training.config import OptimisationConfig
+from training.processes import Processes
+from training.step import Stepper, StepReport, TrainingBatch
 
 pytestmark = pytest.mark.gpu
 
@@ -159,3 +166,101 @@ def test_modules_of_the_published_network(device):
     torch.testing.assert_close(
         run(network_with_reference_weights(NetworkConfig()).to(device), device), expected, rtol=0, atol=1e-3
     )
+
+
+NARROW = NetworkConfig("resnet18", "resnet18", 16, 8, 16, 4, (16, 8, 8), 8)
+
+
+def narrow_stepper(place: str, **optimisation: bool) -> Stepper:
+    """The same weights on every device, about to be trained."""
+    torch.manual_seed(0)
+    network = XMem(NARROW).eval().to(place)
+    return Stepper(network, made_up_stage(max_objects=2), OptimisationConfig(**optimisation), Processes())
+
+
+def first_step(stepper: Stepper, batch: TrainingBatch) -> StepReport:
+    """The first step that is taken: before it, the loss scale may be too large a few times."""
+    for _ in range(20):
+        report = stepper.step(batch, iteration=0)
+        if not report.overflowed:
+            return report
+    pytest.fail("the loss scale never came down")
+
+
+@pytest.mark.parametrize("mixed_precision", [False, True])
+def test_a_training_step_agrees_with_the_cpus(device, mixed_precision, monkeypatch):
+    assert_agreement(device, mixed_precision)
+    if device == "cuda" and mixed_precision:  # as on a card that has no other half precision
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+        assert assert_agreement(device, mixed_precision).scaler.is_enabled()
+
+
+def assert_agreement(device: str, mixed_precision: bool) -> Stepper:
+    expected = narrow_stepper("cpu").step(made_up_batch(0), 0)
+    stepper = narrow_stepper(device, mixed_precision=mixed_precision)
+    before = stepper.network.decoder.pred.weight.clone()
+    report = first_step(stepper, made_up_batch(0))
+    assert not report.skipped
+    tolerance = 0.05 if mixed_precision else 1e-3
+    assert report.loss == pytest.approx(expected.loss, rel=tolerance)
+    assert report.cross_entropy == pytest.approx(expected.cross_entropy, rel=2 * tolerance)
+    assert report.dice == pytest.approx(expected.dice, rel=2 * tolerance)
+    assert report.gradient_norm == pytest.approx(expected.gradient_norm, rel=4 * tolerance)
+    assert report.predictions.device.type == device
+    assert not torch.equal(stepper.network.decoder.pred.weight, before)
+    assert {parameter.dtype for parameter in stepper.network.parameters()} == {torch.float32}
+    return stepper
+
+
+def test_training_resumes_on_the_device(device, tmp_path: Path, monkeypatch):
+    """From a file, as from a checkpoint: loss scale, and the optimiser's memory on the device."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    stepper = narrow_stepper(device, mixed_precision=True)
+    for iteration in range(3):
+        first_step(stepper, made_up_batch(iteration))
+    torch.save(stepper.state(), tmp_path / "state.pth")
+    resumed = narrow_stepper(device, mixed_precision=True)
+    resumed.load_state(torch.load(tmp_path / "state.pth", map_location="cpu", weights_only=True))
+    assert resumed.scaler.state_dict() == stepper.scaler.state_dict()
+    moments, expected = (each.optimizer.state_dict()["state"] for each in (resumed, stepper))
+    assert moments.keys() == expected.keys()
+    for index, moment in moments.items():
+        assert moment["exp_avg"].device.type == device
+        assert torch.equal(moment["exp_avg"], expected[index]["exp_avg"])
+    for iteration in range(3, 5):
+        report, other = (each.step(made_up_batch(iteration), iteration) for each in (resumed, stepper))
+        assert report.loss == pytest.approx(other.loss, rel=1e-2)
+
+
+def test_computing_activations_twice_takes_less_memory(device):
+    if device != "cuda":
+        pytest.skip("peak memory is told of CUDA devices only")
+    large = enlarged(made_up_batch(0), 4)  # so that activations take more than convolutions need to work
+    reports, peaks = [], []
+    for twice in (False, True):
+        stepper = narrow_stepper(device, checkpoint_activations=twice)
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        reports.append(stepper.step(large, 0))
+        peaks.append(torch.cuda.max_memory_allocated() - before)
+        del stepper
+    assert reports[1].loss == pytest.approx(reports[0].loss, rel=1e-4)
+    assert reports[1].gradient_norm == pytest.approx(reports[0].gradient_norm, rel=1e-3)
+    assert peaks[1] < 0.75 * peaks[0]
+
+
+def enlarged(batch: TrainingBatch, factor: int) -> TrainingBatch:
+    images, labels = (
+        tensor.repeat_interleave(factor, -1).repeat_interleave(factor, -2) for tensor in (batch.images, batch.labels)
+    )
+    return replace(batch, images=images, labels=labels)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_the_same_on_the_device(device):
+    if device != "cuda":
+        pytest.skip("compiled for CUDA devices only")
+    for step in compiled_steps(device, "inductor", frames=4, hidden_dim=4, checkpoint_activations=True):
+        assert step["compiled_loss"] == pytest.approx(step["loss"], rel=1e-3)
+        assert step["compiled_gradient_norm"] == pytest.approx(step["gradient_norm"], rel=1e-2)
+        assert (step["graphs"], step["graph_breaks"]) == (5, 0)
