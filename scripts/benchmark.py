@@ -1,19 +1,22 @@
-"""Performance claims, each as a ratio measured in one run: python -m scripts.benchmark {read,score}."""
+"""How fast it is: reads and scoring as ratios measured in one run, training as it is.
+
+python -m scripts.benchmark {read,score,train}
+"""
 
 import argparse
 import logging
 import sys
 
-from scripts.benchmarks import read, score
+from scripts.benchmarks import read, score, train
 from util.errors import UserError
 
-BENCHMARKS = {"read": read, "score": score}
+BENCHMARKS = {"read": read, "score": score, "train": train}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one benchmark and print its table; returns the exit code."""
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    parser = argparse.ArgumentParser(prog="python -m scripts.benchmark", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m scripts.benchmark", description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(dest="benchmark", required=True)
     for name, module in BENCHMARKS.items():
         module.add_arguments(commands.add_parser(name, help=module.__doc__.partition("\n")[0]))
