@@ -40,6 +40,7 @@ from util.process import available_cores
 
 NOTHING_STARTED, FAILED, INTERRUPTED = 2, 1, 130  # exit codes
 PUBLISHED_WORKERS = 16
+LESS_MEMORY = "--samples_at_once 1 and --checkpoint_activations need less, for the same result"
 VALIDATION_ROOTS = {"D16": Path("../DAVIS/2016"), "D17": Path("../DAVIS/2017"), "G": None}
 
 STAGE_FLAGS = [field.name for field in fields(StageConfig) if field.name not in ("name", "data")]
@@ -151,17 +152,16 @@ def configure(arguments: argparse.Namespace, beginning: Beginning, device: torch
         ValueError: a value out of its range; the message names the flag.
         UserError: flags ask for another network than the one that there is.
     """
-    given = vars(arguments)
-    stages = [
-        replace(STAGES[name], **{field: given[f"s{name}_{field}"] for field in STAGE_FLAGS})
-        for name in arguments.stages
-    ]
-    optimisation = {field.name: given.get(field.name) for field in fields(OptimisationConfig)}
-    mixed_precision = arguments.amp or (device.type == "cuda" and not arguments.no_amp)
+    given = dict(vars(arguments))
+    stages = []
+    for name in arguments.stages:
+        values = {field: given[f"s{name}_{field}"] for field in STAGE_FLAGS}
+        stages.append(replace(STAGES[name], **values | {"steps": tuple(values["steps"])}))
+    given["mixed_precision"] = arguments.amp or (device.type == "cuda" and not arguments.no_amp)
     return RunConfig(
-        tuple(replace(stage, steps=tuple(stage.steps)) for stage in stages),
+        tuple(stages),
         network_config(arguments, beginning),
-        OptimisationConfig(**optimisation | {"mixed_precision": mixed_precision}),
+        OptimisationConfig(**{field.name: given[field.name] for field in fields(OptimisationConfig)}),
         TrainingData(**{field.name: given[field.name] for field in fields(TrainingData)}),
         Saving(
             arguments.save_checkpoint_interval,
@@ -401,6 +401,9 @@ def main(argv: list[str] | None = None) -> int:
         if local_rank == 0:
             print(f"train.py: {error}", file=sys.stderr)
         return exit_code
+    except torch.OutOfMemoryError:  # perhaps in this process alone
+        print(f"train.py: out of memory on {device}: {LESS_MEMORY}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         if local_rank == 0:
             print("train.py: interrupted; --resume auto goes on from the last checkpoint", file=sys.stderr)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,11 @@ from training_layouts import TINY_NETWORK, tiny_stage, write_images, write_train
 import train
 from model.checkpoint import load_tensors, read_checkpoint
 from model.network import XMem
+from training.checkpoints import RunFolder
 from training.step import Stepper
 from training.trainer import StopRequest
 from training.watching import Watcher
+from util.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FROM_CHANCE = [*TINY_NETWORK, "--no_pretrained"]
@@ -94,6 +97,9 @@ def test_after_stage_0_other_objects_get_an_orthogonal_input(roots, tmp_path):
     assert single[name].shape[1] == 4
     several[name] = several[name][:, :4]
     torch.testing.assert_close(several, single, rtol=0, atol=4 * UNMOVED)
+    file = tmp_path / "x" / "x_0_00000002.pth"
+    assert run(tmp_path / "later", "s", "--load_network", str(file), lr=UNMOVED) == 0
+    assert_same_weights(tmp_path / "later" / "x" / "x_s_00000002.pth", tmp_path / "x" / "x_s_00000002.pth", 8 * UNMOVED)
 
 
 def test_a_network_file_is_where_training_goes_on_and_what_it_saw_is_remembered(roots, tmp_path):
@@ -127,6 +133,20 @@ def stop_in(monkeypatch) -> Callable[[str, int], None]:
         monkeypatch.setattr(Stepper, "step", step_and_signal)
 
     return stop_in
+
+
+def test_iterations_that_are_not_finite_are_counted_also_after_a_resume(roots, tmp_path, stop_in, monkeypatch, caplog):
+    command = (tmp_path, "0", *FROM_CHANCE, *roots, "--resume", "auto")
+    stop_in("0", 1)
+    step = Stepper.step
+    monkeypatch.setattr(
+        Stepper, "step", lambda self, batch, number: replace(step(self, batch, number), skipped=number == 0)
+    )
+    assert run(*command, iterations=3) == 0
+    assert "stage 0: 1 of 2 iterations were skipped" in caplog.text
+    stop_in(None)
+    assert run(*command, iterations=3) == 0
+    assert "stage 0: 1 of 3 iterations were skipped" in caplog.text
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +218,18 @@ def test_a_checkpoint_is_continued_elsewhere(straight, roots, tmp_path):
     checkpoint = straight.with_name("x_checkpoint_0_00000003.pth")
     assert run(tmp_path, "0s", *FROM_CHANCE, *roots, "--load_checkpoint", str(checkpoint), iterations=3) == 0
     assert_same_weights(tmp_path / "x" / straight.name, straight)
+
+
+def test_a_damaged_checkpoint_does_not_take_the_place_of_a_whole_one(tmp_path):
+    folder = RunFolder(tmp_path, "x", keep=1)
+    damaged = tmp_path / "x_checkpoint_0_00000009.pth"
+    damaged.write_bytes(b"half")
+    with pytest.raises(UserError, match="none of the checkpoints"):
+        folder.newest_whole()
+    folder.write_checkpoint(0, 4, {})
+    folder.write_checkpoint(0, 5, {})
+    assert [path.name for path in folder.newest_first()] == [damaged.name, "x_checkpoint_0_00000005.pth"]
+    assert folder.newest_whole()["iteration"] == 5
 
 
 def test_a_second_interrupt_counts_only_some_time_later(monkeypatch):
@@ -285,9 +317,9 @@ def test_the_loss_falls_by_half(tmp_path, monkeypatch):
             losses.append(report.loss)
 
     monkeypatch.setattr(train, "Watcher", Recorder)
-    assert run(
-        tmp_path, "s", *FROM_CHANCE, "--encoder_width", "16", "--max_gradient_norm", "1",
-        batch_size=4, iterations=200, crop=64, max_objects=1, lr=1e-3,
-    ) == 0  # fmt: skip
-    first, last = (sum(part) / len(part) for part in (losses[:10], losses[-25:]))
+    widths = ["--encoder_width", "16", "--key_dim", "16", "--value_dim", "32", "--sensory_update_dim", "16"]
+    widths += ["--decoder_dims", "32", "32", "16"]
+    stage = {"batch_size": 8, "iterations": 180, "crop": 96, "num_frames": 2, "max_objects": 1, "lr": 1e-3}
+    assert run(tmp_path, "s", *FROM_CHANCE, *widths, "--max_gradient_norm", "1", **stage) == 0
+    first, last = (sum(part) / len(part) for part in (losses[:10], losses[-20:]))
     assert last < first / 2

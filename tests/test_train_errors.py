@@ -240,7 +240,7 @@ def test_checkpoints_of_which_none_is_whole(refused, trained, images):
     assert "none of the checkpoints" in refused("0", *FROM_CHANCE, *images, "--resume", "auto")
 
 
-# --- The disk ---------------------------------------------------------------------------------------------------------
+# --- Disk and memory --------------------------------------------------------------------------------------------------
 
 
 def test_no_space_for_checkpoints(refused, images, tmp_path, monkeypatch):
@@ -261,6 +261,16 @@ def test_a_disk_that_is_full_later(refused, images, tmp_path, monkeypatch):
     assert "x_checkpoint_0_00000002.pth cannot be written: PytorchStreamWriter failed writing file" in told
 
 
+def test_too_little_device_memory(refused, images, monkeypatch):
+    def step(self, batch, iteration) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nOf the allocated memory …")
+
+    monkeypatch.setattr(Stepper, "step", step)
+    told = refused("0", *FROM_CHANCE, *images, exit_code=train.FAILED)
+    assert "out of memory on cpu" in told
+    assert "--samples_at_once" in told
+
+
 def test_an_output_folder_that_cannot_be(refused, images, tmp_path):
     (tmp_path / "saves").write_text("a file")
     assert f"{tmp_path / 'saves' / 'x'} cannot be made" in refused("0", *FROM_CHANCE, *images)
@@ -279,6 +289,11 @@ def torchrun(folder: Path, *flags: str) -> tuple[int, list[str]]:
     )  # fmt: skip
     assert "Error:" not in finished.stderr.replace("ChildFailedError:", "")
     return finished.returncode, [line for line in finished.stderr.splitlines() if line.startswith("train.py: ")]
+
+
+def test_processes_that_are_about_to_do_different_things(refused, images, monkeypatch):
+    monkeypatch.setattr(train.Processes, "gather", lambda self, state: [state, ({}, [0], 7)])
+    assert "different flags, data or checkpoints" in refused("0", *FROM_CHANCE, *images)
 
 
 @pytest.mark.slow
