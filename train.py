@@ -119,8 +119,11 @@ def make_parser() -> argparse.ArgumentParser:
         group = parser.add_argument_group(f"stage {stage.name}: {stage.data}")
         for name in STAGE_FLAGS:
             value = getattr(stage, name)
-            kind, count = (float, None) if name == "lr" else (int, "*" if name == "steps" else None)
-            group.add_argument(f"--s{stage.name}_{name}", type=kind, nargs=count, default=value, help="(%(default)s)")
+            if name == "steps":  # where the learning rate falls
+                default = " ".join(map(str, value)) or "none"
+                group.add_argument(f"--s{stage.name}_steps", type=int, nargs="*", default=value, help=f"({default})")
+            else:
+                group.add_argument(f"--s{stage.name}_{name}", type=type(value), default=value, help="(%(default)s)")
     return parser
 
 
@@ -223,6 +226,18 @@ def check_settings(before: Mapping[str, Any], now: Mapping[str, Any], told_to: b
         log.warning("continuing with other settings: %s", changed)
 
 
+def check_batches(config: RunConfig, processes: int) -> None:
+    """See that every process gets its share of each batch.
+
+    Raises:
+        UserError: a batch does not divide.
+    """
+    for stage in config.stages:
+        if stage.batch_size % processes:
+            flag = f"--s{stage.name}_batch_size {stage.batch_size}"
+            raise UserError(f"{flag} does not divide over {processes} processes: choose a multiple of them")
+
+
 class Run(NamedTuple):
     """All that a run needs, checked."""
 
@@ -250,10 +265,7 @@ def prepare(arguments: argparse.Namespace, processes: Processes, device: torch.d
         config = configure(arguments, beginning, device)
     except ValueError as error:
         raise UserError(str(error)) from None
-    for stage in config.stages:
-        if stage.batch_size % processes.count:
-            flag = f"--s{stage.name}_batch_size {stage.batch_size}"
-            raise UserError(f"{flag} does not divide over {processes.count} processes: choose a multiple of them")
+    check_batches(config, processes.count)
     settings, recorded = config.settings(), beginning.checkpoint.get("settings", {})
     check_settings(recorded, settings, arguments.resume_changed)
     first = beginning.first_stage(config.stages)
