@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 import torch
 from jaxtyping import Float, Shaped
@@ -50,10 +51,18 @@ class InferenceCore:
     def __init__(self, network: XMem, config: InferenceConfig | None = None) -> None:
         self.network = network.eval()
         self.config = config or InferenceConfig()
+        self._insertion = self.config.insertion_strategy()
+        self._deep_update = self.config.deep_update_strategy()
         self.reset()
 
-    def reset(self) -> None:
-        """Forget everything: the next frame is the first of a new video."""
+    def reset(self, video_name: str = "", video_length: int | None = None) -> None:
+        """Forget everything: the next frame is the first of a new video.
+
+        Args:
+            video_name: with the frame's time the seed of what is random; nothing is with the default strategies.
+            video_length: its number of frames, which sparse insertion has to know.
+        """
+        self._video_name, self._video_length = video_name, video_length
         self.memory = MemoryManager(self.config, self.network.config.hidden_dim)
         self._objects = ObjectManager()
         self._time = 0  # frames since the first annotated one, which is 0; frozen frames are not counted
@@ -93,7 +102,7 @@ class InferenceCore:
             was given all is background.
 
         Raises:
-            ValueError: sizes, labels or arguments that do not fit together.
+            ValueError: sizes, labels or arguments that do not fit together; sparse insertion, and no length was given.
         """
         given = read_masks(None if mask is None else mask.to(image.device), objects, image.shape[-2:])
         if not memorize and (permanent or (given and any(label not in self._objects for label in given.objects))):
@@ -106,10 +115,12 @@ class InferenceCore:
             raise ValueError(f"frames of one video have one size: {self._image_size}, now {tuple(image.shape[-2:])}")
         self._image_size = tuple(image.shape[-2:])
 
-        deep_update_every = self.config.deep_update_every
         is_memory_frame = memorize and (permanent or ((given is not None or self._memory_is_due()) and not end))
-        is_deep_update = is_memory_frame and (deep_update_every < 0 or self._deep_update_is_due())
-        is_normal_update = not end and not (deep_update_every < 0 and is_deep_update)
+        is_deep_update = (is_memory_frame or (memorize and not end)) and self._deep_update.is_due(
+            self._time, self._last_deep_update_time, is_memory_frame
+        )
+        replaces_decoders = is_deep_update and self._deep_update.replaces_decoders
+        is_normal_update = self.config.enable_sensory and not end and not replaces_decoders
 
         padding = Padding.to_multiple(*image.shape[-2:], STRIDE)
         padded = padding.pad(image).unsqueeze(0)
@@ -125,13 +136,14 @@ class InferenceCore:
             masks = padding.pad(given.masks.to(image))  # in its precision, and on its device
             prob = self._take_masks(prob, known, given.objects, masks)
 
-        if is_memory_frame:
+        if is_memory_frame or is_deep_update:
             hidden = self.memory.sensory.hidden
             encoded = self.network.encode_value(padded, features.f16, hidden, prob[1:].unsqueeze(0), is_deep_update)
-            self.memory.insert(
-                query.key[0], query.shrinkage[0], query.selection[0], encoded.value[0], self.objects, permanent
-            )
-            self._last_memory_time = self._time
+            if is_memory_frame:
+                seed = crc32(f"{self._video_name} {self._time}".encode())
+                key, shrinkage, selection = (feature[0] for feature in query)
+                self.memory.insert(key, shrinkage, selection, encoded.value[0], self.objects, permanent, seed)
+                self._last_memory_time = self._time
             if is_deep_update:
                 self.memory.sensory.hidden = encoded.hidden
                 self._last_deep_update_time = self._time
@@ -151,11 +163,7 @@ class InferenceCore:
         self.memory.delete_objects(objects)
 
     def _memory_is_due(self) -> bool:
-        return self._time - self._last_memory_time >= self.config.mem_every
-
-    def _deep_update_is_due(self) -> bool:
-        last = self._last_deep_update_time
-        return last is None or self._time - last >= self.config.deep_update_every
+        return self._insertion.is_due(self._time, self._last_memory_time, self._video_length)
 
     def _segment(
         self,
@@ -166,7 +174,10 @@ class InferenceCore:
         update_hidden: bool,
     ) -> Float[Tensor, "channels height width"]:
         """Read the memory and decode: probabilities of the objects known so far, background first."""
-        readout = self.memory.read(key, selection, count_usage).unsqueeze(0)
+        if self.config.enable_working:
+            readout = self.memory.read(key, selection, count_usage).unsqueeze(0)
+        else:
+            readout = key.new_zeros(1, len(self.objects), self.network.config.value_dim, *key.shape[1:])
         readout = readout.to(features.f16.dtype)  # values may have been stored in another precision than this frame's
         segmentation = self.network.segment(features, readout, self.memory.sensory.hidden, update_hidden)
         if update_hidden:
@@ -200,6 +211,8 @@ class InferenceCore:
             "last_memory_time": self._last_memory_time,
             "last_deep_update_time": self._last_deep_update_time,
             "image_size": self._image_size,
+            "video_name": self._video_name,
+            "video_length": self._video_length,
         }
         with atomic_path(path) as temporary:
             torch.save(content, temporary)
@@ -214,12 +227,17 @@ class InferenceCore:
         content = read_torch_file(Path(path), MEMORY_FORMAT, "a saved memory", map_location=device)
         if content["network"] != asdict(self.network.config):
             raise UserError(f"{path} is the memory of a network with other widths: {content['network']}")
-        if self.config.enable_long_term and not content["config"]["enable_long_term"]:
-            raise UserError(f"{path} was saved without long-term memory (enable_long_term): it cannot be consolidated")
-        changed = {name for name, value in asdict(self.config).items() if content["config"].get(name) != value}
+        recorded = asdict(InferenceConfig()) | content["config"]  # older files know fewer settings
+        stored = content["memory"]["working"]["shared"].keys()
+        if content["objects"] and self.config.enable_working and not recorded["enable_working"]:
+            raise UserError(f"{path} was saved without working memory (enable_working): there is nothing to read in it")
+        if stored and not stored >= set(self.memory.when_full.columns):
+            reason = f"enable_long_term={recorded['enable_long_term']}, when_full={recorded['when_full']}"
+            raise UserError(f"{path} was saved by a memory without consolidation ({reason}): it cannot be consolidated")
+        changed = {name for name, value in asdict(self.config).items() if recorded[name] != value}
         if changed:
             log.warning("%s was saved with other settings: %s", path, ", ".join(sorted(changed)))
-        self.reset()
+        self.reset(content.get("video_name", ""), content.get("video_length"))
         self._objects.restore(content["objects"])
         self.memory.restore(content["memory"])
         self._time = content["time"]

@@ -876,7 +876,7 @@ def test_memory_keys_are_in_float32_under_mixed_precision(network, monkeypatch):
         return result
 
     monkeypatch.setattr("inference.memory.reading.similarity", watched)
-    monkeypatch.setattr("inference.memory.manager.similarity", watched)
+    monkeypatch.setattr("inference.strategies.when_full.similarity", watched)
     core = InferenceCore(network, configuration())
     follow_mixed(core)
     assert seen == {torch.float32}

@@ -45,9 +45,9 @@ class Rows:
 
     def keep(self, kept: Int[Tensor, " kept"]) -> None:
         """Keep the rows at these indices, in this order; the buffer stays."""
-        if self._buffer is not None:
+        if self._buffer is not None:  # else there are none: a store may do without some of its columns
             self._buffer[: len(kept)] = self._buffer[kept]
-        self.size = len(kept)
+            self.size = len(kept)
 
 
 class ElementStore:

@@ -1,6 +1,7 @@
 """Long-term memory: prototypes, evicted when least used (section 3.3)."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
@@ -12,10 +13,17 @@ from inference.memory.element_store import ElementStore
 class LongTermMemory(ElementStore):
     """Prototypes, in the order in which their source elements were stored."""
 
+    def __init__(self, capacity: int = 0) -> None:
+        super().__init__(capacity)
+        self.consolidations = self.added = self.evicted = 0
+        """How often prototypes were added, how many, and how many had to go, so far."""
+
     def evict(self, count: int) -> None:
         """Remove the `count` least used prototypes, the oldest first among equals."""
         if count > 0:
-            self.remove(self.usage.argsort(stable=True)[:count])
+            evicted = self.usage.argsort(stable=True)[:count]
+            self.remove(evicted)
+            self.evicted += len(evicted)
 
     def append(
         self, values: Mapping[int, Float[Tensor, "valued value_dim"]], **columns: Shaped[Tensor, "count ..."]
@@ -30,6 +38,8 @@ class LongTermMemory(ElementStore):
             for label, rows in values.items()
         }
         super().append(values, **columns)
+        self.consolidations += 1
+        self.added += len(columns["time"])
         if not bool((self.time.diff() < 0).any()):
             return
         order = self.time.argsort(stable=True)
@@ -39,3 +49,10 @@ class LongTermMemory(ElementStore):
             self.values[label].keep(position[torch.cat([owned, added])].argsort())
         for rows in self.shared.values():
             rows.keep(order)
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"counts": (self.consolidations, self.added, self.evicted)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        super().restore(state)
+        self.consolidations, self.added, self.evicted = state.get("counts", (0, 0, 0))

@@ -3,16 +3,18 @@
     insert → working memory ──(T_max frames)──► prototypes by usage ──► potentiation ──► long-term memory ──► eviction
     read   ← working and long-term memory together
 
+What happens from T_max on is a strategy (`inference/strategies/when_full.py`).
+
 Keys are shared by all objects. An element has no value for an object that was not there when it was stored; it then
 takes no part in that object's softmax, neither in a read nor in potentiation.
 """
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from inference.config import InferenceConfig
@@ -21,8 +23,24 @@ from inference.memory.long_term import LongTermMemory
 from inference.memory.reading import read_stores
 from inference.memory.sensory import SensoryMemory
 from inference.memory.working import MemoryFrame, WorkingMemory
-from model.memory_reading import affinity, memory_rows, query_rows, readout, rows_of, similarity
-from model.precision import full_precision
+from model.memory_reading import memory_rows, query_rows, rows_of
+
+
+class MemoryCounts(NamedTuple):
+    """What a video's memory holds, and what has happened to it so far."""
+
+    insertions: int
+    """Frames that were stored."""
+    working_frames: int
+    working_elements: int
+    frames_removed: int
+    """Frames that left working memory because it was full."""
+    consolidations: int
+    prototypes: int
+    """Elements that entered long-term memory."""
+    evicted: int
+    """Elements that long-term memory had no room for."""
+    long_term_elements: int
 
 
 class MemoryManager:
@@ -30,6 +48,7 @@ class MemoryManager:
 
     def __init__(self, config: InferenceConfig, hidden_dim: int = 0) -> None:
         self.config = config
+        self.when_full = config.when_full_strategy()
         self.working = WorkingMemory()
         self.long_term = LongTermMemory(capacity=config.max_long_term_elements)
         self.sensory = SensoryMemory(hidden_dim)
@@ -47,6 +66,21 @@ class MemoryManager:
         """The objects in groups that arrived together; the first is the longest-standing one."""
         return [list(group) for _, group in groupby(self._arrival, key=self._arrival.__getitem__)]
 
+    @property
+    def counts(self) -> MemoryCounts:
+        """For reports."""
+        working, long_term = self.working, self.long_term
+        return MemoryCounts(
+            insertions=self._insertions,
+            working_frames=len(working.frames),
+            working_elements=working.size,
+            frames_removed=working.frames_removed,
+            consolidations=long_term.consolidations,
+            prototypes=long_term.added,
+            evicted=long_term.evicted,
+            long_term_elements=long_term.size,
+        )
+
     @torch.no_grad()
     def insert(
         self,
@@ -56,18 +90,22 @@ class MemoryManager:
         values: Float[Tensor, "objects value_dim height width"],
         objects: Sequence[int],
         permanent: bool = False,
+        seed: int = 0,
     ) -> None:
-        """Store a frame in working memory, and consolidate if that fills it.
+        """Store a frame in working memory, and make room if that fills it.
 
         Args:
             objects: the labels of all objects that are there now, in channel order. This frame is kept for those that
                 are new to the memory: it is their first annotation.
             permanent: never consolidate this frame, and do not count it in T_min and T_max.
+            seed: for what is random in making room; another one for every frame.
         """
         arrived = list(objects[len(self._arrival) :])
         if list(objects) != [*self._arrival, *arrived] or len(values) != len(objects):
             raise ValueError(f"values of objects {list(objects)} do not continue {list(self._arrival)}")
         self._arrival.update(dict.fromkeys(arrived, self._insertions))
+        if not self.config.enable_working:
+            return
 
         keys = rows_of(key)
         if self._origin is None:
@@ -78,16 +116,18 @@ class MemoryManager:
             "memory_row": memory_rows(keys, shrinkages),
             "time": torch.full((len(keys),), self._insertions, device=keys.device),
         }
-        if self.config.enable_long_term:  # what consolidation will need; a memory that only grows does without
-            columns |= {"key": keys, "shrinkage": shrinkages, "selection": rows_of(selection)}
-            self.working.reserve(self.config.max_mid_term_frames * len(keys))
+        for_later = {"key": keys, "shrinkage": shrinkages, "selection": rows_of(selection)}
+        columns |= {name: for_later[name] for name in self.when_full.columns}
+        full_at = self.when_full.full_at
+        if full_at is not None:
+            self.working.reserve(full_at * len(keys))
         frame = MemoryFrame(first=self._insertions == 0, permanent=permanent, annotates=set(arrived))
         self.working.append_frame(
             frame, {label: rows_of(value) for label, value in zip(objects, values, strict=True)}, **columns
         )
         self._insertions += 1
-        if self.config.enable_long_term and self.working.counted_frames >= self.config.max_mid_term_frames:
-            self.consolidate()
+        if full_at is not None and self.working.counted_frames >= full_at:
+            self.when_full.make_room(self.working, self.long_term, self.arrivals, seed)
 
     @torch.no_grad()
     def read(
@@ -111,38 +151,6 @@ class MemoryManager:
         if not self._arrival:
             self._origin = None
 
-    def consolidate(self) -> None:
-        """Move the candidates' most used elements, potentiated, to long-term memory; the rest are forgotten."""
-        working = self.working
-        candidates = working.candidates(self.config.min_mid_term_frames)
-        count = min(self.config.num_prototypes, len(candidates))
-        by_usage = working.usage[candidates].argsort(descending=True, stable=True)
-        prototypes = by_usage[:count].sort().values  # indices into the candidates, in order of time
-        self.long_term.evict(self.long_term.size + count - self.config.max_long_term_elements)
-        self.potentiate(candidates, prototypes)
-        working.remove_candidates(candidates)
-
-    def potentiate(self, candidates: Int[Tensor, " candidates"], prototypes: Int[Tensor, " prototypes"]) -> None:
-        """Enrich prototypes with what is similar among the candidates (eq. 3), and store them in long-term memory.
-
-        Prototype keys are the candidates' own; values and shrinkage are averages over all candidates that have a
-        value for the object (the longest-standing objects, for shrinkage), without top-k.
-        """
-        columns = {name: rows.rows[candidates] for name, rows in self.working.shared.items()}
-        key = columns["key"][prototypes]
-        similarities = similarity(query_rows(key, columns["selection"][prototypes]), columns["memory_row"])
-        values = {}
-        with full_precision(key):
-            for index, group in enumerate(self.arrivals):
-                start = self.working.first_element(group[0])
-                valued = candidates >= start
-                weights = affinity(similarities[valued[prototypes]][:, valued])
-                if index == 0:
-                    shrinkage = readout(weights, columns["shrinkage"])
-                for label in group:
-                    values[label] = readout(weights, self.working.values_of(label)[candidates[valued] - start])
-        self.long_term.append(values, memory_row=memory_rows(key, shrinkage), time=columns["time"][prototypes])
-
     def state(self) -> dict[str, Any]:
         """Everything needed to continue in another process: plain values and tensors."""
         return {
@@ -157,10 +165,9 @@ class MemoryManager:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Fill a new manager with what `state` returned."""
         working = state["working"]
-        if not self.config.enable_long_term:  # columns that `insert` would not go on with
-            columns = {name: rows for name, rows in working["shared"].items() if name in ElementStore.columns}
-            working = working | {"shared": columns}
-        self.working.restore(working)
+        stored = {*ElementStore.columns, *self.when_full.columns}  # `insert` would not go on with others
+        shared = {name: rows for name, rows in working["shared"].items() if name in stored}
+        self.working.restore(working | {"shared": shared})
         self.long_term.restore(state["long_term"])
         self.sensory.hidden = state["hidden"]
         self._origin = state["origin"]

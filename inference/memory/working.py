@@ -40,6 +40,8 @@ class WorkingMemory(ElementStore):
     def __init__(self, capacity: int = 0) -> None:
         super().__init__(capacity)
         self.frames: list[MemoryFrame] = []
+        self.frames_removed = 0
+        """Frames that made room for others, so far."""
 
     @property
     def frame_size(self) -> int:
@@ -69,6 +71,7 @@ class WorkingMemory(ElementStore):
         leaving = set((candidates[:: self.frame_size] // self.frame_size).tolist())
         self.remove(candidates)
         self.frames = [frame for index, frame in enumerate(self.frames) if index not in leaving]
+        self.frames_removed += len(leaving)
 
     def delete_objects(self, labels: list[int]) -> None:
         for frame in self.frames:
@@ -79,8 +82,9 @@ class WorkingMemory(ElementStore):
 
     def state(self) -> dict[str, Any]:
         frames = [(frame.first, frame.permanent, sorted(frame.annotates)) for frame in self.frames]
-        return super().state() | {"frames": frames}
+        return super().state() | {"frames": frames, "frames_removed": self.frames_removed}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         super().restore(state)
         self.frames = [MemoryFrame(first, permanent, set(labels)) for first, permanent, labels in state["frames"]]
+        self.frames_removed = state.get("frames_removed", 0)
