@@ -12,22 +12,22 @@ import logging
 import re
 import sys
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import torch
 
+from dataset.back_and_forth import repeat_videos
 from dataset.evaluation_sets import EvaluationSet, EvaluationVideo, open_evaluation_set
 from dataset.video_file import VideoFile
 from evaluation.config import PUBLISHED_SIZE, EvaluationConfig
 from evaluation.device import choose_device
 from evaluation.network_file import DAVIS_SETS, default_network_file, intended_size, is_bundled, videos_seen
 from evaluation.reading import read_annotation
-from evaluation.results import OutputFolder
-from evaluation.run import Summary, pending_videos, segment_videos, summarise
-from evaluation.segmenter import Segmenter
+from evaluation.run import Evaluation, Summary
 from evaluation.sharing import Sharing, StartFailedElsewhereError
-from inference.config import InferenceConfig
+from inference.config import STRATEGIES, InferenceConfig
 from model.checkpoint import read_checkpoint, shorten
 from model.network import XMem
 from util.checksums import sha256_of
@@ -47,7 +47,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The flags of this program. Where it matters whether one was given, the default is None."""
+    """The flags of this program. Where it matters whether one was given, the default is None.
+
+    Those that go into `InferenceConfig` have its names as destinations.
+    """
     published = InferenceConfig()
     parser = Parser(prog="eval.py", usage="%(prog)s [flags]", description=__doc__.partition("\n")[0])
     add = parser.add_argument
@@ -64,6 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--generic_path", type=Path, help="for --dataset G: a folder with JPEGImages/V and Annotations/V")
     add("--dataset", help="D16, D17, Y18, Y19, LV1, LV3, MOSE or G (D17)")
     add("--split", choices=("val", "test"), help="test: of D17, Y18 and Y19 (val)")
+    add("--repeat", type=int, default=1, metavar="N", help="play videos back and forth, to N times their length")
     add("--video", type=Path, help="one video file instead of a data set")
     add("--mask", type=Path, help="for --video: the label map of its first frame")
     add("--output", type=Path, help="(../output/DATASET_SPLIT, or ../output/NAME for a video file)")
@@ -72,16 +76,37 @@ def make_parser() -> argparse.ArgumentParser:
     add("--save_scores", action="store_true", help="also write probabilities, for merging several runs")
     add("--overlay", action="store_true", help="also write a video with the masks painted over each frame")
     add("--flip", action="store_true", help="mirror the images, and the results back")
-    add("--size", type=int, help=f"frames' shorter side; -1: their own (the network's, mostly {PUBLISHED_SIZE})")
+    add("--flip_too", action="store_true", help="average the probabilities of images as they are and mirrored")
+    add(
+        "--size",
+        type=int,
+        nargs="+",
+        help=f"frames' shorter side; -1: their own (the network's, mostly {PUBLISHED_SIZE}); of several, the average",
+    )
     add("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (%(default)s)")
     add("--amp", action="store_true", help="mixed precision also elsewhere than on CUDA, where it is on")
     add("--benchmark", action="store_true", help="full precision, and every video is timed anew")
-    add("--disable_long_term", action="store_true", help="working memory grows without bound instead")
-    for name, symbol in zip(LONG_TERM_FLAGS, ("T_max", "T_min", "LT_max", "P"), strict=True):
-        add(f"--{name}", type=int, help=f"{symbol} ({getattr(published, name)})")
-    add("--top_k", type=int, default=published.top_k, help="elements read per query; -1: all (%(default)s)")
-    add("--mem_every", type=int, default=published.mem_every, help="r; the paper: 10 on Long-time Video (%(default)s)")
-    add("--deep_update_every", type=int, default=-1, help="-1: with every memory frame (%(default)s)")
+    for name, meaning in (
+        ("max_mid_term_frames", "T_max"),
+        ("min_mid_term_frames", "T_min"),
+        ("max_long_term_elements", "LT_max"),
+        ("num_prototypes", "P"),
+        ("top_k", "elements read per query; -1: all"),
+        ("mem_every", "r; the paper: 10 on Long-time Video"),
+        ("mem_offset", "the first frame to be memorised after frame 0 comes so much earlier"),
+        ("deep_update_every", "-1: with every memory frame"),
+        ("max_memory_frames", "bound of --insertion sparse and --when_full local_window"),
+    ):
+        add(f"--{name}", type=int, help=f"{meaning} ({getattr(published, name)})")
+    for name, strategies in STRATEGIES.items():
+        add(f"--{name}", choices=list(strategies), help=f"({getattr(published, name)})")
+    for flag, name, instead in (
+        ("--disable_long_term", "enable_long_term", "working memory grows without bound instead"),
+        ("--disable_working", "enable_working", "nothing is stored, and zeros are read instead"),
+        ("--disable_sensory", "enable_sensory", "the sensory memory stays at zero"),
+        ("--disable_potentiation", "potentiation", "prototypes have one element's value each"),
+    ):
+        add(flag, dest=name, action="store_false", default=None, help=instead)
     return parser
 
 
@@ -95,6 +120,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     if arguments.video is not None:
         if arguments.mask is None:
             raise UserError("--video needs --mask, the label map of its first frame")
+        if arguments.repeat > 1:
+            raise UserError("--repeat goes with frames in folders; a video file is decoded forwards only")
         for name in ("dataset", "split", "generic_path"):
             if getattr(arguments, name) is not None:
                 raise UserError(f"--video and --{name} contradict each other: give one of them")
@@ -107,47 +134,33 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     if arguments.benchmark and arguments.amp:
         raise UserError("--benchmark measures full precision, and --amp asks for mixed: give one of them")
     for name in LONG_TERM_FLAGS:
-        if arguments.disable_long_term and getattr(arguments, name) is not None:
+        if arguments.enable_long_term is False and getattr(arguments, name) is not None:
             raise UserError(f"--{name} has no effect with --disable_long_term: give one of them")
-    if arguments.top_k == 0 or arguments.top_k < -1:
+    if arguments.top_k is not None and (arguments.top_k == 0 or arguments.top_k < -1):
         raise UserError(f"--top_k must be at least 1, or -1 for all, not {arguments.top_k}")
     return arguments
 
 
-class Run(NamedTuple):
-    """All that a run needs, checked."""
-
-    evaluation_set: EvaluationSet
-    segmenter: Segmenter
-    output: OutputFolder
-    pending: list[str]
-    videos_seen: list[str]
-
-
-def prepare(arguments: argparse.Namespace, sharing: Sharing, held: ExitStack) -> Run:
-    """Open everything; process 0 then makes the output folder the run's for as long as it is `held`.
+def prepare(arguments: argparse.Namespace, sharing: Sharing) -> Evaluation:
+    """Open everything.
 
     Raises:
         UserError: whatever keeps the run from starting; nothing was written.
     """
     device = choose_device(arguments.device, sharing.local_rank)
     checkpoint = read_checkpoint(arguments.model or default_network_file())
-    size = intended_size(checkpoint) if arguments.size is None else arguments.size
-    evaluation_set, root = open_videos(arguments, size)
-    config = configure(arguments, evaluation_set.name, root, checkpoint.path, size, device)
-    network = XMem.from_checkpoint(checkpoint, device)
-    seen = videos_seen(checkpoint, evaluation_set)
+    sizes = arguments.size or [intended_size(checkpoint)]
+    evaluation_set, root = open_videos(arguments, sizes)
+    config = configure(arguments, evaluation_set.name, root, checkpoint.path, sizes, device)
     default_name = arguments.video.stem if arguments.video else f"{evaluation_set.name}_{config.split}"
-    output = OutputFolder(
+    return Evaluation(
+        repeat_videos(evaluation_set, config.repeat),
+        XMem.from_checkpoint(checkpoint, device),
+        config,
         arguments.output or Path("../output") / default_name,
-        masks_folder="Annotations" if config.save_scores else evaluation_set.masks_folder,
+        sharing,
+        videos_seen(checkpoint, evaluation_set),
     )
-    if sharing.rank == 0:
-        held.enter_context(output.claimed(config.to_json_dict(), arguments.overwrite))
-        sharing.announce(pending_videos(evaluation_set, output, anew=arguments.benchmark))
-        tell_choices(arguments, config)
-        warn_of_training_videos(checkpoint.path, evaluation_set, seen)
-    return Run(evaluation_set, Segmenter(network, config), output, sharing.videos(), seen)
 
 
 def tell_choices(arguments: argparse.Namespace, config: EvaluationConfig) -> None:
@@ -159,9 +172,10 @@ def tell_choices(arguments: argparse.Namespace, config: EvaluationConfig) -> Non
         log.info("no --size: taking %d, which the network is meant for", config.size)
 
 
-def warn_of_training_videos(model: Path, evaluation_set: EvaluationSet, seen: list[str]) -> None:
+def warn_of_training_videos(evaluation: Evaluation) -> None:
     """Say that scores are not what they seem to be, where the network knows the videos."""
-    if seen:
+    model, evaluation_set = evaluation.config.weights, evaluation.evaluation_set
+    if seen := evaluation.videos_seen:
         share = f"{len(seen)} of these {len(evaluation_set.videos)} videos ({shorten(seen)})"
         log.warning("%s has been trained on %s: its scores on them are no measure of anything", model, share)
     if is_bundled(model) and evaluation_set.name in DAVIS_SETS:
@@ -171,10 +185,12 @@ def warn_of_training_videos(model: Path, evaluation_set: EvaluationSet, seen: li
         )
 
 
-def open_videos(arguments: argparse.Namespace, size: int) -> tuple[EvaluationSet, Path]:
+def open_videos(arguments: argparse.Namespace, sizes: list[int]) -> tuple[EvaluationSet, Path]:
     """The videos to segment, and the folder or file they come from."""
     if arguments.video is not None:
         frames = VideoFile(arguments.video)
+        if frames.frame_count is None and arguments.insertion not in (None, "regular"):
+            raise UserError(f"--insertion {arguments.insertion}: {arguments.video} does not tell how long it is")
         read_annotation(arguments.mask, frames.frame_size)  # what is wrong with it is told before anything is written
         first = next(iter(frames)).name
         video = EvaluationVideo(arguments.video.stem, frames, {first: arguments.mask}, saved_frames=None)
@@ -182,14 +198,17 @@ def open_videos(arguments: argparse.Namespace, size: int) -> tuple[EvaluationSet
     dataset = arguments.dataset or "D17"
     flag = {"LV1": "lv", "LV3": "lv", "G": "generic"}.get(dataset, dataset.lower())
     root = getattr(arguments, f"{flag}_path", Path())
-    return open_evaluation_set(dataset, arguments.split or "val", root, size), root
+    return open_evaluation_set(dataset, arguments.split or "val", root, *sizes), root
 
 
 def configure(
-    arguments: argparse.Namespace, dataset: str, root: Path, weights: Path, size: int, device: torch.device
+    arguments: argparse.Namespace, dataset: str, root: Path, weights: Path, sizes: list[int], device: torch.device
 ) -> EvaluationConfig:
     """The run's settings, values out of range refused."""
-    given = {name: getattr(arguments, name) for name in LONG_TERM_FLAGS if getattr(arguments, name) is not None}
+    names = [field.name for field in fields(InferenceConfig)]
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    if arguments.top_k == -1:
+        given["top_k"] = None
     try:
         return EvaluationConfig(
             dataset=dataset,
@@ -198,52 +217,55 @@ def configure(
             mask=arguments.mask,
             weights=weights,
             weights_sha256=sha256_of(weights),
-            size=size,
+            repeat=arguments.repeat,
+            size=sizes[0],
+            other_sizes=tuple(sizes[1:]),
             flip=arguments.flip,
+            flip_too=arguments.flip_too,
             mixed_precision=not arguments.benchmark and (arguments.amp or device.type == "cuda"),
             save_all=arguments.save_all,
             save_scores=arguments.save_scores,
             overlay=arguments.overlay,
-            inference=InferenceConfig(
-                mem_every=arguments.mem_every,
-                deep_update_every=arguments.deep_update_every,
-                top_k=None if arguments.top_k == -1 else arguments.top_k,
-                enable_long_term=not arguments.disable_long_term,
-                **given,
-            ),
+            inference=InferenceConfig(**given),
         )
     except ValueError as error:
-        # It names fields, which people know as flags.
-        raise UserError(re.sub(rf"\b({'|'.join(vars(arguments))})\b", r"--\1", str(error))) from None
+        raise UserError(in_flags(str(error))) from None
 
 
-def report(summary: Summary, output: OutputFolder) -> None:
+def in_flags(complaint: str) -> str:
+    """A complaint about fields of the settings, in the flags that people know them by."""
+    flags = {action.dest: action.option_strings[-1] for action in make_parser()._actions}
+    names = "|".join(flags)
+    return re.sub(rf"\b({names})(=False)?\b", lambda found: flags[found[1]], complaint)
+
+
+def report(summary: Summary, output: Path) -> None:
     """The run's figures, for people."""
     memory = f"process {summary.peak_process_bytes / 2**20:.0f} MiB"
     if summary.peak_device_bytes is not None:
         memory += f", device {summary.peak_device_bytes / 2**20:.0f} MiB"
-    fps = f"{summary.fps:.2f} FPS" if summary.fps else "nothing timed"
+    fps = "nothing timed"
+    if summary.fps and summary.end_to_end_fps:
+        fps = f"{summary.fps:.2f} FPS ({summary.end_to_end_fps:.2f} with reading and writing)"
     print(f"{summary.videos} videos, {summary.frames} frames, {fps}; peak memory: {memory}")
     if summary.scores:
         scores = summary.scores
         partly = f" of the {summary.videos} videos that did not fail" if summary.failures else ""
         print(f"J&F {scores.j_and_f:.1f}  J {scores.j:.1f}  F {scores.f:.1f}{partly}")
-    print(f"Results: {output.path}")
+    print(f"Results: {output}")
     for name, message in summary.failures.items():
         print(f"failed: {name}: {message}", file=sys.stderr)
 
 
-def finish(run: Run, sharing: Sharing) -> int:
+def finish(evaluation: Evaluation) -> int:
     """Process 0, when all have done their shares: summary, scores, the server's zip; returns the exit code."""
-    evaluation_set = run.evaluation_set
-    summary = summarise(evaluation_set, run.segmenter.config, run.output, sharing.failures(), run.videos_seen)
-    report(summary, run.output)
-    run.output.write_summary(summary.to_json_dict())
-    if evaluation_set.server_zip and summary.failures:
-        print("no zip file was made for the evaluation server, since videos failed", file=sys.stderr)
-    elif evaluation_set.server_zip:
-        zip_file = run.output.zip_label_maps(evaluation_set.videos, evaluation_set.masks_folder)
+    summary = evaluation.summarise()
+    report(summary, evaluation.output.path)  # first, since the disk may be full
+    zip_file = evaluation.keep(summary)
+    if zip_file is not None:
         print(f"For the evaluation server: {zip_file}")
+    elif evaluation.evaluation_set.server_zip:
+        print("no zip file was made for the evaluation server, since videos failed", file=sys.stderr)
     return VIDEOS_FAILED if summary.failures else 0
 
 
@@ -255,10 +277,15 @@ def main(argv: list[str] | None = None) -> int:
         sharing = Sharing.from_environment()
         with ExitStack() as held:
             with sharing.failing_together():
-                run = prepare(parse_arguments(argv), sharing, held)
+                arguments = parse_arguments(argv)
+                evaluation = prepare(arguments, sharing)
+                pending = held.enter_context(evaluation.started(arguments.overwrite, anew=arguments.benchmark))
             exit_code = VIDEOS_FAILED
-            segment_videos(run.evaluation_set, run.pending, run.segmenter, run.output, sharing)
-            return finish(run, sharing) if sharing.rank == 0 else 0
+            if sharing.rank == 0:
+                tell_choices(arguments, evaluation.config)
+                warn_of_training_videos(evaluation)
+            evaluation.segment(pending)
+            return finish(evaluation) if sharing.rank == 0 else 0
     except UserError as error:
         print(f"eval.py: {error}", file=sys.stderr)
         return exit_code

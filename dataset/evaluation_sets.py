@@ -7,8 +7,8 @@ other videos can still be evaluated.
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from dataset.frames import FrameFolder, FrameSource, folder_entries, frame_size, list_images
@@ -40,7 +40,9 @@ class EvaluationVideo:
         annotations: frame name → label map defining the objects that start there, in the order of the frames; exactly
             one, the first, in all sets but YouTubeVOS.
         saved_frames: names of the frames whose masks are written (without --save_all); None: every frame.
-        ground_truth: a folder with a label map for every saved frame from the first annotation on, where there is one.
+        ground_truth: frame name → the label map that its mask is scored by, for every saved frame from the first
+            annotation on, in the order of the frames; None where one of them has none.
+        frames_elsewhere: size → the same frames from another place, for sizes that are not to be had from `frames`.
         output_size: (height, width) of the written masks where it is not the frames' own.
         problem: what keeps this video from being evaluated, one line for the user; there are no frames then.
     """
@@ -49,9 +51,14 @@ class EvaluationVideo:
     frames: FrameSource
     annotations: Mapping[str, Path]
     saved_frames: frozenset[str] | None
-    ground_truth: Path | None = None
+    ground_truth: Mapping[str, Path] | None = None
+    frames_elsewhere: Mapping[int, FrameSource] = field(default_factory=dict)
     output_size: tuple[int, int] | None = None
     problem: str | None = None
+
+    def frames_for(self, size: int) -> FrameSource:
+        """The frames to segment at a shorter side of `size`, which is among those that the set was opened for."""
+        return self.frames_elsewhere.get(size, self.frames)
 
 
 @dataclass(frozen=True)
@@ -71,12 +78,13 @@ class EvaluationSet:
     masks_folder: str = ""
 
 
-def open_evaluation_set(dataset: str, split: str, root: Path, size: int) -> EvaluationSet:
+def open_evaluation_set(dataset: str, split: str, root: Path, *sizes: int) -> EvaluationSet:
     """The data set `dataset` (D16, D17, Y18, Y19, LV1, LV3, MOSE, G) that lies in `root`.
 
     Args:
         split: "val" or "test".
-        size: shorter side at which frames are segmented, −1 for the original; DAVIS has its frames in several sizes.
+        sizes: shorter sides at which frames are segmented, at least one, −1 for the original; DAVIS has its frames in
+            several sizes.
 
     Raises:
         UserError: there is no such data set or split, or a file or folder the whole set needs is missing or damaged.
@@ -90,9 +98,9 @@ def open_evaluation_set(dataset: str, split: str, root: Path, size: int) -> Eval
     _require_folder(root, dataset)
     match dataset:
         case "D16":
-            return davis_2016(root, size)
+            return davis_2016(root, *sizes)
         case "D17":
-            return davis_2017(root, split, size)
+            return davis_2017(root, split, *sizes)
         case "Y18" | "Y19":
             return youtube_vos(dataset, root, split)
         case "LV1" | "LV3":
@@ -103,7 +111,7 @@ def open_evaluation_set(dataset: str, split: str, root: Path, size: int) -> Eval
             return generic(root)
 
 
-def davis_2016(root: Path, size: int) -> EvaluationSet:
+def davis_2016(root: Path, *sizes: int) -> EvaluationSet:
     """DAVIS 2016: the frames that ImageSets/480p/val.txt names, one pair of frame and mask a line."""
     image_set = root / "ImageSets" / "480p" / "val.txt"
     frame_names: dict[str, set[str]] = {}
@@ -112,17 +120,17 @@ def davis_2016(root: Path, size: int) -> EvaluationSet:
         if len(pair) != 2 or not pair[0].parent.name or len({(path.parent.name, path.stem) for path in pair}) != 1:
             raise UserError(f"{image_set}: '{line}' is not '/JPEGImages/480p/V/F.jpg /Annotations/480p/V/F.png'")
         frame_names.setdefault(pair[0].parent.name, set()).add(pair[0].stem)
-    return EvaluationSet("D16", _davis_videos("D16", root, size, frame_names))
+    return EvaluationSet("D16", _davis_videos("D16", root, sizes, frame_names))
 
 
-def davis_2017(root: Path, split: str, size: int) -> EvaluationSet:
+def davis_2017(root: Path, split: str, *sizes: int) -> EvaluationSet:
     """DAVIS 2017, validation or test-dev: the videos that its image set names, one a line."""
     part, list_name = ("trainval", "val.txt") if split == "val" else ("test-dev", "test-dev.txt")
     _require_folder(root / part, "D17")
     image_sets = [folder / "ImageSets" / "2017" / list_name for folder in (root / part, root)]
     image_set = next((path for path in image_sets if os.path.isfile(path)), image_sets[0])
     names = dict.fromkeys(_image_set_lines(image_set, "D17"))
-    return EvaluationSet("D17", _davis_videos("D17", root / part, size, names), server_zip=split == "test")
+    return EvaluationSet("D17", _davis_videos("D17", root / part, sizes, names), server_zip=split == "test")
 
 
 def youtube_vos(dataset: str, root: Path, split: str) -> EvaluationSet:
@@ -157,24 +165,46 @@ def generic(root: Path) -> EvaluationSet:
 
 
 def _davis_videos(
-    dataset: str, root: Path, size: int, frame_names: Mapping[str, set[str] | None]
+    dataset: str, root: Path, sizes: Sequence[int], frame_names: Mapping[str, set[str] | None]
 ) -> tuple[EvaluationVideo, ...]:
     """Videos of one DAVIS folder by name, each with the frames it is restricted to (None: all that are there)."""
+    images = _require_folder(root / "JPEGImages", dataset)
+    frames_roots = {size: _davis_frames(images, size) for size in sizes}
+    masks_root = _require_folder(root / "Annotations" / "480p", dataset)
+    main = frames_roots[sizes[0]]
+
+    def open_video(name: str) -> EvaluationVideo:
+        video = _open_video(name, main / name, masks_root / name, only=frame_names[name], from_first_frame=True)
+        if all(frames_root.name == "480p" for frames_root in frames_roots.values()):
+            return video
+        (annotation,) = video.annotations.values()
+        elsewhere = {size: _same_frames(video.frames, to / name) for size, to in frames_roots.items() if to != main}
+        return replace(video, frames_elsewhere=elsewhere, output_size=frame_size(annotation))
+
+    return _videos(frame_names, open_video)
+
+
+def _davis_frames(images: Path, size: int) -> Path:
+    """The folder of JPEGImages that frames are read from for `size`."""
     resolutions = ["480p"] if size == 480 else ["Full-Resolution", "1080p"]
     if 0 < size < 480:
         resolutions.append("480p")
-    images = _require_folder(root / "JPEGImages", dataset)
-    frames_root = next((images / name for name in resolutions if os.path.isdir(images / name)), None)
-    if frames_root is None:
+    folder = next((images / name for name in resolutions if os.path.isdir(images / name)), None)
+    if folder is None:
         raise UserError(f"{images} has no folder {' or '.join(resolutions)}, which --size {size} reads its frames from")
-    masks_root = _require_folder(root / "Annotations" / "480p", dataset)
+    return folder
 
-    def open_video(name: str) -> EvaluationVideo:
-        video = _open_video(name, frames_root / name, masks_root / name, only=frame_names[name], from_first_frame=True)
-        (annotation,) = video.annotations.values()
-        return video if frames_root.name == "480p" else replace(video, output_size=frame_size(annotation))
 
-    return _videos(frame_names, open_video)
+def _same_frames(frames: FrameFolder, folder: Path) -> FrameFolder:
+    """Those of the same names from another folder.
+
+    Raises:
+        UserError: one of them is not there.
+    """
+    there = {path.stem: path for path in list_images(folder)}
+    if missing := [path.stem for path in frames.paths if path.stem not in there]:
+        raise UserError(f"{folder} lacks the frame {missing[0]}, which {frames.folder} has")
+    return FrameFolder(folder, [there[path.stem] for path in frames.paths])
 
 
 def _videos_of_folder(dataset: str, folder: Path, save_masked_frames: bool = False) -> tuple[EvaluationVideo, ...]:
@@ -259,7 +289,7 @@ def _open_video(
         frames=frames,
         annotations=mask_of_frame if objects_start_later else {first: mask_of_frame[first]},
         saved_frames=saved_frames,
-        ground_truth=masks_folder if has_ground_truth else None,
+        ground_truth={name: mask_of_frame[name] for name in scored} if has_ground_truth else None,
     )
 
 

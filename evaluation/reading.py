@@ -1,6 +1,7 @@
 """A video's frames with the label maps that define its objects, checked against each other."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dataset.evaluation_sets import EvaluationVideo
@@ -38,6 +39,23 @@ def annotated_frames(video: EvaluationVideo) -> Iterator[tuple[Frame, LabelMap |
                 f"{size_text(first.rgb.shape[:2])}; frames of one video have one size"
             )
         yield frame, label_map
+
+
+def annotated_frames_for(
+    video: EvaluationVideo, sizes: Sequence[int]
+) -> Iterator[tuple[Mapping[int, Frame], LabelMap | None]]:
+    """`annotated_frames`, each as it is to be segmented at each of `sizes`. A frame that serves several is read once.
+
+    Raises:
+        UserError: as `annotated_frames`.
+    """
+    source_of = {size: video.frames_for(size) for size in sizes}
+    sources = list(dict.fromkeys(source_of.values()))
+    place_of = {size: sources.index(source) for size, source in source_of.items()}
+    readings = [annotated_frames(replace(video, frames=source)) for source in sources]
+    for read in zip(*readings, strict=True):
+        _, label_map = read[0]
+        yield {size: read[place][0] for size, place in place_of.items()}, label_map
 
 
 def read_annotation(path: Path, size: tuple[int, int], may_be_empty: bool = False) -> LabelMap | None:

@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -45,9 +46,13 @@ class VideoRecord:
     frames: int
     objects: int
     network_seconds: float
+    wall_seconds: float
+    """From opening the first frame to having written the last label map."""
     device: str
     peak_device_bytes: int | None
     peak_process_bytes: int
+    memory: dict[str, int]
+    """What memory held and what had happened to it at the end (`MemoryCounts`); of several views, that of the first."""
 
 
 class VideoWriter:
@@ -63,12 +68,16 @@ class VideoWriter:
         """Take one frame; its label map and scores are written if `save_mask`, every frame goes into the overlay."""
         frame, labels = segmented.frame, segmented.labels
         if save_mask:
-            self._images.submit(write_mask, self._masks / f"{frame.name}.png", labels, segmented.palette)
+            self.write_labels(frame.name, labels, segmented.palette)
             if self._scores:
                 path = self._scores / f"{frame.name}.npz"
                 self._images.submit(write_scores, path, segmented.prob, segmented.objects)
         if self._overlay:
             self._film.submit(write_overlay, self._overlay, frame.rgb, labels)
+
+    def write_labels(self, frame: str, labels: UInt8[Tensor, "height width"], palette: bytes | None) -> None:
+        """Take the label map of one frame."""
+        self._images.submit(write_mask, self._masks / f"{frame}.png", labels, palette)
 
 
 def write_mask(path: Path, labels: UInt8[Tensor, "height width"], palette: bytes | None) -> None:
@@ -84,6 +93,32 @@ def write_scores(path: Path, prob: Float[Tensor, "channels height width"], objec
         for name, array in arrays.items():
             with file.open(f"{name}.npy", "w") as member:
                 np.lib.format.write_array(member, array)
+
+
+@dataclass(frozen=True, eq=False)
+class FrameScores:
+    """One frame's `prob` of background and objects in steps of 1/255; `objects` are the labels of channels 1, 2, …."""
+
+    prob: UInt8[np.ndarray, "channels height width"]
+    objects: list[int]
+
+
+def read_scores(path: Path) -> FrameScores:
+    """What `write_scores` has written.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        with np.load(path) as arrays:
+            prob, objects = arrays["prob"], arrays["objects"].tolist()
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist") from error
+    except (OSError, ValueError, TypeError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} cannot be read, it may be damaged: {error}") from error
+    if prob.dtype != np.uint8 or prob.ndim != 3 or len(prob) != 1 + len(objects):
+        raise UserError(f"{path} does not hold the scores that eval.py --save_scores writes")
+    return FrameScores(prob, objects)
 
 
 def write_overlay(
@@ -139,13 +174,13 @@ class OutputFolder:
         if self.zip_file.exists():
             visible.append(self.zip_file)
         if visible:
-            raise UserError(f"{visible[0]} was not made by a run into {self.path}; choose another --output")
+            raise UserError(f"{visible[0]} was not made by a run into {self.path}; choose another output folder")
 
     def _refuse_other_settings(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         if changes := changed_settings(before, now):
             raise UserError(
                 f"{self.path} was made with other settings: {', '.join(changes)}; "
-                "choose another --output, or --overwrite"
+                "choose another output folder, or --overwrite"
             )
 
     def _remove_results(self) -> None:
@@ -175,7 +210,7 @@ class OutputFolder:
             try:
                 records[path.stem] = VideoRecord(**read_json(path))
             except TypeError as error:
-                raise UserError(f"{path} is damaged; choose another --output, or --overwrite") from error
+                raise UserError(f"{path} is damaged; choose another output folder, or --overwrite") from error
         return records
 
     @contextmanager
@@ -284,7 +319,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except ValueError:
         content = None
     if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged; choose another --output, or --overwrite")
+        raise UserError(f"{path} is damaged; choose another output folder, or --overwrite")
     return content
 
 

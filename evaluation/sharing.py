@@ -6,13 +6,17 @@ process uses the same code with a store in its own memory.
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch.distributed as dist
 
 from util.errors import UserError
+
+PATIENCE = timedelta(days=30)
+"""For process 0, which may be busy with a long video. Should it die, `torchrun` ends the others."""
 
 
 class StartFailedElsewhereError(Exception):
@@ -27,12 +31,18 @@ class Sharing:
         self.rank = rank
         self.world_size = world_size
         self.local_rank = local_rank  # among the processes of this machine
+        self._steps = 0
+
+    @classmethod
+    def alone(cls) -> "Sharing":
+        """A run of one process."""
+        return cls(dist.HashStore())
 
     @classmethod
     def from_environment(cls) -> "Sharing":
         """The run that `torchrun` started this process in, or a run of one process."""
         if "TORCHELASTIC_RUN_ID" not in os.environ:
-            return cls(dist.HashStore())
+            return cls.alone()
         rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         store = dist.TCPStore(
             os.environ["MASTER_ADDR"],
@@ -44,9 +54,32 @@ class Sharing:
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         return cls(dist.PrefixStore(f"evaluation/{attempt}", store), rank, world_size, int(os.environ["LOCAL_RANK"]))
 
+    def next_run(self) -> "Sharing":
+        """This process's part in one more run of the program; all processes take part in the same ones, in one order.
+
+        None waits for the others to get there.
+        """
+        self._steps += 1
+        store = dist.PrefixStore(f"step/{self._steps}", self._store)
+        return Sharing(store, self.rank, self.world_size, self.local_rank)
+
+    def agreed(self, choose: Callable[[], Any]) -> Any:
+        """What process 0 chooses between runs, something that JSON holds: whether there is time for the next, say.
+
+        Raises:
+            UserError: in process 0, what `choose` raises.
+            StartFailedElsewhereError: in the others, if it does.
+        """
+        step = self.next_run()
+        with step.failing_together():
+            if step.rank == 0:
+                step._announce([choose()])
+            (choice,) = step._announced()
+        return choice
+
     def announce(self, videos: Sequence[str]) -> None:
         """Process 0 says which videos are to be done, in the order in which they will be taken."""
-        self._store.set("videos", json.dumps(list(videos)))
+        self._announce(list(videos))
 
     def videos(self) -> list[str]:
         """What process 0 announced, waited for.
@@ -54,7 +87,15 @@ class Sharing:
         Raises:
             StartFailedElsewhereError: process 0 failed instead.
         """
-        announced = json.loads(self._store.get("videos"))
+        return self._announced()
+
+    def _announce(self, content: list[Any] | None) -> None:
+        """Only once in a run; None: process 0 has failed."""
+        self._store.set("announced", json.dumps(content))
+
+    def _announced(self) -> list[Any]:
+        self._store.wait(["announced"], PATIENCE)
+        announced = json.loads(self._store.get("announced"))
         if announced is None:
             raise StartFailedElsewhereError
         return announced
@@ -66,7 +107,7 @@ class Sharing:
             yield
         except UserError:
             if self.rank == 0:
-                self._store.set("videos", json.dumps(None))
+                self._announce(None)
             else:
                 self.videos()
             raise

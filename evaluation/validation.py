@@ -13,7 +13,7 @@ from evaluation.run import score, segment_video
 from evaluation.segmenter import Segmenter
 from inference.config import InferenceConfig
 from model.network import XMem
-from scoring.folders import SequenceFolders, score_sequences
+from scoring.folders import ScoredSequence, score_sequences
 from scoring.scores import Scores
 from util.errors import UserError
 
@@ -99,7 +99,8 @@ def check(video: EvaluationVideo) -> None:
         pass
     if video.ground_truth is None:
         raise UserError(f"{video.name} has no label map for every frame to be scored by")
-    score_sequences([SequenceFolders(video.name, video.ground_truth, video.ground_truth, video.saved_frames)])
+    truth = video.ground_truth.values()
+    score_sequences([ScoredSequence(video.name, dict(zip(truth, truth, strict=True)))])
 
 
 @contextmanager

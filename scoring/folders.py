@@ -1,7 +1,7 @@
 """Scoring folders of label maps: which sequences, frames and objects count, and what is missing of them."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,37 +22,36 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class SequenceFolders:
-    """One sequence: two folders of label maps FRAME.png, of which the ground truth's says which frames there are.
+class ScoredSequence:
+    """One sequence: predicted label map → the true one that it is compared with, in the order of the frames.
 
-    `frames`, names without ".png", restricts the sequence to some of them.
+    Several predictions may have one truth, as where a video is played more than once.
     """
 
     name: str
-    ground_truth: Path
-    prediction: Path
-    frames: frozenset[str] | None = None
+    label_maps: Mapping[Path, Path]
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What of a sequence is scored: file names of frames, labels of objects, and whether 255 means void."""
+    """What of a sequence is scored: predicted and true label maps, labels of objects, and whether 255 means void."""
 
-    sequence: SequenceFolders
-    frames: tuple[str, ...]
+    name: str
+    frames: tuple[tuple[Path, Path], ...]
     objects: tuple[int, ...]
     void: bool
 
 
 def find_sequences(
     ground_truth: Path, prediction: Path, names: Collection[str] | None = None
-) -> tuple[SequenceFolders, ...]:
+) -> tuple[ScoredSequence, ...]:
     """The sequences that lie as ground_truth/SEQUENCE and prediction/SEQUENCE: all of the ground truth's, or `names`.
 
-    Predicted sequences that the ground truth lacks are named in a warning.
+    The ground truth says which frames there are. Predicted sequences that it lacks are named in a warning.
 
     Raises:
-        UserError: a folder does not exist, there is no sequence in it, or a sequence is missing on either side.
+        UserError: a folder does not exist, there is no sequence in it or no label map in that, or a sequence is
+            missing on either side.
     """
     true_names, predicted_names = _folder_names(ground_truth), _folder_names(prediction)
     if not true_names:
@@ -64,11 +63,11 @@ def find_sequences(
     for folder, present in (ground_truth, true_names), (prediction, predicted_names):
         if missing := set(names) - set(present):
             raise UserError(f"{folder} lacks {len(missing)} of {len(names)} sequences: {', '.join(sorted(missing))}")
-    return tuple(SequenceFolders(name, ground_truth / name, prediction / name) for name in sorted(set(names)))
+    return tuple(_sequence(name, ground_truth / name, prediction / name) for name in sorted(set(names)))
 
 
 def score_sequences(
-    sequences: Sequence[SequenceFolders], *, skip_first_and_last: bool = True, threads: int | None = None
+    sequences: Sequence[ScoredSequence], *, skip_first_and_last: bool = True, threads: int | None = None
 ) -> Scores:
     """J and F of every object of the `sequences`, as the DAVIS 2017 toolkit scores semi-supervised results.
 
@@ -89,33 +88,32 @@ def score_sequences(
     plans = _map(lambda sequence: _plan(sequence, skip_first_and_last), sequences, threads)
     frames = [(plan, frame) for plan in plans for frame in plan.frames]
     frame_scores = iter(_map(lambda item: _score_frame(*item), frames, threads))
-    return Scores({plan.sequence.name: _gather(plan, [next(frame_scores) for _ in plan.frames]) for plan in plans})
+    return Scores({plan.name: _gather(plan, [next(frame_scores) for _ in plan.frames]) for plan in plans})
 
 
-def _plan(sequence: SequenceFolders, skip_first_and_last: bool) -> _Plan:
-    frames = _label_map_names(sequence.ground_truth)
-    if sequence.frames is not None:
-        frames = [name for name in frames if Path(name).stem in sequence.frames]
+def _plan(sequence: ScoredSequence, skip_first_and_last: bool) -> _Plan:
+    frames = tuple(sequence.label_maps.items())
     if not frames:
-        raise UserError(f"{sequence.ground_truth} holds no label maps (.png)")
-    first = sequence.ground_truth / frames[0]
+        raise UserError(f"{sequence.name} has no label maps to be scored by")
+    _, first = frames[0]
     if skip_first_and_last:
         if len(frames) < 3:
-            raise UserError(f"{sequence.ground_truth}: only its first and last label map, which are not to be scored")
+            raise UserError(f"{first.parent}: only its first and last label map, which are not to be scored")
         frames = frames[1:-1]
-    if missing := set(frames) - set(_label_map_names(sequence.prediction)):
-        raise UserError(f"{sequence.prediction} lacks {len(missing)} of {len(frames)} frames: {_listing(missing)}")
+    if missing := [prediction for prediction, _ in frames if not prediction.is_file()]:
+        names = _listing([path.name for path in missing])
+        raise UserError(f"{missing[0].parent} lacks {len(missing)} of {len(frames)} frames: {names}")
     labels = set(np.unique(read_label_map(first).labels).tolist()) - {0}
     # 255 alone is the one object of DAVIS 2016; beside others it is what DAVIS 2017 calls void.
     void = labels != {VOID}
     objects = tuple(sorted(labels - {VOID} if void else labels))
     if not objects:
         raise UserError(f"{first} holds no object; those of a sequence's first label map are scored")
-    return _Plan(sequence, tuple(frames), objects, void)
+    return _Plan(sequence.name, frames, objects, void)
 
 
-def _score_frame(plan: _Plan, frame: str) -> FrameScore:
-    true_path, predicted_path = plan.sequence.ground_truth / frame, plan.sequence.prediction / frame
+def _score_frame(plan: _Plan, frame: tuple[Path, Path]) -> FrameScore:
+    predicted_path, true_path = frame
     truth, prediction = read_label_map(true_path).labels, read_label_map(predicted_path).labels
     if truth.shape != prediction.shape:
         true_size, predicted_size = (f"{width}×{height}" for height, width in (truth.shape, prediction.shape))
@@ -130,7 +128,7 @@ def _gather(plan: _Plan, frames: Sequence[FrameScore]) -> SequenceScore:
         (set(plan.objects) - predicted, "objects of the ground truth that are never predicted"),
     ):
         if labels:
-            logger.warning("%s: labels %s: %s", plan.sequence.name, ", ".join(map(str, sorted(labels))), meaning)
+            logger.warning("%s: labels %s: %s", plan.name, ", ".join(map(str, sorted(labels))), meaning)
     j, f = np.array([frame.j for frame in frames]), np.array([frame.f for frame in frames])
     return SequenceScore({label: ObjectScore(j[:, i], f[:, i]) for i, label in enumerate(plan.objects)})
 
@@ -141,6 +139,13 @@ def _map(function: Callable[[Item], Result], items: Iterable[Item], threads: int
         return [function(item) for item in items]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(function, items))
+
+
+def _sequence(name: str, ground_truth: Path, prediction: Path) -> ScoredSequence:
+    frames = _label_map_names(ground_truth)
+    if not frames:
+        raise UserError(f"{ground_truth} holds no label maps (.png)")
+    return ScoredSequence(name, {prediction / frame: ground_truth / frame for frame in frames})
 
 
 def _folder_names(folder: Path) -> list[str]:

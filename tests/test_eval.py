@@ -23,7 +23,8 @@ from layouts import (
     youtube_meta,
 )
 from PIL import Image
-from tiny_network import save_tiny_network, tiny_network
+from plain_loop import equal, names_in, plain_loop, read_frames, read_mask
+from tiny_network import save_tiny_network
 
 import eval as program
 from dataset import frames
@@ -34,7 +35,6 @@ from evaluation.config import EvaluationConfig
 from evaluation.network_file import intended_size
 from evaluation.overlay import OverlayVideo, davis_palette
 from inference.config import InferenceConfig
-from inference.inference_core import InferenceCore
 from model.checkpoint import read_checkpoint
 from scoring.folders import find_sequences, score_sequences
 
@@ -77,57 +77,6 @@ def flags_of(root: Path, *more: object) -> list[object]:
     return ["--dataset", "G", "--generic_path", root, "--size", -1, *more]
 
 
-def plain_loop(
-    images: list[np.ndarray],
-    masks: dict[int, np.ndarray],
-    size: int = -1,
-    flip: bool = False,
-    output_size: tuple[int, int] | None = None,
-    **config,
-) -> list[tuple[np.ndarray, np.ndarray, list[int]]]:
-    """(probabilities, labels, objects) of every frame from the first mask on, with nothing but the network's loop."""
-    core = InferenceCore(tiny_network(), InferenceConfig(**config))
-    results = []
-    for index in range(min(masks), len(images)):
-        rgb = images[index]
-        image = torch.from_numpy(rgb).permute(2, 0, 1).float() / 255
-        image = (image - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[
-            :, None, None
-        ]
-        height, width = rgb.shape[:2]
-        short, long = min(height, width), max(height, width)
-        inner = (height, width)
-        if size > 0:
-            inner = (size, int(size * long / short)) if height <= width else (int(size * long / short), size)
-        image = F.interpolate(image[None], inner, mode="bilinear", align_corners=False)[0]
-        mask = objects = None
-        if index in masks:
-            objects = [label for label in np.unique(masks[index]).tolist() if label > 0]
-            one_hot = torch.from_numpy(np.stack([masks[index] == label for label in objects])).float()
-            mask = F.interpolate(one_hot[None], inner, mode="nearest")[0]
-        if flip:
-            image, mask = image.flip(2), None if mask is None else mask.flip(2)
-        prob = core.step(image, mask, objects, end=index == len(images) - 1)
-        if flip:
-            prob = prob.flip(2)
-        prob = F.interpolate(prob[None], output_size or (height, width), mode="bilinear", align_corners=False)[0]
-        labels = np.array([0, *core.objects], np.uint8)[prob.argmax(dim=0).numpy()]
-        results.append((prob.numpy(), labels, core.objects))
-    return results
-
-
-def read_frames(folder: Path, limit: int | None = None) -> list[np.ndarray]:
-    return [np.array(Image.open(path).convert("RGB")) for path in sorted(folder.glob("*.jpg"))[:limit]]
-
-
-def read_mask(path: Path) -> np.ndarray:
-    return np.array(Image.open(path))
-
-
-def names_in(folder: Path, pattern: str = "*.png") -> list[str]:
-    return sorted(path.stem for path in folder.glob(pattern))
-
-
 def files(folder: Path) -> dict[str, bytes]:
     """What people see in a folder, without what differs between runs."""
     return {
@@ -135,14 +84,6 @@ def files(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not path.relative_to(folder).parts[0].startswith(".") and path.suffix != ".json"
     }
-
-
-def equal(folder: Path, names: list[str], expected: list[tuple[np.ndarray, np.ndarray, list[int]]]) -> bool:
-    assert names_in(folder) == names
-    return all(
-        np.array_equal(read_mask(folder / f"{name}.png"), labels)
-        for name, (_, labels, _) in zip(names, expected, strict=True)
-    )
 
 
 @pytest.mark.parametrize("settings", [{}, {"flip": True}, {"size": 32}, {"size": 64, "flip": True}])
@@ -187,6 +128,23 @@ def test_outputs_keep_the_palette_or_its_absence(evaluate, generic):
             {"max_mid_term_frames": 2, "min_mid_term_frames": 1, "num_prototypes": 4, "mem_every": 1}
             | {"max_long_term_elements": 6},
         ),
+        (["--mem_every", 3, "--mem_offset", 2], {"mem_every": 3, "mem_offset": 2}),
+        (["--insertion", "sparse", "--max_memory_frames", 3], {"insertion": "sparse", "max_memory_frames": 3}),
+        (["--deep_update", "never"], {"deep_update": "never"}),
+        (
+            ["--when_full", "local_window", "--max_memory_frames", 2, "--mem_every", 1],
+            {"when_full": "local_window", "max_memory_frames": 2, "mem_every": 1},
+        ),
+        (
+            [
+                *("--max_mid_term_frames", 3, "--min_mid_term_frames", 2, "--num_prototypes", 4, "--mem_every", 1),
+                *("--prototypes", "random", "--disable_potentiation"),
+            ],
+            {"max_mid_term_frames": 3, "min_mid_term_frames": 2, "num_prototypes": 4, "mem_every": 1}
+            | {"prototypes": "random", "potentiation": False},
+        ),
+        (["--disable_sensory"], {"enable_sensory": False}),
+        (["--disable_working"], {"enable_working": False}),
     ],
 )
 def test_memory_flags_reach_the_memory(evaluate, generic, flags, config):
@@ -405,6 +363,10 @@ def test_the_summary_has_the_figures_and_the_settings(evaluate, generic, network
     summary = json.loads((output / "summary.json").read_text())
     assert (summary["videos"], summary["frames"], summary["failures"]) == (1, 7, {})
     assert summary["FPS"] == pytest.approx(7 / summary["network_seconds"])
+    assert summary["end_to_end_FPS"] == pytest.approx(7 / summary["wall_seconds"])
+    assert summary["wall_seconds"] > summary["network_seconds"] > 0
+    assert summary["records"] == {"a": json.loads((output / ".finished/a.json").read_text())}
+    assert summary["records"]["a"]["memory"]["insertions"] == 2  # frames 0 and 5
     assert summary["peak_process_bytes"] > 50 * 2**20
     assert (summary["devices"], summary["peak_device_bytes"]) == (["cpu"], None)
     expected = score_sequences(find_sequences(generic / "Annotations", output, ["a"]))
@@ -415,7 +377,8 @@ def test_the_summary_has_the_figures_and_the_settings(evaluate, generic, network
     assert len(config["weights_sha256"]) == 64
     assert config == json.loads((output / "config.json").read_text())
     captured = capsys.readouterr()
-    assert f"1 videos, 7 frames, {summary['FPS']:.2f} FPS; peak memory: process" in captured.out
+    speed = f"{summary['FPS']:.2f} FPS ({summary['end_to_end_FPS']:.2f} with reading and writing)"
+    assert f"1 videos, 7 frames, {speed}; peak memory: process" in captured.out
     assert f"J&F {expected.j_and_f:.1f}  J {expected.j:.1f}  F {expected.f:.1f}" in captured.out
     assert "1/1 videos: 100%" in captured.err
     assert "7/7" in captured.err
@@ -547,7 +510,7 @@ def test_published_defaults(network_file):
     assert intended_size(read_checkpoint(network_file)) == 480
 
     def configure(arguments: argparse.Namespace, device: str) -> EvaluationConfig:
-        return program.configure(arguments, "D17", Path(), network_file, 480, torch.device(device))
+        return program.configure(arguments, "D17", Path(), network_file, [480], torch.device(device))
 
     config = configure(arguments, "cpu")
     assert (config.split, config.mixed_precision, config.inference) == ("val", False, InferenceConfig())

@@ -97,6 +97,18 @@ def left_in(output: Path) -> list[str]:
         (["--size", "0"], "--size must be at least 16"),
         (["--size", "-2"], "--size must be at least 16"),
         (["--size", "big"], "argument --size: invalid int value: 'big'"),
+        (["--size", "32", "48", "32"], "--size has to name different ones, not 32, 48, 32"),
+        (["--size", "32", "3"], "--size must be at least 16 pixels, or -1 for the original, not 3"),
+        (["--flip", "--flip_too"], "--flip mirrors every frame, and --flip_too also those that are not: give one"),
+        (["--repeat", "0"], "--repeat must be at least 1, not 0"),
+        (["--video", "c.mp4", "--mask", "m.png", "--repeat", "2"], "--repeat goes with frames in folders"),
+        (["--mem_offset", "5"], "--mem_offset must be at least 0 and less than --mem_every (5), not 5"),
+        (["--insertion", "often"], "argument --insertion: invalid choice: 'often'"),
+        (
+            ["--prototypes", "random", "--disable_long_term"],
+            "--prototypes='random' would have no effect with --disable",
+        ),
+        (["--disable_sensory", "--disable_working"], "--disable_sensory and --disable_working are both off"),
         (["--no_such_flag"], "unrecognized arguments: --no_such_flag"),
         (["--device", "abacus"], "--device abacus: there is auto, cuda, cuda:N, mps and cpu"),
         (["--device", "meta"], "--device meta: there is auto, cuda, cuda:N, mps and cpu"),
@@ -320,6 +332,16 @@ def test_scores_say_when_videos_are_missing(network_file, generic, tmp_path, cap
     arguments = flags_of(generic, "--model", network_file, "--output", tmp_path / "output")
     assert program.main([str(argument) for argument in arguments]) == 1
     assert "of the 1 videos that did not fail" in capsys.readouterr().out
+
+
+def test_sets_that_a_server_scores_are_not_repeated(evaluate, tmp_path):
+    root = tmp_path / "youtube"
+    write_frames(root / "all_frames/valid_all_frames/JPEGImages/good", range(3), SIZE)
+    write_masks(root / "valid/Annotations/good", range(1), SIZE)
+    write_text(root / "valid/meta.json", youtube_meta({"good": {"255": ["00000"]}}))
+    code, lines = evaluate("--dataset", "Y19", "--y19_path", root, "--repeat", 3)
+    assert code == 2
+    assert lines == ["eval.py: --repeat: Y19 is scored by a server, which takes every frame once"]
 
 
 def test_no_zip_is_made_for_a_server_when_a_video_failed(evaluate, tmp_path):

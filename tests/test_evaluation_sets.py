@@ -75,7 +75,7 @@ def test_davis_2016_has_the_frames_and_videos_of_its_image_set(davis_2016):
     masks = davis_2016 / "Annotations/480p/dog"
     assert frame_names(dog) == ["00000", "00001", "00002"]
     assert dog.annotations == {"00000": masks / "00000.png"}
-    assert dog.ground_truth == masks
+    assert dog.ground_truth == {name: masks / f"{name}.png" for name in ("00000", "00001", "00002")}
     assert dog.saved_frames == {"00000", "00001", "00002"}
     assert dog.output_size is dog.problem is None
 
@@ -104,7 +104,7 @@ def test_davis_2017_validation(davis_2017):
     masks = davis_2017 / "trainval/Annotations/480p/judo"
     assert frame_names(judo) == ["00000", "00001", "00002"]
     assert judo.annotations == {"00000": masks / "00000.png"}
-    assert judo.ground_truth == masks
+    assert judo.ground_truth == {name: masks / f"{name}.png" for name in ("00000", "00001", "00002")}
 
 
 def test_davis_2017_test_dev_has_no_ground_truth_and_is_zipped(davis_2017):
@@ -138,7 +138,7 @@ def test_davis_at_other_sizes_reads_large_frames_and_writes_480p(request, datase
         assert video.frames.folder == part / "JPEGImages" / resolution / names[0]  # Full-Resolution is preferred
         assert video.output_size == (6, 10)
         assert video.annotations["00000"].parent == part / "Annotations/480p" / names[0]
-        assert video.ground_truth == part / "Annotations/480p" / names[0]
+        assert {path.parent for path in video.ground_truth.values()} == {part / "Annotations/480p" / names[0]}
     assert "480p" in str(open_evaluation_set(dataset, "val", root, 480).videos[0].frames.folder)
 
 
@@ -152,6 +152,25 @@ def test_davis_at_smaller_sizes_may_read_480p(davis_2017):
     video = open_evaluation_set("D17", "val", davis_2017, 300).videos[0]
     assert video.frames.folder == davis_2017 / "trainval/JPEGImages/480p/judo"
     assert video.output_size is None
+
+
+def test_davis_at_several_sizes_reads_each_where_it_would_alone(davis_2017):
+    for name in ("judo", "bike"):
+        write_frames(davis_2017 / "trainval/JPEGImages/Full-Resolution" / name, range(3), (12, 20))
+    (davis_2017 / "trainval/JPEGImages/Full-Resolution/bike/00001.jpg").unlink()
+    images = davis_2017 / "trainval/JPEGImages"
+    masks = davis_2017 / "trainval/Annotations/480p"
+    for sizes, problem in (
+        ([480, 600, -1], f"{images}/Full-Resolution/bike lacks the frame 00001, which {images}/480p/bike has"),
+        ([600, -1, 480], f"{masks}/bike/00001.png has no frame: 00001 is not in {images}/Full-Resolution/bike"),
+    ):
+        judo, bike = open_evaluation_set("D17", "val", davis_2017, *sizes).videos
+        for size in sizes:
+            alone, _ = open_evaluation_set("D17", "val", davis_2017, size).videos
+            assert judo.frames_for(size).paths == alone.frames.paths
+        assert judo.frames_for(sizes[0]) is judo.frames
+        assert judo.output_size == (6, 10)
+        assert bike.problem == problem
 
 
 def test_davis_needs_the_label_map_of_the_first_frame(davis_2017):
@@ -217,7 +236,7 @@ def test_long_videos_save_the_frames_that_have_masks(long_video, dataset, folder
     assert len(video.frames) == 4 * count
     assert video.annotations == {"00000": masks / "00000.png"}
     assert video.saved_frames == {f"{4 * index:05d}" for index in range(count)}
-    assert video.ground_truth == masks
+    assert video.ground_truth == {f"{4 * index:05d}": masks / f"{4 * index:05d}.png" for index in range(count)}
 
 
 def test_mose_has_first_masks_and_saves_every_frame(tmp_path):
@@ -235,11 +254,13 @@ def test_generic_videos_may_start_late_and_have_ground_truth(generic):
     a, b = open_evaluation_set("G", "val", generic, -1).videos
     assert (a.name, b.name) == ("a", "b")
     assert b.annotations == {"00001": generic / "Annotations/b/00001.png"}
-    assert a.ground_truth == generic / "Annotations/a"
+    assert list(a.ground_truth) == [f"{index:05d}" for index in range(4)]
+    assert a.ground_truth["00003"] == generic / "Annotations/a/00003.png"
     assert b.ground_truth is None
     write_masks(generic / "Annotations/b", range(3, 4))
     # Frames before the first annotation are not segmented, so they need no ground truth.
-    assert open_evaluation_set("G", "val", generic, -1).videos[1].ground_truth == generic / "Annotations/b"
+    b = open_evaluation_set("G", "val", generic, -1).videos[1]
+    assert list(b.ground_truth) == ["00001", "00002", "00003"]
 
 
 def test_what_is_wrong_with_one_video_is_kept_and_leaves_the_others(generic):

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from dataset.label_map import write_label_map
-from scoring.folders import SequenceFolders, find_sequences, score_sequences
+from scoring.folders import ScoredSequence, find_sequences, score_sequences
 from scoring.measures import (
     boundary,
     boundary_accuracy,
@@ -285,10 +285,20 @@ def test_the_ground_truth_says_which_frames_there_are(roots):
 
 def test_a_sequence_may_be_restricted_to_some_frames(roots):
     (sequence, _) = find_sequences(*roots)
-    (sequence.prediction / "00003.png").unlink()
-    some = replace(sequence, frames=frozenset({"00000", "00001", "00002"}))
-    score = score_sequences([some]).sequences["moved"].objects[1]
+    *some, (last, _) = sequence.label_maps.items()
+    last.unlink()
+    score = score_sequences([replace(sequence, label_maps=dict(some))]).sequences["moved"].objects[1]
     np.testing.assert_array_equal(score.j_frames, [50 / 150])
+
+
+def test_several_predictions_may_have_one_truth(roots):
+    (sequence, _) = find_sequences(*roots)
+    first, moved, *_ = sequence.label_maps.items()
+    again = moved[0].with_name("again.png")
+    shutil.copy(moved[1], again)  # perfect, this time
+    pairs = dict([first, moved, (again, moved[1]), first[::-1]])
+    score = score_sequences([ScoredSequence("moved", pairs)]).sequences["moved"].objects[1]
+    np.testing.assert_array_equal(score.j_frames, [50 / 150, 1])
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "1"])
@@ -302,7 +312,7 @@ def test_label_maps_may_be_palette_grey_or_one_bit(tmp_path, mode):
             assert image.mode == mode
             image.save(tmp_path / side / f"{index}.png")
     (scores,) = score_sequences(
-        [SequenceFolders("one", tmp_path / "truth", tmp_path / "prediction")]
+        [ScoredSequence("one", {tmp_path / f"prediction/{i}.png": tmp_path / f"truth/{i}.png" for i in range(3)})]
     ).sequences.values()
     assert {label: score.j_and_f for label, score in scores.objects.items()} == {1: 100}
 
