@@ -1,0 +1,50 @@
+"""Merge runs of eval.py --save_scores, of other sizes or mirrored, into the label maps of their average probabilities.
+
+python -m scripts.merge_multi_scale OUTPUT FOLDER FOLDER …; label maps go to OUTPUT/Annotations/V/FRAME.png.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from evaluation.merging import Merging
+from util.errors import UserError
+
+FAILED, INTERRUPTED = 2, 130  # exit codes
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The flags of this program."""
+    description = __doc__.partition("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m scripts.merge_multi_scale", description=description)
+    parser.add_argument("output", type=Path, metavar="OUTPUT", help="made if it is not there")
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="outputs of eval.py --save_scores")
+    parser.add_argument("--overwrite", action="store_true", help="remove what another merge has left in OUTPUT")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; returns its exit code: 0, 2 after a user's mistake, which is named on stderr, or 130."""
+    arguments = make_parser().parse_args(argv)
+    try:
+        merging = Merging(arguments.folders, arguments.output)
+        with merging.started(arguments.overwrite) as pending:
+            frames = sum(len(merging.frames[video]) for video in pending)
+            with tqdm(total=frames, unit="frame", dynamic_ncols=True) as bar:
+                for video in pending:
+                    bar.set_description(video, refresh=False)
+                    merging.merge(video, bar.update)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("interrupted; the same command, without --overwrite, goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    print(f"{len(merging.frames)} videos merged: {arguments.output / 'Annotations'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
