@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -27,10 +27,16 @@ from model.network import XMem
 from training.beginning import Beginning
 from training.checkpoints import RunFolder, read_training_checkpoint
 from training.config import STAGES, OptimisationConfig, StageConfig
-from training.initialisation import calibrate_on, load_imagenet_weights, network_for_stage, untrained_network
+from training.initialisation import (
+    calibrate_on,
+    load_imagenet_weights,
+    network_for_stage,
+    untrained_network,
+    without_terms,
+)
 from training.processes import Processes
 from training.record import differences, git_commit, record_run
-from training.run_config import RunConfig
+from training.run_config import RunConfig, plain
 from training.sources import Seen, StageSources, TrainingData, open_sources
 from training.trainer import Saving, StopRequest, Trainer
 from training.watching import Watcher
@@ -87,6 +93,8 @@ def make_parser() -> argparse.ArgumentParser:
     for name in ("encoder_width", "key_dim", "value_dim", "hidden_dim", "sensory_update_dim"):
         add(f"--{name}", type=int, help=f"({getattr(published, name)})")
     add("--decoder_dims", type=int, nargs=3, help="widths at strides 16, 8 and 4 (512 256 256)")
+    for term in ("shrinkage", "selection"):
+        add(f"--no_{term}", dest=f"use_{term}", action="store_false", default=None, help=f"{term} 1, not computed")
 
     optimisation = OptimisationConfig()
     for name in ("deep_update_prob", "gamma", "weight_decay"):
@@ -208,7 +216,9 @@ def find_beginning(arguments: argparse.Namespace, folder: RunFolder) -> Beginnin
     if arguments.load_checkpoint is not None:
         return Beginning.at_checkpoint(read_training_checkpoint(arguments.load_checkpoint))
     if arguments.load_network is not None:
-        return Beginning.with_weights(arguments.load_network)
+        beginning = Beginning.with_weights(arguments.load_network)
+        terms = arguments.use_shrinkage is not False, arguments.use_selection is not False
+        return replace(beginning, network=without_terms(beginning.network, *terms))
     return Beginning()
 
 
@@ -218,6 +228,8 @@ def check_settings(before: Mapping[str, Any], now: Mapping[str, Any], told_to: b
     Raises:
         UserError: they differ, and the user did not say that they may; names the differences.
     """
+    if "network" in before:  # settings that are newer than the checkpoint had their defaults
+        before = {**before, "network": plain(asdict(NetworkConfig())) | before["network"]}
     both = before.keys() & now.keys()
     changed = "; ".join(differences({name: before[name] for name in both}, {name: now[name] for name in both}))
     if changed and not told_to:

@@ -34,6 +34,10 @@ class NetworkConfig:
     """The decoder's features at strides 16, 8 and 4."""
     sensory_update_dim: int = 256
     """What the decoder's features are projected to before they update the sensory memory."""
+    use_shrinkage: bool = True
+    """Of a memory element in the similarity (s of eq. 2); False: it is 1, and not computed."""
+    use_selection: bool = True
+    """Of a query in the similarity (e of eq. 2); False: it is 1, and not computed."""
     single_object: bool = False
     """Stage 0 only: the value encoder has no channel for the other objects' masks."""
 

@@ -82,20 +82,26 @@ class QueryKey(NamedTuple):
 
 
 class KeyProjection(nn.Module):
-    """Key, shrinkage in [1, ∞) and selection in [0, 1] from the stride-16 features, in float32 or wider."""
+    """Key, shrinkage in [1, ∞) and selection in [0, 1] from the stride-16 features, in float32 or wider.
 
-    def __init__(self, in_dim: int, key_dim: int) -> None:
+    A term that the network does without (table 5) is 1 everywhere.
+    """
+
+    def __init__(self, in_dim: int, config: NetworkConfig) -> None:
         super().__init__()
-        self.key_proj = nn.Conv2d(in_dim, key_dim, kernel_size=3, padding=1)
-        self.d_proj = nn.Conv2d(in_dim, 1, kernel_size=3, padding=1)
-        self.e_proj = nn.Conv2d(in_dim, key_dim, kernel_size=3, padding=1)
+        self.key_proj = nn.Conv2d(in_dim, config.key_dim, kernel_size=3, padding=1)
+        self.d_proj = nn.Conv2d(in_dim, 1, kernel_size=3, padding=1) if config.use_shrinkage else None
+        self.e_proj = nn.Conv2d(in_dim, config.key_dim, kernel_size=3, padding=1) if config.use_selection else None
         nn.init.orthogonal_(self.key_proj.weight)
         nn.init.zeros_(self.key_proj.bias)
 
     def forward(self, f16: Float[Tensor, "batch in_dim height width"]) -> QueryKey:
-        key, shrinkage_root, selection = self.key_proj(f16), self.d_proj(f16), self.e_proj(f16)
+        key = self.key_proj(f16)
         wide = torch.promote_types(key.dtype, torch.float32)  # under autocast the convolutions come out in half
-        return QueryKey(key.to(wide), shrinkage_root.to(wide).square() + 1, torch.sigmoid(selection.to(wide)))
+        key = key.to(wide)
+        shrinkage = self.d_proj(f16).to(wide).square() + 1 if self.d_proj else torch.ones_like(key[:, :1])
+        selection = torch.sigmoid(self.e_proj(f16).to(wide)) if self.e_proj else torch.ones_like(key)
+        return QueryKey(key, shrinkage, selection)
 
 
 class ValueEncoder(nn.Module):

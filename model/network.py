@@ -49,7 +49,7 @@ class XMem(nn.Module):
         self.key_encoder = KeyEncoder(self.config)
         encoder_dims = self.key_encoder.dims
         self.value_encoder = ValueEncoder(self.config, key_encoder_dim=encoder_dims[2])
-        self.key_proj = KeyProjection(encoder_dims[2], self.config.key_dim)
+        self.key_proj = KeyProjection(encoder_dims[2], self.config)
         self.decoder = Decoder(self.config, encoder_dims)
 
     @classmethod

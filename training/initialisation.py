@@ -47,6 +47,18 @@ def network_from(checkpoint: Checkpoint) -> XMem:
     return network
 
 
+def without_terms(network: XMem, use_shrinkage: bool, use_selection: bool) -> XMem:
+    """The network without the scaling terms that are not to be used (table 5), its other weights as they are."""
+    used = network.config.use_shrinkage and use_shrinkage, network.config.use_selection and use_selection
+    config = replace(network.config, use_shrinkage=used[0], use_selection=used[1])
+    if config == network.config:
+        return network
+    simpler = XMem(config).eval()
+    weights = network.state_dict()
+    simpler.load_state_dict({name: weights[name] for name in simpler.state_dict()})
+    return simpler
+
+
 def network_for_stage(network: XMem, stage: StageConfig, seed: int) -> XMem:
     """The network that a stage trains: the one given, or for several objects one made of a single-object network.
 
