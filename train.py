@@ -349,6 +349,7 @@ def initialise(network: XMem, config: RunConfig, sources: StageSources, from_cha
         UserError: there are no ImageNet weights of this width, or they cannot be had.
     """
     if from_chance:
+        log.info("computing batch-norm statistics of the untrained encoders; on a CPU this takes a while")
         calibrate_on(sources, network, config.stages[0], config.seed)
         return Seen()
     load_imagenet_weights(network, config.seed)
