@@ -4,8 +4,6 @@ And against itself: computing activations twice, or compiling the network, gives
 """
 
 import json
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -185,18 +183,14 @@ def test_gradients_lie_in_memory_as_their_weights_do():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("backend", "frames", "hidden_dim", "checkpoint_activations"),
-    [("aot_eager", 4, 4, True), ("inductor", 2, 0, False)],  # the second makes C++, which takes a minute
-)
-def test_a_compiled_network_learns_the_same_and_is_compiled_once(backend, frames, hidden_dim, checkpoint_activations):
-    if backend == "inductor" and shutil.which(os.environ.get("CXX", "g++")) is None:
-        pytest.skip("there is no C++ compiler")
-    steps = compiled_steps("cpu", backend, frames, hidden_dim, checkpoint_activations)
+def test_a_compiled_network_learns_the_same_and_is_compiled_once():
+    """Without generated C++, which takes minutes: tests/test_gpu.py has the real thing."""
+    steps = compiled_steps("cpu", "aot_eager", frames=4, hidden_dim=4, checkpoint_activations=True)
     assert len({step["loss"] for step in steps}) == 4
     for step in steps:
         assert step["compiled_loss"] == pytest.approx(step["loss"], rel=1e-5)
         assert step["compiled_gradient_norm"] == pytest.approx(step["gradient_norm"], rel=1e-4)
         assert step["graph_breaks"] == 0
-        # encode_key; encode_value of frame 0, of others; segment of the last frame, of others.
-        assert step["graphs"] == (5 if frames > 2 else 3)
+        assert (
+            step["graphs"] == 5
+        )  # encode_key; encode_value of frame 0, of others; segment of the last frame, of others
