@@ -22,6 +22,7 @@ from inference.memory.manager import MemoryManager
 from inference.object_manager import ObjectManager
 from inference.padding import Padding
 from model.aggregation import soft_aggregation
+from model.config import NetworkConfig
 from model.encoders import ImageFeatures
 from model.network import STRIDE, XMem
 from util.errors import UserError
@@ -225,7 +226,9 @@ class InferenceCore:
         """
         device = next(self.network.parameters()).device
         content = read_torch_file(Path(path), MEMORY_FORMAT, "a saved memory", map_location=device)
-        if content["network"] != asdict(self.network.config):
+        if asdict(NetworkConfig()) | content["network"] != asdict(
+            self.network.config
+        ):  # older files know fewer settings
             raise UserError(f"{path} is the memory of a network with other widths: {content['network']}")
         recorded = asdict(InferenceConfig()) | content["config"]  # older files know fewer settings
         stored = content["memory"]["working"]["shared"].keys()

@@ -7,10 +7,12 @@ import torch
 from tiny_network import CONFIG
 
 import train
+from inference.inference_core import InferenceCore
 from model.checkpoint import CheckpointError, read_checkpoint, save_network
 from model.config import NetworkConfig
 from model.network import XMem
 from training.initialisation import untrained_network, without_terms
+from util.errors import UserError
 
 SETTINGS = [(False, True), (True, False), (False, False)]
 
@@ -71,6 +73,19 @@ def test_a_published_file_that_lacks_a_term_is_damaged(tmp_path):
         XMem.from_checkpoint(tmp_path / "plain.pth")
 
 
+def test_a_memory_from_before_is_that_of_a_network_with_both_terms(network, tmp_path):
+    core = InferenceCore(network)
+    core.step(torch.zeros(3, 32, 32), torch.ones(32, 32, dtype=torch.long))
+    core.save_memory(tmp_path / "memory.pth")
+    content = torch.load(tmp_path / "memory.pth", weights_only=True)
+    del content["network"]["use_shrinkage"], content["network"]["use_selection"]
+    torch.save(content, tmp_path / "memory.pth")
+    core.load_memory(tmp_path / "memory.pth")
+    assert core.objects == [1]
+    with pytest.raises(UserError, match="memory of a network with other widths"):
+        InferenceCore(without_terms(network, False, True)).load_memory(tmp_path / "memory.pth")
+
+
 def arguments(*flags: str):
     return train.parse_arguments(["--stages", "s", "--exp_id", "x", *flags])
 
@@ -101,7 +116,7 @@ def test_a_checkpoint_from_before_the_flags_is_gone_on_with():
     before = {"network": {name: value for name, value in now["network"].items() if not name.startswith("use_")}}
     train.check_settings(before, now, told_to=False)
     other = {"network": now["network"] | {"use_selection": False}}
-    with pytest.raises(train.UserError, match=r"network\.use_selection: True before, False now"):
+    with pytest.raises(UserError, match=r"network\.use_selection: True before, False now"):
         train.check_settings(before, other, told_to=False)
 
 
