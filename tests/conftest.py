@@ -9,7 +9,8 @@ import torch
 from jaxtyping import install_import_hook
 
 # Must run before any package of the project is imported: every annotated function then checks shapes and types.
-install_import_hook(["model", "dataset", "inference", "evaluation", "scoring", "training", "util"], "beartype.beartype")
+PACKAGES = ["model", "dataset", "inference", "evaluation", "reproduction", "scoring", "training", "util"]
+install_import_hook(PACKAGES, "beartype.beartype")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("XMEM_SHARED", REPOSITORY.parent / "shared"))
