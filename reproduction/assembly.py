@@ -1,6 +1,6 @@
 """The whole report: a page with every table and figure that was asked for, and each of them as files of its own."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from reproduction.published import published_results
 from reproduction.report import Settings, claims_markdown, escaped, markdown_table, page, table_markdown, write_table
 from reproduction.results import TableResult, fill
 from reproduction.runner import Runner
-from reproduction.runs import Run
+from reproduction.runs import Run, RunRecord
 from reproduction.traces import GROWTH_BETWEEN, Trace
 from util.files import write_text_atomically
 
@@ -58,53 +58,36 @@ def make_report(names: Iterable[str], runner: Runner, folder: Path, remarks: str
         own, on_page = (text + "".join(image(drawing, prefix) for drawing in drawings) for prefix in ("", f"{PARTS}/"))
         sections.append(on_page)
         if name in results:
-            write_table(parts, results[name], settings_of_all(runner), own)
+            write_table(parts, results[name], settings_of_all(runner, results[name].runs), own)
         else:
             parts.mkdir(parents=True, exist_ok=True)
             write_text_atomically(parts / f"{name}.md", own)
     if claims := all_claims(results, traces):
         sections.insert(0, claims_markdown(claims))
+    runs = list({run.folder: run for result in results.values() for run in result.runs}.values())
+    statement = " ".join(filter(None, (runner.profile.statement, seen_statement(runner, runs))))
     target = folder / PAGE
-    statement = " ".join(filter(None, (runner.profile.statement, seen_statement(runner, results.values()))))
-    write_text_atomically(
-        target, page("Results", statement, settings_of_all(runner, results.values()), sections, remarks)
-    )
+    write_text_atomically(target, page("Results", statement, settings_of_all(runner, runs), sections, remarks))
     return target
 
 
-def settings_of_all(runner: Runner, results: Iterable[TableResult] = ()) -> Settings:
-    """What is said of all results; of `results` which commits they are of, if that is another than now."""
-    model = runner.networks.model
-    runs = [
-        run for result in results for cells in result.cells.values() for cell in cells.values() for run in cell.runs
-    ]
-    commits = {run.commit for run in runs} | ({runner.commit} if not runs else set())
-    hardware = {run.hardware for run in runs} | ({runner.hardware} if not runs else set())
-    return {
-        "Network": f"{model.name}, SHA-256 {runner.networks.checksum('')}",
+def settings_of_all(runner: Runner, runs: Sequence[RunRecord]) -> Settings:
+    """What is said of these runs; of now, if there are none."""
+    settings = {
+        "Network": f"{runner.networks.model.name}, SHA-256 {runner.networks.checksum('')}",
         "Profile": runner.profile.name,
-        "Hardware": "; ".join(sorted(hardware)),
-        "Commit": ", ".join(sorted(commits)),
-        **(
-            {"Time of the runs": f"{sum({run.folder: run.seconds for run in runs}.values()) / 60:.0f} min"}
-            if runs
-            else {}
-        ),
+        "Hardware": "; ".join(sorted({run.hardware for run in runs} or {runner.hardware})),
+        "Commit": ", ".join(sorted({run.commit for run in runs} or {runner.commit})),
     }
+    if runs:
+        settings["Time of the runs"] = f"{sum(run.seconds for run in runs) / 60:.0f} min"
+    return settings
 
 
-def seen_statement(runner: Runner, results: Iterable[TableResult]) -> str:
+def seen_statement(runner: Runner, runs: Sequence[RunRecord]) -> str:
     """Which videos were in the network's training, as it says of itself."""
     checkpoint, _ = runner.networks.open("")
-    videos = {
-        name
-        for result in results
-        for cells in result.cells.values()
-        for cell in cells.values()
-        for run in cell.runs
-        for name in run.memory
-    }
-    seen = sorted(videos & set(checkpoint.metadata.get("videos_seen", ())))
+    seen = sorted({name for run in runs for name in run.memory} & set(checkpoint.metadata.get("videos_seen", ())))
     return f"The network was trained on {', '.join(seen)}: figures on them are no measure of anything." if seen else ""
 
 

@@ -115,6 +115,12 @@ class TableResult:
     data_sets: Mapping[str, str] = field(default_factory=dict)
     """What each data set that the columns name is here."""
 
+    @property
+    def runs(self) -> list[RunRecord]:
+        """All that it was measured in, each once."""
+        runs = (run for cells in self.cells.values() for cell in cells.values() for run in cell.runs)
+        return list({run.folder: run for run in runs}.values())
+
     def here(self, row: str, column: str) -> Measurement | None:
         """What was measured; None where it was not, or there is no such row or column."""
         cell = self.cells.get(row, {}).get(column)
