@@ -74,10 +74,10 @@ HELD_OUT = ("car-shadow", "cows", "dog", "drift-straight")
 
 
 def small_profile(size: int) -> Profile:
-    """Four sequences of DAVIS 2016 at a shorter side of `size`, and smaller long videos, made of two of them and by the
+    """Four sequences of DAVIS 2016 at a shorter side of `size`, and smaller long videos, made of these and by the
     generator: for two CPU cores and about an hour and a half.
 
-    T_max, T_min and r fill working memory so often that every long video, of 180 frames at least, is consolidated ten
+    T_max, T_min and r fill working memory so often that every long video, of 165 frames at least, is consolidated ten
     times or more. The bound on memory frames, of sparse insertion and the local window, is as tight as the paper's:
     one of five.
     """
@@ -89,12 +89,12 @@ def small_profile(size: int) -> Profile:
     generated = GeneratedVideo("generated", seed=3, frames=240, objects=2)
     long = DataSet(
         "long",
-        "long videos made of two DAVIS sequences and generated",
+        "five long videos, four made of DAVIS sequences and one generated",
         "G",
         f"long_{long_size}",
         size=long_size,
         inference={"mem_every": 5, "max_mid_term_frames": 6, "min_mid_term_frames": 3, "max_memory_frames": 8},
-        make=MadeSet(long_size, {"dog": 180, "cows": 180}, (generated,)),
+        make=MadeSet(long_size, dict.fromkeys(HELD_OUT, 165), (generated,)),
     )
     multi = DataSet(
         "generated",
@@ -118,7 +118,7 @@ def small_profile(size: int) -> Profile:
         name="small",
         statement=(
             f"These are figures of a small network on {len(HELD_OUT)} sequences of DAVIS 2016 at {size} pixels, and on "
-            f"videos made of two of them and by a generator at {long_size} pixels. They are not the paper's, and do "
+            f"videos made of them and by a generator at {long_size} pixels. They are not the paper's, and do "
             "not compare with the published ones beside them, which are of the full network on whole data sets. What "
             "compares is which variant is better than which."
         ),

@@ -88,7 +88,7 @@ def test_five_offsets_are_evenly_spaced(every, offsets):
 
 
 def test_small_long_videos_consolidate_ten_times_at_least():
-    """The shortest has 180 frames. Memory is full with T_max frames, and again after T_max − T_min more."""
+    """The shortest has 165 frames. Memory is full with T_max frames, and again after T_max − T_min more."""
     long = SETS["small"]["L1x"]
     config = Run(v.XMEM, long).inference()
     stored = math.ceil(min(*long.make.sequences.values(), *(video.frames for video in long.make.generated)) / 5)
