@@ -4,6 +4,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+# One thread a process, as torchrun has it, also in the programs that tests start: with several, sums differ in the last
+# bit from run to run. Before torch is imported, which reads it once.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 import torch
 from jaxtyping import install_import_hook
