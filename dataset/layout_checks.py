@@ -66,7 +66,7 @@ class DataSet:
 
 def _evaluation_set(name: str, flag: str, default_root: str | None, page: str, split: str = "val") -> DataSet:
     def open_set(root: Path) -> LayoutReport:
-        videos = open_evaluation_set(name, split, root, size=480).videos
+        videos = open_evaluation_set(name, split, root, 480).videos
         problems = tuple(f"{video.name}: {video.problem}" for video in videos if video.problem)
         frames = sum(video.frames.frame_count or 0 for video in videos)
         return LayoutReport(len(videos) - len(problems), frames, problems)
