@@ -43,12 +43,28 @@ class TextureBank:
         return cv2.warpAffine(pattern, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_WRAP)
 
     def texture(self, rng: np.random.Generator, height: int, width: int) -> Picture:
-        """A coloured texture; one in four is of two, in patches."""
+        """A coloured texture; four in ten are of two, in patches or in bands."""
         texture = self._plain_texture(rng, height, width)
-        if rng.random() < 0.25:
+        kind = rng.random()
+        if kind < 0.25:
             patches = self.pattern(rng, height, width, (1.5, 4.0)) > rng.integers(90, 190)
             cv2.copyTo(self._plain_texture(rng, height, width), patches.astype(np.uint8), texture)
+        elif kind < 0.4:
+            self._paint_bands(rng, texture)
         return texture
+
+    def _paint_bands(self, rng: np.random.Generator, texture: Picture) -> None:
+        """Paint a few wide, uneven bands across, some with rims, as zebras, fish and shirts have them."""
+        height, width, _ = texture.shape
+        angle, wobble = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.3)
+        rows, columns = np.mgrid[:height, :width].astype(np.float32) / max(height, width)
+        along = rows * np.float32(np.sin(angle)) + columns * np.float32(np.cos(angle))
+        phase = along * np.float32(rng.uniform(1.5, 8)) + np.float32(rng.uniform())
+        phase += np.float32(wobble / 255) * self.pattern(rng, height, width, (2.0, 6.0))
+        depth = np.float32(rng.uniform(0.1, 0.35)) - np.abs(phase % 1 - np.float32(0.5))  # in bands from their edges
+        if rng.random() < 0.5:
+            texture[depth > -0.07] = palette(rng)[0]
+        cv2.copyTo(self._plain_texture(rng, height, width), (depth > 0).astype(np.uint8), texture)
 
     def _plain_texture(self, rng: np.random.Generator, height: int, width: int) -> Picture:
         texture = palette(rng).take(self.pattern(rng, height, width), axis=0)
