@@ -14,7 +14,6 @@ import sys
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 
@@ -31,19 +30,13 @@ from inference.config import STRATEGIES, InferenceConfig
 from model.checkpoint import read_checkpoint, shorten
 from model.network import XMem
 from util.checksums import sha256_of
+from util.command_line import Parser
 from util.errors import UserError
 
 LONG_TERM_FLAGS = ("max_mid_term_frames", "min_mid_term_frames", "max_long_term_elements", "num_prototypes")
 NOTHING_STARTED, VIDEOS_FAILED, INTERRUPTED = 2, 1, 130  # exit codes
 
 log = logging.getLogger("eval")
-
-
-class Parser(argparse.ArgumentParser):
-    """Bad flags are told in one line, as all mistakes of the user's are."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help lists the flags")
 
 
 def make_parser() -> argparse.ArgumentParser:

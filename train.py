@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import torch
 
@@ -35,14 +35,16 @@ from training.initialisation import (
     without_terms,
 )
 from training.processes import Processes
-from training.record import differences, git_commit, record_run
+from training.record import differences, record_run
 from training.run_config import RunConfig, plain
 from training.sources import Seen, StageSources, TrainingData, open_sources
 from training.trainer import Saving, StopRequest, Trainer
 from training.watching import Watcher
+from util.command_line import Parser
 from util.errors import UserError
 from util.locking import sole_user
 from util.process import available_cores
+from util.repository import git_commit
 
 NOTHING_STARTED, FAILED, INTERRUPTED = 2, 1, 130  # exit codes
 PUBLISHED_WORKERS = 16
@@ -53,13 +55,6 @@ STAGE_FLAGS = [field.name for field in fields(StageConfig) if field.name not in 
 NETWORK_FLAGS = [field.name for field in fields(NetworkConfig) if field.name != "single_object"]
 
 log = logging.getLogger("train")
-
-
-class Parser(argparse.ArgumentParser):
-    """Bad flags are told in one line, as all mistakes of the user's are."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help lists the flags")
 
 
 def make_parser() -> argparse.ArgumentParser:

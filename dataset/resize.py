@@ -132,8 +132,8 @@ def resize_frame(source: Path, target: Path) -> None:
         UserError: `source` cannot be read.
         OSError: `target` cannot be written.
     """
-    size, new_size = frame_size(source), size_at_480p(*frame_size(source))
-    if new_size == size:
+    size = frame_size(source)
+    if (new_size := size_at_480p(*size)) == size:
         shutil.copyfile(source, target)
         return
     rgb = cv2.resize(read_frame(source).rgb, new_size[::-1], interpolation=cv2.INTER_AREA)
@@ -147,8 +147,8 @@ def resize_label_map(source: Path, target: Path) -> None:
         UserError: `source` cannot be read.
         OSError: `target` cannot be written.
     """
-    size, new_size = frame_size(source), size_at_480p(*frame_size(source))
-    if new_size == size:
+    size = frame_size(source)
+    if (new_size := size_at_480p(*size)) == size:
         shutil.copyfile(source, target)
         return
     label_map = read_label_map(source)

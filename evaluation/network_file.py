@@ -6,8 +6,8 @@ from dataset.evaluation_sets import EvaluationSet
 from evaluation.config import PUBLISHED_SIZE, SMALLEST_SIZE
 from model.checkpoint import Checkpoint
 from util.errors import UserError
+from util.repository import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 PUBLISHED = Path("saves/XMem.pth")
 """Where the published network is looked for: below the working directory, then below the repository."""
 BUNDLED = REPOSITORY / "saves" / "XMem-small.pth"

@@ -5,14 +5,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
-from model.network import IMAGE_MEAN, IMAGE_STD
+from model.network import normalise_images
 
 
 def normalise_image(rgb: UInt8[Tensor, "height width 3"]) -> Float[Tensor, "3 height width"]:
-    """An 8-bit RGB image as the network takes it: scaled to [0, 1], then by ImageNet's mean and deviation."""
-    image = rgb.permute(2, 0, 1).float().div(255)
-    mean, std = (torch.tensor(statistic, device=image.device)[:, None, None] for statistic in (IMAGE_MEAN, IMAGE_STD))
-    return (image - mean) / std
+    """A decoded RGB image as the network takes it."""
+    return normalise_images(rgb.permute(2, 0, 1))
 
 
 def network_size(height: int, width: int, shorter_side: int) -> tuple[int, int]:

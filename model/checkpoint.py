@@ -96,9 +96,7 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         raise CheckpointError(f"{path} is not a network file: it holds no state dict{training}")
     if of_our_format:
         try:
-            fields = dict(content["network_config"])
-            fields["decoder_dims"] = tuple(fields["decoder_dims"])
-            config = NetworkConfig(**fields)
+            config = NetworkConfig.from_plain(content["network_config"])
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} has a damaged network configuration: {first_line(error)}") from error
         metadata = content.get("metadata", {})

@@ -1,6 +1,8 @@
 """What distinguishes one XMem network from another: its encoders and widths."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 ENCODERS = {
     "resnet18": (False, (2, 2, 2)),
@@ -40,6 +42,17 @@ class NetworkConfig:
     """Of a query in the similarity (e of eq. 2); False: it is 1, and not computed."""
     single_object: bool = False
     """Stage 0 only: the value encoder has no channel for the other objects' masks."""
+
+    @classmethod
+    def from_plain(cls, fields: Mapping[str, Any]) -> "NetworkConfig":
+        """Of fields as they come back from a file, where a tuple is a list.
+
+        Raises:
+            ValueError: as the constructor.
+            KeyError: the decoder's widths are not there.
+            TypeError: a field that does not exist, or is of another kind.
+        """
+        return cls(**{**fields, "decoder_dims": tuple(fields["decoder_dims"])})
 
     def __post_init__(self) -> None:
         for name in (self.key_encoder, self.value_encoder):

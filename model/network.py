@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from model.aggregation import Aggregated, soft_aggregation
@@ -20,6 +20,16 @@ IMAGE_STD = (0.229, 0.224, 0.225)
 
 STRIDE = 16
 """Image pixels per position of a key, in both directions; image sizes must be multiples of it."""
+
+
+def normalise_images(
+    rgb: UInt8[Tensor, "*batch 3 height width"], dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "*batch 3 height width"]:
+    """8-bit RGB images as the network takes them: scaled to [0, 1], then by ImageNet's mean and deviation."""
+    mean, std = (
+        torch.tensor(statistic, dtype=dtype, device=rgb.device)[:, None, None] for statistic in (IMAGE_MEAN, IMAGE_STD)
+    )
+    return (rgb.to(dtype) / 255 - mean) / std
 
 
 class Value(NamedTuple):

@@ -21,12 +21,13 @@ from reproduction.data_sets import MissingError
 from reproduction.hardware import hardware_name
 from reproduction.planning import Budget, Task
 from reproduction.profiles import Profile
+from reproduction.records import read_record, write_record
 from reproduction.runs import Run, RunRecord, as_json, recorded
 from reproduction.traces import Trace, trace
 from scoring.youtube_vos import has_ground_truth, score_youtube_vos
-from training.record import git_commit
 from util.checksums import sha256_of
 from util.errors import UserError
+from util.repository import git_commit
 
 YOUTUBE_VOS = ("Y18", "Y19")
 
@@ -129,7 +130,7 @@ class Runner:
             MissingError: its weights are not there.
             UserError: the record is damaged.
         """
-        record = RunRecord.read(self.record_file(run))
+        record = read_record(RunRecord, self.record_file(run))
         return record if record and record.is_of(self.config(run), run.data_set.videos) else None
 
     def trace(self, run: Run) -> Trace | None:
@@ -138,7 +139,7 @@ class Runner:
         Raises:
             MissingError, UserError: as `record`.
         """
-        done = Trace.read(self.trace_file(run))
+        done = read_record(Trace, self.trace_file(run))
         return done if done and done.is_of(self.config(run), self.profile.traced_frames) else None
 
     def do(self, tasks: Sequence[Task]) -> None:
@@ -213,7 +214,7 @@ class Runner:
                 self.hardware,
                 self.commit,
             )
-            record.write(self.record_file(run))
+            write_record(record, self.record_file(run), indent=2)
         return frames_of(evaluation_set, config)
 
     def _scores(self, run: Run, summary: Summary, folder: Path) -> dict[str, float]:
@@ -243,7 +244,7 @@ class Runner:
             self.hardware,
             self.commit,
         )
-        traced.write(self.trace_file(run))
+        write_record(traced, self.trace_file(run))
         return len(traced.seconds)
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,6 @@ from evaluation.run import Summary
 from inference.config import InferenceConfig, settings_of
 from reproduction.data_sets import DataSet
 from reproduction.variants import Variant
-from util.errors import UserError
-from util.files import write_text_atomically
 
 
 @dataclass(frozen=True)
@@ -154,24 +152,6 @@ class RunRecord:
         """Whether the same settings would be used now, on the same videos (None: all that there are)."""
         same_videos = videos is None or set(videos) == self.memory.keys() | self.failures.keys()
         return same_videos and without_places(self.config) == without_places(as_json(config))
-
-    def write(self, path: Path) -> None:
-        """Raises: OSError: it cannot be written."""
-        write_text_atomically(path, json.dumps(asdict(self), indent=2) + "\n")
-
-    @classmethod
-    def read(cls, path: Path) -> "RunRecord | None":
-        """None if there is none.
-
-        Raises:
-            UserError: it is damaged.
-        """
-        if not path.is_file():
-            return None
-        try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{path} is damaged: remove it, and the run is summed up anew") from error
 
 
 def recorded(

@@ -1,11 +1,9 @@
 """Memory and time of one video, frame by frame: figure 1, and speed over the length of a video."""
 
-import json
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -20,7 +18,6 @@ from inference.memory.manager import MemoryManager
 from model.network import XMem
 from reproduction.runs import as_json, without_places
 from util.errors import UserError
-from util.files import write_text_atomically
 from util.process import peak_process_bytes
 
 GROWTH_BETWEEN = (100, 200)
@@ -68,25 +65,6 @@ class Trace:
         """Whether the same would be measured now."""
         whole = self.ended_by is not None or len(self.seconds) == frames
         return whole and without_places(self.config) == without_places(as_json(config))
-
-    def write(self, path: Path) -> None:
-        """Raises: OSError: it cannot be written."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text_atomically(path, json.dumps(asdict(self)) + "\n")
-
-    @classmethod
-    def read(cls, path: Path) -> "Trace | None":
-        """None if there is none.
-
-        Raises:
-            UserError: it is damaged.
-        """
-        if not path.is_file():
-            return None
-        try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{path} is damaged: remove it, and it is measured anew") from error
 
 
 def trace(

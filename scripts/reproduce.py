@@ -12,7 +12,7 @@ import logging
 import sys
 from pathlib import Path
 
-from eval import Parser
+from evaluation.config import PUBLISHED_SIZE
 from evaluation.device import choose_device
 from evaluation.network_file import default_network_file, intended_size
 from evaluation.sharing import Sharing, StartFailedElsewhereError
@@ -22,12 +22,10 @@ from reproduction.figures import require_matplotlib
 from reproduction.planning import NAMES, Budget, tasks_of
 from reproduction.profiles import Profile, paper_profile, small_profile
 from reproduction.runner import Networks, Runner
+from util.command_line import Parser
 from util.errors import UserError
 
 DATA_ROOTS = (Path(".."), Path("../shared"))
-SMALL_BELOW = 480
-"""Networks that are meant for smaller frames are measured on the small data sets, if nothing else is asked for."""
-
 FAILED, INTERRUPTED = 2, 130  # exit codes
 
 log = logging.getLogger("reproduce")
@@ -71,10 +69,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def choose_profile(name: str | None, model: Path) -> Profile:
-    """The data sets that were asked for, else those that the network is meant for."""
+    """The data sets that were asked for, else small ones for a network that is meant for small frames."""
     size = intended_size(read_checkpoint(model))
     if name is None:
-        name = "small" if size < SMALL_BELOW else "paper"
+        name = "small" if size < PUBLISHED_SIZE else "paper"
     return small_profile(size) if name == "small" else paper_profile()
 
 

@@ -13,11 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from evaluation.network_file import REPOSITORY
 from model.checkpoint import read_checkpoint, save_network
 from util.errors import UserError
+from util.repository import REPOSITORY
 
 NOT_DONE, INTERRUPTED = 1, 130  # exit codes
 
@@ -113,7 +111,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     target = arguments.network or arguments.output / "small.pth"
     try:
-        torch.set_num_threads(1)
         arguments.output.mkdir(parents=True, exist_ok=True)
         before = None
         for phase in PHASES:

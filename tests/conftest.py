@@ -1,7 +1,7 @@
 """Shared fixtures. Importing this module turns jaxtyping's annotations into checks for the whole test run."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 # One thread a process, as torchrun has it, also in the programs that tests start: with several, sums differ in the last
@@ -9,7 +9,6 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
-import torch
 from jaxtyping import install_import_hook
 
 # Must run before any package of the project is imported: every annotated function then checks shapes and types.
@@ -37,9 +36,14 @@ def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def one_thread() -> Iterator[None]:
-    """For frames so small that threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def evaluate(network_file: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Runs eval.py with flags; returns its output folder. It has to succeed."""
+
+    import eval as program  # after the import hook
+
+    def run(*flags: object, output: str = "output") -> Path:
+        default = ["--output", tmp_path / output, "--model", network_file, "--device", "cpu"]
+        assert program.main([str(flag) for flag in (*default, *flags)]) == 0
+        return tmp_path / output
+
+    return run

@@ -42,21 +42,6 @@ SIZE = (48, 64)
 ANOTHER_PALETTE = bytes(range(255, 255 - 12, -1))
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture
-def evaluate(network_file, tmp_path):
-    """Runs eval.py with flags; returns its output folder. It has to succeed."""
-
-    def run(*flags: object, output: str = "output") -> Path:
-        default = ["--output", tmp_path / output, "--model", network_file, "--device", "cpu"]
-        assert program.main([str(flag) for flag in (*default, *flags)]) == 0
-        return tmp_path / output
-
-    return run
-
-
 @pytest.fixture
 def generic(tmp_path) -> Path:
     """The videos `a` (objects 1 and 3 with a palette, ground truth) and `b` (object 255, grey, from frame 2 on)."""

@@ -24,9 +24,6 @@ from util.locking import sole_user
 SIZE = (32, 48)
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 @pytest.fixture
 def evaluate(network_file, tmp_path, capsys):
     """Runs eval.py with flags; returns its exit code and its lines on stderr, progress bar left out."""

@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,6 @@ from PIL import Image
 from plain_loop import equal, names_in, plain_loop, read_frames, read_mask
 from tiny_network import tiny_network
 
-import eval as program
 from dataset import frames
 from dataset.evaluation_sets import EvaluationVideo, open_evaluation_set
 from dataset.frames import read_frame
@@ -26,20 +25,6 @@ from scripts import merge_multi_scale
 SIZE = (32, 48)
 MASK = label_map(SIZE, (1, 3))
 Result = list[tuple[np.ndarray, np.ndarray, list[int]]]
-
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture
-def evaluate(network_file, tmp_path) -> Callable[..., Path]:
-    """Runs eval.py with flags; returns its output folder. It has to succeed."""
-
-    def run(*flags: object, output: str = "output") -> Path:
-        default = ["--output", tmp_path / output, "--model", network_file, "--device", "cpu"]
-        assert program.main([str(flag) for flag in (*default, *flags)]) == 0
-        return tmp_path / output
-
-    return run
 
 
 @pytest.fixture

@@ -692,16 +692,6 @@ torch.save((core.objects, probabilities), results)
 """
 
 
-@pytest.fixture
-def one_thread():
-    """Sums over threads differ between numbers of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.mark.usefixtures("one_thread")
 def test_another_process_goes_on_with_the_same_bits(network, tmp_path):
     """Over consolidations, an eviction, a correction and a new object."""
     settings = configuration(deep_update_every=3, max_long_term_elements=15)

@@ -5,7 +5,7 @@ First examples small enough to follow by hand, then random schedules of everythi
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -20,15 +20,6 @@ from inference.config import InferenceConfig
 from inference.memory.manager import MemoryManager
 
 NOBODY: frozenset[int] = frozenset()
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Tensors of a few numbers: threads would only wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class MemoryPair:

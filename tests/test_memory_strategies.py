@@ -33,8 +33,6 @@ from inference.strategies.when_full import WHEN_FULL, WhenFull
 from model.network import XMem
 from util.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 Setting = int | bool | str | None
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-import torch
 import torch.distributed as dist
 from PIL import Image
 from reproduction_setup import FRAMES, make_runner, tiny_profile, write_davis
@@ -23,14 +22,6 @@ from reproduction.runs import Run, RunRecord
 from reproduction.tables import TABLES
 from scripts import reproduce
 from util.errors import UserError
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread_for_all():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -28,8 +28,6 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 FROM_CHANCE = [*TINY_NETWORK, "--no_pretrained"]
 UNMOVED = 1e-30  # a learning rate: Adam's steps are about as long
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> list[str]:

@@ -18,8 +18,6 @@ from util.locking import sole_user
 REPOSITORY = Path(__file__).resolve().parent.parent
 FROM_CHANCE = [*TINY_NETWORK, "--no_pretrained"]
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def images(tmp_path) -> list[str]:

@@ -16,7 +16,7 @@ from training_steps import made_up_batch
 
 from model.checkpoint import read_checkpoint, save_network
 from model.config import NetworkConfig
-from model.network import XMem
+from model.network import XMem, normalise_images
 from training.config import STAGES
 from training.initialisation import (
     calibrate_batch_norm,
@@ -26,7 +26,7 @@ from training.initialisation import (
     network_from,
     untrained_network,
 )
-from training.step import TrainingBatch, normalise
+from training.step import TrainingBatch
 from util.errors import UserError
 
 SEVERAL_OBJECTS = STAGES["3"]
@@ -221,7 +221,7 @@ def test_calibrated_batch_norm_has_the_statistics_of_the_batches():
 
 
 def images_of(batch: TrainingBatch) -> Tensor:
-    return normalise(batch.images.flatten(0, 1), torch.float32)
+    return normalise_images(batch.images.flatten(0, 1))
 
 
 def test_calibration_leaves_all_else_as_it_was_also_after_an_error():

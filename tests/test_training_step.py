@@ -158,7 +158,6 @@ def loss_and_gradients(hidden_dim: int, checkpoint_activations: bool) -> tuple[T
     return loss, {name: parameter.grad for name, parameter in network.named_parameters()}, sum(kept.values())
 
 
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("hidden_dim", [0, 4])
 def test_computing_activations_twice_gives_the_same_to_the_bit_and_keeps_little(hidden_dim):
     expected_loss, expected, all_bytes = loss_and_gradients(hidden_dim, checkpoint_activations=False)

@@ -204,7 +204,7 @@ def test_intervals_are_positive(tmp_path, intervals):
         Watcher(tmp_path, intervals[0], GAMMA, image_interval=intervals[1])
 
 
-def test_the_trainer_is_watched(tmp_path, one_thread):
+def test_the_trainer_is_watched(tmp_path):
     torch.manual_seed(0)
     network = XMem(NetworkConfig("resnet18", "resnet18", 64, 8, 16, 4, (16, 8, 8), 8)).eval()
     stage = made_up_stage(batch_size=1, iterations=2)

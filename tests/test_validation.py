@@ -22,8 +22,6 @@ from util.errors import UserError
 
 SIZE = (32, 48)
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def davis(tmp_path) -> Path:

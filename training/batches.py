@@ -121,7 +121,6 @@ def load_batches(
         collate_fn=Collate(stage, seed, optimisation.deep_update_prob),
         num_workers=workers,
         worker_init_fn=start_worker,
-        pin_memory=torch.cuda.is_available(),
     )
     for batch in loader:
         if isinstance(batch, UserError):

@@ -35,9 +35,8 @@ class Beginning:
             UserError: its network is none that this program makes.
         """
         weights, fields = checkpoint["stepper"]["network"], dict(checkpoint["settings"]["network"])
-        fields["decoder_dims"] = tuple(fields["decoder_dims"])
         fields["single_object"] = weights["value_encoder.conv1.weight"].shape[1] == RGB_AND_MASK  # the stage's network
-        network = network_from(Checkpoint(Path("the checkpoint"), NetworkConfig(**fields), weights, {}))
+        network = network_from(Checkpoint(Path("the checkpoint"), NetworkConfig.from_plain(fields), weights, {}))
         seen = Seen.from_metadata(checkpoint.get("metadata", {}), "the run before")
         return cls("the checkpoint", network, checkpoint, seen)
 

@@ -17,10 +17,10 @@ from torchvision.models import get_model_weights
 from dataset.training_source import TrainingSource
 from model.checkpoint import Checkpoint, widen_single_object
 from model.config import NetworkConfig
-from model.network import XMem
+from model.network import XMem, normalise_images
 from training.batches import load_batches
 from training.config import OptimisationConfig, StageConfig
-from training.step import TrainingBatch, masks_of, normalise
+from training.step import TrainingBatch, masks_of
 from util.errors import UserError
 
 CALIBRATION_BATCHES = 8
@@ -173,7 +173,7 @@ def calibrate_batch_norm(network: XMem, batches: Iterable[TrainingBatch]) -> Non
     try:
         for batch in batches:
             here = batch.to(parameter.device)
-            images = normalise(here.images.flatten(0, 1), parameter.dtype)
+            images = normalise_images(here.images.flatten(0, 1), parameter.dtype)
             masks = masks_of(here.labels.flatten(0, 1), int(batch.objects.max()), images.dtype)
             network.value_encoder(images, network.key_encoder(images).f16, masks)
     finally:

@@ -14,7 +14,7 @@ from jaxtyping import Float, Integer, UInt8
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from model.network import IMAGE_MEAN, IMAGE_STD, XMem
+from model.network import XMem, normalise_images
 from training.clip import Choices, CompiledNetwork, clip_loss, segment_clips
 from training.config import OptimisationConfig, StageConfig
 from training.processes import Processes
@@ -65,17 +65,6 @@ class StepReport:
     """Label maps predicted for frames 1, 2, … of this process's last sample, on the network's device."""
 
 
-def normalise(
-    images: UInt8[Tensor, "*batch 3 height width"], dtype: torch.dtype
-) -> Float[Tensor, "*batch 3 height width"]:
-    """Images as the network wants them."""
-    mean, std = (
-        torch.tensor(statistic, dtype=dtype, device=images.device)[:, None, None]
-        for statistic in (IMAGE_MEAN, IMAGE_STD)
-    )
-    return (images.to(dtype) / 255 - mean) / std
-
-
 def masks_of(
     labels: UInt8[Tensor, "batch height width"], max_objects: int, dtype: torch.dtype
 ) -> Float[Tensor, "batch max_objects height width"]:
@@ -100,7 +89,7 @@ class ClipObjective(nn.Module):
         """The loss to follow; for the record all its parts (cross entropy per frame, then dice per frame), and the
         last sample's predicted label maps.
         """
-        images = normalise(batch.images, next(self.network.parameters()).dtype)
+        images = normalise_images(batch.images, next(self.network.parameters()).dtype)
         channel = torch.arange(1, self.max_objects + 1, device=images.device)
         selector = (channel <= batch.objects[:, None]).to(images.dtype)
         first_masks = masks_of(batch.labels[:, 0], self.max_objects, images.dtype)
@@ -170,10 +159,9 @@ class Stepper:
         parts, predictions = self._accumulate_gradients(batch.to(self.device), iteration)
         parts = self.processes.mean(parts)
         self.scaler.unscale_(self.optimizer)
-        norms = torch._foreach_norm([parameter.grad for parameter in self.parameters if parameter.grad is not None])
-        gradient_norm = torch.stack(norms).norm().item()
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        gradient_norm = torch.stack(torch._foreach_norm(gradients)).norm().item()
         if self.config.max_gradient_norm is not None and gradient_norm > self.config.max_gradient_norm:
-            gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
             torch._foreach_mul_(gradients, self.config.max_gradient_norm / gradient_norm)
         figures = parts.tolist()
         frames = len(figures) // 2

@@ -15,6 +15,8 @@ from statistics import median
 import torch
 
 from evaluation.device import choose_device, device_name, peak_device_bytes, restart_peak
+from evaluation.network_file import BUNDLED
+from model.checkpoint import read_checkpoint
 from model.config import NetworkConfig
 from model.network import STRIDE
 from scripts.benchmarks.read import synchronise
@@ -27,13 +29,7 @@ from training.step import Stepper
 from util.errors import UserError
 from util.process import available_cores, peak_process_bytes
 
-NETWORKS = {
-    "base": NetworkConfig(),
-    "bundled": NetworkConfig(
-        "resnet18", "resnet18", encoder_width=32, key_dim=32, value_dim=128, hidden_dim=32, decoder_dims=(64, 64, 32),
-        sensory_update_dim=64,
-    ),
-}  # fmt: skip
+NETWORKS = {"base": NetworkConfig, "bundled": lambda: read_checkpoint(BUNDLED).network_config}
 PUBLISHED = STAGES["3"]
 SIZES = {
     "cuda": {
@@ -124,7 +120,7 @@ def run(arguments: argparse.Namespace) -> None:
     print("| network | samples/s | s an iteration | waiting for data | peak of the process | peak on the device |")
     print("|---|---:|---:|---:|---:|---:|")
     for network in arguments.networks:
-        task = Task(NETWORKS[network], stage, optimisation, device, sizes["workers"], warm_up)
+        task = Task(NETWORKS[network](), stage, optimisation, device, sizes["workers"], warm_up)
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
             found = process.submit(measure, task).result()
         on_device = "–" if found.peak_device_bytes is None else f"{found.peak_device_bytes / 2**30:.2f} GiB"
