@@ -32,7 +32,7 @@ from training.initialisation import (
     load_imagenet_weights,
     network_for_stage,
     untrained_network,
-    without_terms,
+    without_parts,
 )
 from training.processes import Processes
 from training.record import differences, record_run
@@ -212,8 +212,8 @@ def find_beginning(arguments: argparse.Namespace, folder: RunFolder) -> Beginnin
         return Beginning.at_checkpoint(read_training_checkpoint(arguments.load_checkpoint))
     if arguments.load_network is not None:
         beginning = Beginning.with_weights(arguments.load_network)
-        terms = arguments.use_shrinkage is not False, arguments.use_selection is not False
-        return replace(beginning, network=without_terms(beginning.network, *terms))
+        used = arguments.use_shrinkage is not False, arguments.use_selection is not False, arguments.hidden_dim != 0
+        return replace(beginning, network=without_parts(beginning.network, *used))
     return Beginning()
 
 

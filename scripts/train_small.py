@@ -1,8 +1,10 @@
 """Train the bundled network again, from nothing to a network file: its recipe, in one command.
 
-python -m scripts.train_small --davis_root ../DAVIS/2016 [--output saves] [--processes 2]
+    python -m scripts.train_small --davis_root ../DAVIS/2016 [--output saves] [--processes 2]
+    python -m scripts.train_small --variants scaling-both scaling-neither
 
-A run that was interrupted goes on with the same command. See docs/bundled_network.md.
+The second makes networks that the paper's ablations want, of the bundled one. A run that was interrupted goes on with
+the same command. See docs/bundled_network.md and docs/reproduce.md.
 """
 
 import argparse
@@ -13,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluation.network_file import BUNDLED
 from model.checkpoint import read_checkpoint, save_network
 from util.errors import UserError
 from util.repository import REPOSITORY
@@ -49,6 +52,10 @@ class Phase:
 
 
 VIDEOS = "--videos_share 0.6"
+TWO_OBJECTS = (
+    "--videos_smallest_crop 0.1 --sm_batch_size 8 --sm_crop 192 --sm_num_frames 5 --sm_num_ref_frames 3 "
+    "--sm_max_objects 2"
+)
 PHASES = (
     Phase(
         "small_synthetic", "s", 1000,
@@ -61,10 +68,32 @@ PHASES = (
     ),
     Phase(
         "small_longer", "m", 450,
-        f"{VIDEOS} --videos_smallest_crop 0.1 --sm_batch_size 8 --sm_crop 192 --sm_num_frames 5 --sm_num_ref_frames 3 "
-        "--sm_max_objects 2 --sm_lr 2e-4 --sm_steps 350",
+        f"{VIDEOS} {TWO_OBJECTS} --sm_lr 2e-4 --sm_steps 350",
+    ),
+    Phase(
+        "small_final", "m", 1100,
+        f"--videos_share 0.45 {TWO_OBJECTS} --sm_lr 3e-4 --sm_steps 800 1020",
     ),
 )  # fmt: skip
+
+VARIANTS = {
+    "no-sensory": "--hidden_dim 0",
+    "scaling-both": "",
+    "scaling-shrinkage": "--no_selection",
+    "scaling-selection": "--no_shrinkage",
+    "scaling-neither": "--no_shrinkage --no_selection",
+}
+"""Networks of tables 4 and 5, by their suffixes: the bundled one, trained a little further without some part of it. The
+second is what the last three are compared with."""
+SHORT = (
+    "--videos_share 0.45 --videos_smallest_crop 0.1 --sm_batch_size 6 --sm_crop 160 --sm_num_frames 3 "
+    "--sm_max_objects 1 --sm_lr 2e-4 --sm_steps 160"
+)
+
+
+def variant_phase(suffix: str) -> Phase:
+    """The short run that makes the network of this suffix."""
+    return Phase(f"small_{suffix}", "m", 200, f"{SHORT} {VARIANTS[suffix]}")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -74,6 +103,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--davis_root", type=Path, default=Path("../DAVIS/2016"), help="DAVIS 2016 (%(default)s)")
     add("--output", type=Path, default=Path("saves"), help="folder of the runs' folders (%(default)s)")
     add("--network", type=Path, help="file to write at the end (OUTPUT/small.pth)")
+    add("--variants", nargs="+", choices=VARIANTS, help="make these of the bundled network: OUTPUT/XMem-small-NAME.pth")
     add("--processes", type=int, default=2, help="that train together (%(default)s)")
     return parser
 
@@ -106,27 +136,38 @@ def export(trained: Path, target: Path) -> None:
     save_network(target, checkpoint.network_config, halved, metadata)
 
 
+def train_all(phases: Sequence[Phase], before: Path | None, target: Path, arguments: argparse.Namespace) -> bool:
+    """Run the phases, each with the network of the one before, and export the last one's; False: not at the end yet."""
+    for phase in phases:
+        code = train(phase, before, arguments)
+        before = phase.network(arguments.output)
+        if code or not before.is_file():
+            print(f"{phase.name} is not at its end yet; the same command goes on from here", file=sys.stderr)
+            return False
+    export(before, target)
+    print(f"The network: {target}")
+    return True
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0; 1 if a phase did not come to its end; 130 if interrupted."""
     arguments = make_parser().parse_args(argv)
-    target = arguments.network or arguments.output / "small.pth"
+    output = arguments.output
     try:
-        arguments.output.mkdir(parents=True, exist_ok=True)
-        before = None
-        for phase in PHASES:
-            code = train(phase, before, arguments)
-            before = phase.network(arguments.output)
-            if code or not before.is_file():
-                print(f"{phase.name} is not at its end yet; the same command goes on from here", file=sys.stderr)
-                return NOT_DONE
-        export(before, target)
+        output.mkdir(parents=True, exist_ok=True)
+        if arguments.variants is None:
+            done = train_all(PHASES, None, arguments.network or output / "small.pth", arguments)
+        else:
+            done = all(
+                train_all([variant_phase(suffix)], BUNDLED, output / f"{BUNDLED.stem}-{suffix}.pth", arguments)
+                for suffix in arguments.variants
+            )
+        return 0 if done else NOT_DONE
     except UserError as error:
         print(f"train_small: {error}", file=sys.stderr)
         return NOT_DONE
     except KeyboardInterrupt:
         return INTERRUPTED
-    print(f"The network: {target}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from inference.inference_core import InferenceCore
 from model.checkpoint import CheckpointError, read_checkpoint, save_network
 from model.config import NetworkConfig
 from model.network import XMem
-from training.initialisation import untrained_network, without_terms
+from training.initialisation import untrained_network, without_parts
 from util.errors import UserError
 
 SETTINGS = [(False, True), (True, False), (False, False)]
@@ -32,7 +32,7 @@ def terms(network: XMem) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize(("use_shrinkage", "use_selection"), SETTINGS)
 def test_a_term_that_is_not_used_is_one_and_all_else_as_before(network, use_shrinkage, use_selection):
-    simpler = without_terms(network, use_shrinkage, use_selection)
+    simpler = without_parts(network, use_shrinkage, use_selection, use_sensory=True)
     for term, full, used in zip(terms(simpler), terms(network), (use_shrinkage, use_selection), strict=True):
         assert term.shape == full.shape
         assert torch.equal(term, full if used else torch.ones_like(full))
@@ -44,12 +44,12 @@ def test_a_term_that_is_not_used_is_one_and_all_else_as_before(network, use_shri
 
 
 def test_a_network_with_both_terms_stays_what_it_is(network):
-    assert without_terms(network, True, True) is network
+    assert without_parts(network, True, True, True) is network
 
 
 @pytest.mark.parametrize(("use_shrinkage", "use_selection"), SETTINGS)
 def test_files_say_which_terms_there_are(network, use_shrinkage, use_selection, tmp_path):
-    simpler = without_terms(network, use_shrinkage, use_selection)
+    simpler = without_parts(network, use_shrinkage, use_selection, use_sensory=True)
     save_network(tmp_path / "network.pth", simpler.config, simpler.state_dict())
     back = XMem.from_checkpoint(tmp_path / "network.pth")
     assert (back.config.use_shrinkage, back.config.use_selection) == (use_shrinkage, use_selection)
@@ -83,7 +83,7 @@ def test_a_memory_from_before_is_that_of_a_network_with_both_terms(network, tmp_
     core.load_memory(tmp_path / "memory.pth")
     assert core.objects == [1]
     with pytest.raises(UserError, match="memory of a network with other widths"):
-        InferenceCore(without_terms(network, False, True)).load_memory(tmp_path / "memory.pth")
+        InferenceCore(without_parts(network, False, True, True)).load_memory(tmp_path / "memory.pth")
 
 
 def arguments(*flags: str):
@@ -120,8 +120,29 @@ def test_a_checkpoint_from_before_the_flags_is_gone_on_with():
         train.check_settings(before, other, told_to=False)
 
 
+def test_without_a_sensory_memory_is_as_with_one_of_zeros(network):
+    """Of its file's other weights nothing is lost."""
+    simpler = without_parts(network, True, True, use_sensory=False)
+    assert simpler.config == replace(CONFIG, hidden_dim=0)
+    image, readout = torch.randn(1, 3, 32, 48), torch.randn(1, 2, CONFIG.value_dim, 2, 3)
+    zeros = torch.zeros(1, 2, CONFIG.hidden_dim, 2, 3)
+    _, features = network.encode_key(image)
+    expected = network.segment(features, readout, zeros)
+    found = simpler.segment(simpler.encode_key(image)[1], readout, None)
+    assert found.hidden is None
+    torch.testing.assert_close(found.logits, expected.logits, rtol=0, atol=1e-5)
+    assert found.prob[0, 0].std() > 0
+
+
+def test_a_network_is_gone_on_with_without_its_sensory_memory(network, tmp_path):
+    save_network(tmp_path / "network.pth", network.config, network.state_dict())
+    flags = arguments("--load_network", str(tmp_path / "network.pth"), "--hidden_dim", "0")
+    beginning = train.find_beginning(flags, train.RunFolder(tmp_path / "run", "x", 3))
+    assert train.network_config(flags, beginning).hidden_dim == beginning.network.config.hidden_dim == 0
+
+
 def test_gradients_reach_everything_that_is_there(network):
-    simpler = without_terms(network, use_shrinkage=False, use_selection=False).train()
+    simpler = without_parts(network, use_shrinkage=False, use_selection=False, use_sensory=True).train()
     query, _ = simpler.encode_key(torch.randn(2, 3, 32, 32))
     values = torch.randn(1, 1, simpler.config.value_dim, 4)
     memory, now = (type(query)(*(part[index : index + 1] for part in query)) for index in (0, 1))

@@ -47,15 +47,28 @@ def network_from(checkpoint: Checkpoint) -> XMem:
     return network
 
 
-def without_terms(network: XMem, use_shrinkage: bool, use_selection: bool) -> XMem:
-    """The network without the scaling terms that are not to be used (table 5), its other weights as they are."""
-    used = network.config.use_shrinkage and use_shrinkage, network.config.use_selection and use_selection
-    config = replace(network.config, use_shrinkage=used[0], use_selection=used[1])
+def without_parts(network: XMem, use_shrinkage: bool, use_selection: bool, use_sensory: bool) -> XMem:
+    """The network without the scaling terms (table 5) or the sensory memory (table 4) that are not to be used.
+
+    Its other weights are as they were: what a sensory memory of zeros gives is what is given without one.
+    """
+    config = replace(
+        network.config,
+        use_shrinkage=network.config.use_shrinkage and use_shrinkage,
+        use_selection=network.config.use_selection and use_selection,
+        hidden_dim=network.config.hidden_dim if use_sensory else 0,
+    )
     if config == network.config:
         return network
     simpler = XMem(config).eval()
     weights = network.state_dict()
-    simpler.load_state_dict({name: weights[name] for name in simpler.state_dict()})
+    # The sensory memory comes last of a convolution's inputs.
+    simpler.load_state_dict(
+        {
+            name: weights[name][:, : there.shape[1]] if there.ndim > 1 else weights[name]
+            for name, there in simpler.state_dict().items()
+        }
+    )
     return simpler
 
 
