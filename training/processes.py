@@ -19,6 +19,9 @@ from util.errors import UserError
 
 Value = TypeVar("Value")
 
+LONGEST_WAIT = timedelta(days=1)
+"""For another process, such as one that validates. Of one that has died `torchrun` knows at once, and ends all."""
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -33,7 +36,7 @@ class Processes:
         """Meet the others that `torchrun` started; alone without it. NCCL on CUDA devices, Gloo elsewhere."""
         if "TORCHELASTIC_RUN_ID" not in os.environ:
             return cls()
-        dist.init_process_group("nccl" if device_type == "cuda" else "gloo", timeout=timedelta(minutes=30))
+        dist.init_process_group("nccl" if device_type == "cuda" else "gloo", timeout=LONGEST_WAIT)
         return cls(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
 
     def leave(self) -> None:
