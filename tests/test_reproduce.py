@@ -18,7 +18,7 @@ from reproduction.assembly import make_report
 from reproduction.data_sets import MissingError
 from reproduction.planning import NAMES, Budget, tasks_of
 from reproduction.runner import Runner
-from reproduction.runs import Run, RunRecord
+from reproduction.runs import Run
 from reproduction.tables import TABLES
 from scripts import reproduce
 from util.errors import UserError
@@ -162,7 +162,7 @@ def runner(model, data_root, tmp_path) -> Runner:
 def test_an_interrupted_run_goes_on_by_videos(runner, model, data_root, monkeypatch):
     tasks = tasks_of(["table8"], runner.profile, False)[:1]
     with monkeypatch.context() as patch:
-        patch.setattr(RunRecord, "write", interrupt)
+        patch.setattr(runner_module, "write_record", interrupt)
         with pytest.raises(KeyboardInterrupt):
             runner.do(tasks)
     label_map = runner.output / "runs" / tasks[0].run.folder / "dog" / "00001.png"
@@ -172,7 +172,7 @@ def test_an_interrupted_run_goes_on_by_videos(runner, model, data_root, monkeypa
     assert label_map.stat().st_mtime_ns == written
 
 
-def interrupt(*_):
+def interrupt(*_, **__):
     raise KeyboardInterrupt
 
 
