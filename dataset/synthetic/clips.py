@@ -48,10 +48,10 @@ class SyntheticClips:
 
     def _draw(self, max_jump: int, rng: np.random.Generator) -> TrainingSample | None:
         size, num_frames = self.config.size, self.config.num_frames
-        scene = random_scene(rng, self.materials, size, self.config.max_objects)
         frames = choose_frames(rng, max(VIDEO_LENGTH, num_frames), num_frames, max_jump)
-        # The scene is arranged for time 0.
-        rendered = [scene.render(float(frame - frames[0]), rng) for frame in frames]
+        times = [float(frame - frames[0]) for frame in frames]  # the scene is arranged for time 0
+        scene = random_scene(rng, self.materials, size, self.config.max_objects, times[-1])
+        rendered = [scene.render(time, rng) for time in times]
         images, labels = (np.stack(stack) for stack in zip(*rendered, strict=True))
         shown = np.bincount(labels[0].ravel(), minlength=self.config.max_objects + 1)[1:]
         objects = (1 + np.flatnonzero(shown >= LEAST_SHARE * size**2)).tolist()

@@ -1,7 +1,8 @@
 """A scene: sprites from far to near before a background, seen by a camera that moves; and its pictures at any time."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -21,6 +22,9 @@ SIZES = (0.25, 1.2)
 
 # Waves are computed for every eighth pixel and interpolated.
 WAVE_STEP = 8
+
+# Share of the clips in which something passes an object and hides it, and frames that a clip spans for that at least.
+PASSING_SHARE, LEAST_PASSAGE = 0.3, 6
 
 SHUTTER = 0.5  # Share of the time to the next frame that a picture is exposed, where there is motion blur.
 
@@ -210,10 +214,14 @@ class Materials:
     background: Callable[[np.random.Generator, int], Picture]
 
 
-def random_scene(rng: np.random.Generator, materials: Materials, size: int, max_objects: int) -> Scene:
+def random_scene(rng: np.random.Generator, materials: Materials, size: int, max_objects: int, end: float) -> Scene:
     """A scene with 1 to `max_objects` labelled objects (1, 2, ..., in any order of depth) and some distractors.
 
-    Objects are there at time 0; some cross each other's ways, some move together, some look alike.
+    Objects are there at time 0; some cross each other's ways, some move together, some look alike, and some are hidden
+    for a while.
+
+    Args:
+        end: the time of the clip's last picture, negative if it runs backwards.
     """
     objects = int(rng.integers(1, max_objects + 1))
     canvas = max(32, size * 3 // 4)
@@ -228,6 +236,8 @@ def random_scene(rng: np.random.Generator, materials: Materials, size: int, max_
         shadow = rng.uniform(0.15, 0.6) if rng.random() < 0.25 else 0.0
         layers.append(Layer(sprite, pose, label, shadow))
     rng.shuffle(layers)
+    if len(layers) > 1 and abs(end) >= LEAST_PASSAGE and rng.random() < PASSING_SHARE:
+        let_one_pass_another(rng, layers, end)
     return Scene(
         size=size,
         background=_background(rng, materials, round(BACKGROUND_SCALE * size), canvas),
@@ -263,6 +273,24 @@ def random_pose(rng: np.random.Generator, others: list[Pose]) -> Pose:
             *(np.append(leading[:3], own[3:]) for leading, own in zip(_changes(other), _changes(path), strict=True)),
         )
     return Pose(path)
+
+
+def let_one_pass_another(rng: np.random.Generator, layers: list[Layer], end: float) -> None:
+    """Let a labelled object be hidden within the clip, by something nearer and larger that comes and goes."""
+    hidden = layers.pop(rng.choice([place for place, layer in enumerate(layers) if layer.label]))
+    passing = layers.pop(rng.integers(len(layers)))
+    size = min(np.exp(hidden.pose.path.start[2]), rng.uniform(0.25, 0.5))
+    size_of_passing = size * rng.uniform(1.2, 2)
+    hidden.pose.path.start[2] = np.log(size)
+    meeting = end * rng.uniform(0.35, 0.65)
+    apart = 0.5 * (size + size_of_passing) * rng.uniform(0.8, 1.4)
+    angle = rng.choice([0, np.pi]) + rng.normal(0, 0.5)
+    path = deepcopy(passing.pose.path)  # it may share its motion with the background
+    path.velocity[:2] = apart / min(abs(meeting), abs(end - meeting)) * np.array([np.cos(angle), np.sin(angle)])
+    path.reach[:2], path.swing[:2] = 5.0, 0.0
+    path.start[:2] = hidden.pose.path.at(meeting)[:2] - path.velocity[:2] * meeting
+    path.start[2] = np.log(size_of_passing)
+    layers += [hidden, replace(passing, pose=Pose(path))]
 
 
 def _changes(path: Path) -> tuple[np.ndarray, ...]:
