@@ -39,7 +39,8 @@ class Run:
         own = dict(self.variant.inference)
         base = self.data_set.inference | ({"mem_offset": self.offset} if self.offset else {})
         if self.variant.same_compression:
-            own["num_prototypes"] = scaled_prototypes(effective(base, {}), effective(base, own))
+            default = {name: value for name, value in own.items() if name == "num_prototypes"}
+            own["num_prototypes"] = scaled_prototypes(effective(base, default), effective(base, own))
         return effective(base, own)
 
     def evaluation(

@@ -17,7 +17,7 @@ class Variant:
         name: of its folder.
         inference: what it changes in `InferenceConfig`.
         network: "" is the network that is asked for, "s012" the file of that suffix beside it: XMem.pth, XMem-s012.pth.
-        same_compression: `num_prototypes` is scaled to compress as much as the default does.
+        same_compression: `num_prototypes` is scaled to compress as much as the default does (with the same one).
         several_sizes: every frame is segmented in the profile's sizes, and the probabilities are averaged.
         flip_too: every frame is segmented mirrored as well.
     """
@@ -58,12 +58,20 @@ RANDOM_256 = Variant("random_256", {"prototypes": "random", "num_prototypes": 25
 CENTROIDS_256 = Variant("centroids_256", {"prototypes": "centroids", "num_prototypes": 256})
 USAGE_256 = Variant("usage_256", {"num_prototypes": 256})
 NO_POTENTIATION = Variant("no_potentiation", {"potentiation": False})
+# Ten times as strong a compression as published, which small frames at the published P are far from.
+RANDOM_12 = Variant("random_12", {"prototypes": "random", "num_prototypes": 12})
+CENTROIDS_12 = Variant("centroids_12", {"prototypes": "centroids", "num_prototypes": 12})
+USAGE_12 = Variant("usage_12", {"num_prototypes": 12})
+NO_POTENTIATION_12 = Variant("no_potentiation_12", {"potentiation": False, "num_prototypes": 12})
 
 # Table 7: what else can be done about memory that grows. Usage is not known of elements that are compressed at once.
 EAGER_COMPRESSION = Variant(
     "eager_compression",
     {"min_mid_term_frames": 1, "max_mid_term_frames": 2, "prototypes": "random"},
     same_compression=True,
+)
+EAGER_COMPRESSION_12 = Variant(
+    "eager_compression_12", {**EAGER_COMPRESSION.inference, "num_prototypes": 12}, same_compression=True
 )
 SPARSE_INSERTION = Variant("sparse_insertion", {"insertion": "sparse", "enable_long_term": False})
 LOCAL_WINDOW = Variant("local_window", {"when_full": "local_window"})

@@ -60,6 +60,8 @@ def test_eager_compression_compresses_as_much():
     assert eager.num_prototypes == 26  # 128 of 5 frames are 25.6 of one
     assert compression_percent(eager, 1620) == pytest.approx(6328, rel=0.02)
     assert Run(v.EAGER_COMPRESSION, SETS["small"]["L1x"]).inference().num_prototypes == 43  # 128 of 3 frames
+    assert Run(v.EAGER_COMPRESSION_12, SETS["small"]["L1x"]).inference().num_prototypes == 4
+    assert Run(v.EAGER_COMPRESSION_12, SETS["paper"]["L1x"]).inference().num_prototypes == 2
 
 
 def test_several_sizes_and_precisions(tmp_path):
@@ -230,6 +232,8 @@ def test_claims_about_rows():
     assert claims_of((60.0,), (60.0,), better=False)
     assert not claims_of((60.0,), (60.1,), better=False)
     assert claims_of((59.0, 61.0), (60.1,), better=False)  # within the deviation over offsets
+    assert not claims_of((59.0, 61.0), (60.5,), better=False)  # 59 is that of the same offset
+    assert not claims_of((59.0, 61.0), (59.5,), better=True)
     assert compare(TableResult(TABLE_7, {}), "J&F L3x", "Consolidation", "Local window") == []
 
 
