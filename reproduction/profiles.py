@@ -75,7 +75,7 @@ HELD_OUT = ("car-shadow", "cows", "dog", "drift-straight")
 
 def small_profile(size: int) -> Profile:
     """Four sequences of DAVIS 2016 at a shorter side of `size`, and smaller long videos, made of these and by the
-    generator: for two CPU cores and about an hour and a half.
+    generator: for two CPU cores and about an hour.
 
     T_max, T_min and r fill working memory so often that every long video, of 165 frames at least, is consolidated ten
     times or more. The bound on memory frames, of sparse insertion and the local window, is as tight as the paper's:
