@@ -116,7 +116,14 @@ def test_memory_is_counted_beside_the_rows(tables):
     """Of 15 frames 0, 2, … 12 are stored. T_max is 3 and T_min 1: full with the third, and every other after it."""
     rows = tables["table7"]
     counted = {title: cells["Consolidations a video L3x"]["here"]["greatest"] for title, cells in rows.items()}
-    assert counted == {"Consolidation": 3, "Eager compression": 6, "Sparse insertion": 0, "Local window": 0}
+    assert counted == {
+        "Consolidation": 3,
+        "Consolidation, P=12": 3,
+        "Eager compression": 6,
+        "Eager compression as strong as with P=12": 6,
+        "Sparse insertion": 0,
+        "Local window": 0,
+    }
     elements = {title: cells["Memory elements at the end L3x"]["here"]["greatest"] for title, cells in rows.items()}
     assert elements["Local window"] == elements["Sparse insertion"] == 3 * 2 * 3  # frames of 2 × 3 elements
     assert elements["Consolidation"] == 7 * 6  # P is more than there are candidates: nothing is lost
