@@ -26,14 +26,13 @@ from evaluation.network_file import DAVIS_SETS, default_network_file, intended_s
 from evaluation.reading import read_annotation
 from evaluation.run import Evaluation, Summary
 from evaluation.sharing import Sharing, StartFailedElsewhereError
-from inference.config import STRATEGIES, InferenceConfig
+from inference.config import PUBLISHED_LONG_TERM, STRATEGIES, InferenceConfig
 from model.checkpoint import read_checkpoint, shorten
 from model.network import XMem
 from util.checksums import sha256_of
 from util.command_line import Parser
 from util.errors import UserError
 
-LONG_TERM_FLAGS = ("max_mid_term_frames", "min_mid_term_frames", "max_long_term_elements", "num_prototypes")
 NOTHING_STARTED, VIDEOS_FAILED, INTERRUPTED = 2, 1, 130  # exit codes
 
 log = logging.getLogger("eval")
@@ -126,7 +125,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         raise UserError("--dataset G needs --generic_path, a folder with JPEGImages/V and Annotations/V")
     if arguments.benchmark and arguments.amp:
         raise UserError("--benchmark measures full precision, and --amp asks for mixed: give one of them")
-    for name in LONG_TERM_FLAGS:
+    for name in PUBLISHED_LONG_TERM:
         if arguments.enable_long_term is False and getattr(arguments, name) is not None:
             raise UserError(f"--{name} has no effect with --disable_long_term: give one of them")
     if arguments.top_k is not None and (arguments.top_k == 0 or arguments.top_k < -1):

@@ -16,7 +16,7 @@ STRATEGIES: dict[str, dict[str, type]] = {
 }
 """The fields that name a strategy, and the strategies there are for each by name."""
 
-PUBLISHED_LONG_TERM = {"max_mid_term_frames", "min_mid_term_frames", "num_prototypes", "max_long_term_elements"}
+PUBLISHED_LONG_TERM = ("max_mid_term_frames", "min_mid_term_frames", "max_long_term_elements", "num_prototypes")
 """Without long-term memory they have no effect, and are allowed all the same, as in the published program."""
 
 
@@ -143,7 +143,7 @@ class InferenceConfig:
         if self.enable_working and self.enable_long_term:
             idle.remove("when_full")
         elif self.enable_working:
-            idle -= PUBLISHED_LONG_TERM
+            idle.difference_update(PUBLISHED_LONG_TERM)
         return [field.name for field in fields(self) if field.name in idle and self._differs(field.name)]
 
     def _choices(self, idle: list[str]) -> list[str]:

@@ -226,11 +226,10 @@ class InferenceCore:
         """
         device = next(self.network.parameters()).device
         content = read_torch_file(Path(path), MEMORY_FORMAT, "a saved memory", map_location=device)
-        if asdict(NetworkConfig()) | content["network"] != asdict(
-            self.network.config
-        ):  # older files know fewer settings
+        # Older files know fewer settings.
+        network, recorded = asdict(NetworkConfig()) | content["network"], asdict(InferenceConfig()) | content["config"]
+        if network != asdict(self.network.config):
             raise UserError(f"{path} is the memory of a network with other widths: {content['network']}")
-        recorded = asdict(InferenceConfig()) | content["config"]  # older files know fewer settings
         stored = content["memory"]["working"]["shared"].keys()
         if content["objects"] and self.config.enable_working and not recorded["enable_working"]:
             raise UserError(f"{path} was saved without working memory (enable_working): there is nothing to read in it")

@@ -48,7 +48,7 @@ def configuration(**changes: Setting) -> InferenceConfig:
     return InferenceConfig(**settings | changes)
 
 
-NO_CONSOLIDATION = {name: getattr(InferenceConfig(), name) for name in sorted(PUBLISHED_LONG_TERM)}
+NO_CONSOLIDATION = {name: getattr(InferenceConfig(), name) for name in PUBLISHED_LONG_TERM}
 WINDOW = NO_CONSOLIDATION | {"when_full": "local_window"}
 SENSORY_ONLY = NO_CONSOLIDATION | {"enable_working": False}
 

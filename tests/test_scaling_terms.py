@@ -1,4 +1,4 @@
-"""Networks without shrinkage, without selection, or without both (table 5): trained, saved, and read back as such."""
+"""Networks without shrinkage or selection (table 5) or sensory memory (table 4): trained, saved, read back as such."""
 
 from dataclasses import asdict, replace
 
