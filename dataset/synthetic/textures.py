@@ -43,7 +43,7 @@ class TextureBank:
         return cv2.warpAffine(pattern, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_WRAP)
 
     def texture(self, rng: np.random.Generator, height: int, width: int) -> Picture:
-        """A coloured texture; four in ten are of two, in patches or in bands."""
+        """A coloured texture; six in ten are of two: in patches, in bands, or one at either end."""
         texture = self._plain_texture(rng, height, width)
         kind = rng.random()
         if kind < 0.25:
@@ -51,15 +51,24 @@ class TextureBank:
             cv2.copyTo(self._plain_texture(rng, height, width), patches.astype(np.uint8), texture)
         elif kind < 0.4:
             self._paint_bands(rng, texture)
+        elif kind < 0.6:
+            self._paint_end(rng, texture)
         return texture
+
+    def _paint_end(self, rng: np.random.Generator, texture: Picture) -> None:
+        """Paint one end, with a soft or a hard border, as a bird's head, a fish's tail and a pair of trousers have it."""
+        height, width, _ = texture.shape
+        border = np.float32(rng.uniform(0.35, 0.65)) - across(rng, height, width)
+        border += np.float32(rng.uniform(0, 0.2) / 255) * self.pattern(rng, height, width, (2.0, 6.0))
+        sharpness = np.float32(np.exp(rng.uniform(np.log(2), np.log(50))))
+        share = np.clip(0.5 + sharpness * border, 0, 1)[..., None]
+        np.copyto(texture, share * self._plain_texture(rng, height, width) + (1 - share) * texture, casting="unsafe")
 
     def _paint_bands(self, rng: np.random.Generator, texture: Picture) -> None:
         """Paint a few wide, uneven bands across, some with rims, as zebras, fish and shirts have them."""
         height, width, _ = texture.shape
-        angle, wobble = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.3)
-        rows, columns = np.mgrid[:height, :width].astype(np.float32) / max(height, width)
-        along = rows * np.float32(np.sin(angle)) + columns * np.float32(np.cos(angle))
-        phase = along * np.float32(rng.uniform(1.5, 8)) + np.float32(rng.uniform())
+        wobble = rng.uniform(0, 0.3)
+        phase = across(rng, height, width) * np.float32(rng.uniform(1.5, 8)) + np.float32(rng.uniform())
         phase += np.float32(wobble / 255) * self.pattern(rng, height, width, (2.0, 6.0))
         depth = np.float32(rng.uniform(0.1, 0.35)) - np.abs(phase % 1 - np.float32(0.5))  # in bands from their edges
         if rng.random() < 0.5:
@@ -75,6 +84,13 @@ class TextureBank:
             shade = cv2.convertScaleAbs(grain, alpha=strength, beta=255 * (1 - strength))
             texture = cv2.multiply(texture, cv2.merge([shade] * 3), scale=1 / 255)
         return texture
+
+
+def across(rng: np.random.Generator, height: int, width: int) -> Plane:
+    """Where each pixel is in a random direction: 0.5 in the middle, 0 and 1 about at the ends."""
+    angle = rng.uniform(0, 2 * np.pi)
+    rows, columns = np.mgrid[:height, :width].astype(np.float32) / max(height, width) - np.float32(0.5)
+    return rows * np.float32(np.sin(angle)) + columns * np.float32(np.cos(angle)) + np.float32(0.5)
 
 
 def palette(rng: np.random.Generator) -> UInt8[np.ndarray, "256 3"]:
