@@ -24,7 +24,7 @@ SIZES = (0.25, 1.2)
 WAVE_STEP = 8
 
 # Share of the clips in which something passes an object and hides it, and frames that a clip spans for that at least.
-PASSING_SHARE, LEAST_PASSAGE = 0.7, 6
+PASSING_SHARE, LEAST_PASSAGE = 0.5, 6
 
 SHUTTER = 0.5  # Share of the time to the next frame that a picture is exposed, where there is motion blur.
 

@@ -56,7 +56,7 @@ class TextureBank:
         return texture
 
     def _paint_end(self, rng: np.random.Generator, texture: Picture) -> None:
-        """Paint one end, with a soft or a hard border, as a bird's head, a fish's tail and a pair of trousers have it."""
+        """Paint one end, with a soft or a hard border: a head, a tail, a pair of trousers."""
         height, width, _ = texture.shape
         border = np.float32(rng.uniform(0.35, 0.65)) - across(rng, height, width)
         border += np.float32(rng.uniform(0, 0.2) / 255) * self.pattern(rng, height, width, (2.0, 6.0))
