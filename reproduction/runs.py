@@ -39,8 +39,7 @@ class Run:
         own = dict(self.variant.inference)
         base = self.data_set.inference | ({"mem_offset": self.offset} if self.offset else {})
         if self.variant.same_compression:
-            default = {name: value for name, value in own.items() if name == "num_prototypes"}
-            own["num_prototypes"] = scaled_prototypes(effective(base, default), effective(base, own))
+            own["num_prototypes"] = scaled_prototypes(effective(base, {}), effective(base, own))
         return effective(base, own)
 
     def evaluation(
@@ -78,12 +77,13 @@ def effective(base: Mapping[str, Any], own: Mapping[str, Any]) -> InferenceConfi
 
 
 def scaled_prototypes(default: InferenceConfig, other: InferenceConfig) -> int:
-    """P with which `other`'s consolidations compress as much as those of `default` do."""
+    """P with which `other`'s consolidations compress as much as those of `default` would with the P of `other`."""
+    return max(round(other.num_prototypes * consolidated_frames(other) / consolidated_frames(default)), 1)
 
-    def frames(config: InferenceConfig) -> int:
-        return config.max_mid_term_frames - config.min_mid_term_frames
 
-    return max(round(default.num_prototypes * frames(other) / frames(default)), 1)
+def consolidated_frames(config: InferenceConfig) -> int:
+    """How many frames leave working memory in a consolidation: T_max − T_min."""
+    return config.max_mid_term_frames - config.min_mid_term_frames
 
 
 def compression_percent(config: InferenceConfig, elements_per_frame: int) -> float | None:
@@ -94,8 +94,7 @@ def compression_percent(config: InferenceConfig, elements_per_frame: int) -> flo
     """
     if not (config.enable_working and config.enable_long_term and config.when_full == "consolidate"):
         return None
-    frames = config.max_mid_term_frames - config.min_mid_term_frames
-    return 100 * frames * elements_per_frame / config.num_prototypes
+    return 100 * consolidated_frames(config) * elements_per_frame / config.num_prototypes
 
 
 def evenly_spaced_offsets(every: int, count: int) -> list[int]:

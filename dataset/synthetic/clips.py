@@ -10,7 +10,7 @@ from jaxtyping import Bool, UInt8
 from dataset.static_images import ImageWithMask
 from dataset.synthetic.scene import Materials, random_scene
 from dataset.synthetic.sprites import Sprite, cut_out, random_sprite
-from dataset.synthetic.textures import TextureBank
+from dataset.synthetic.textures import TextureBank, ramp
 from dataset.training_source import SamplingConfig, TrainingSample, choose_frames, clip_of_objects, draw_sample
 
 # Clips are taken out of a longer one, as from a video, with the same max_jump.
@@ -79,9 +79,9 @@ class SyntheticClips:
         background = self.bank.texture(rng, side, side)
         if rng.random() < 0.6:
             border = self.bank.pattern(rng, side, side, (2.0, 6.0)).astype(np.float32) / 255 - 0.5
-            y, x = np.mgrid[:side, :side].astype(np.float32) / side - 0.5
             angle = rng.normal(0, 0.5)
-            nearer = y * np.cos(angle) + x * np.sin(angle) + rng.choice([0.05, 1.0]) * border > rng.normal(0, 0.15)
+            down = ramp(np.cos(angle), np.sin(angle), side, side)
+            nearer = down + rng.choice([0.05, 1.0]) * border > rng.normal(0, 0.15)
             cv2.copyTo(self.bank.texture(rng, side, side), nearer.astype(np.uint8), background)
         return background
 

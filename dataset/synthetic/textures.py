@@ -5,7 +5,7 @@ from itertools import product
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 from scipy.spatial import cKDTree
 
 PATTERN_SIZE = 256
@@ -58,7 +58,7 @@ class TextureBank:
     def _paint_end(self, rng: np.random.Generator, texture: Picture) -> None:
         """Paint one end, with a soft or a hard border: a head, a tail, a pair of trousers."""
         height, width, _ = texture.shape
-        border = np.float32(rng.uniform(0.35, 0.65)) - across(rng, height, width)
+        border = np.float32(rng.uniform(0.35, 0.65)) - self._across(rng, height, width)
         border += np.float32(rng.uniform(0, 0.2) / 255) * self.pattern(rng, height, width, (2.0, 6.0))
         sharpness = np.float32(np.exp(rng.uniform(np.log(2), np.log(50))))
         share = np.clip(0.5 + sharpness * border, 0, 1)[..., None]
@@ -68,12 +68,18 @@ class TextureBank:
         """Paint a few wide, uneven bands across, some with rims, as zebras, fish and shirts have them."""
         height, width, _ = texture.shape
         wobble = rng.uniform(0, 0.3)
-        phase = across(rng, height, width) * np.float32(rng.uniform(1.5, 8)) + np.float32(rng.uniform())
+        phase = self._across(rng, height, width) * np.float32(rng.uniform(1.5, 8)) + np.float32(rng.uniform())
         phase += np.float32(wobble / 255) * self.pattern(rng, height, width, (2.0, 6.0))
         depth = np.float32(rng.uniform(0.1, 0.35)) - np.abs(phase % 1 - np.float32(0.5))  # in bands from their edges
         if rng.random() < 0.5:
             texture[depth > -0.07] = palette(rng)[0]
         cv2.copyTo(self._plain_texture(rng, height, width), (depth > 0).astype(np.uint8), texture)
+
+    @staticmethod
+    def _across(rng: np.random.Generator, height: int, width: int) -> Plane:
+        """Where each pixel is in a random direction: 0.5 in the middle, 0 and 1 about at the ends."""
+        angle = rng.uniform(0, 2 * np.pi)
+        return ramp(np.float32(np.sin(angle)), np.float32(np.cos(angle)), height, width) + np.float32(0.5)
 
     def _plain_texture(self, rng: np.random.Generator, height: int, width: int) -> Picture:
         texture = palette(rng).take(self.pattern(rng, height, width), axis=0)
@@ -86,11 +92,10 @@ class TextureBank:
         return texture
 
 
-def across(rng: np.random.Generator, height: int, width: int) -> Plane:
-    """Where each pixel is in a random direction: 0.5 in the middle, 0 and 1 about at the ends."""
-    angle = rng.uniform(0, 2 * np.pi)
+def ramp(down: np.floating, right: np.floating, height: int, width: int) -> Float[np.ndarray, "height width"]:
+    """How far each pixel is in the direction of a unit vector: from about -0.5 to 0.5, in longer sides."""
     rows, columns = np.mgrid[:height, :width].astype(np.float32) / max(height, width) - np.float32(0.5)
-    return rows * np.float32(np.sin(angle)) + columns * np.float32(np.cos(angle)) + np.float32(0.5)
+    return rows * down + columns * right
 
 
 def palette(rng: np.random.Generator) -> UInt8[np.ndarray, "256 3"]:
