@@ -11,10 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from dataset.frames import FrameFolder, FrameSource, folder_entries, frame_size, list_images
+from dataset.frames import MASK_SUFFIXES, FrameFolder, FrameSource, folder_entries, frame_size, list_images
 from util.errors import UserError
-
-MASK_SUFFIXES = frozenset({".png"})
 
 # What each data set's root has to be, and by which flag it is given: the remedy in messages about missing folders.
 ROOTS = {

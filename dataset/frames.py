@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from util.errors import UserError
 
 FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+MASK_SUFFIXES = frozenset({".png"})
 
 
 @dataclass(frozen=True, eq=False)

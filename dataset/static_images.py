@@ -9,18 +9,17 @@ import torch
 from jaxtyping import Bool, UInt8
 
 from dataset.augmentation import ImageAugmentation
-from dataset.frames import folder_entries, list_images, open_image, read_frame
+from dataset.frames import MASK_SUFFIXES, folder_entries, list_images, open_image, read_frame
 from dataset.training_source import SamplingConfig, TrainingSample, draw_sample, first_few
 from util.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg"})
-MASK_SUFFIXES = frozenset({".png"})
 
 # Folder of each data set, and how often an epoch shows each of its images: the two finely annotated ones are small.
 PUBLISHED_SETS = {"fss": 1, "DUTS-TR": 1, "DUTS-TE": 1, "ecssd": 1, "BIG_small": 5, "HRSOD_small": 5}
 SETS_WITH_CLASS_FOLDERS = frozenset({"fss"})
 
-REMEDY = f"--static_root is the folder above {', '.join(PUBLISHED_SETS)}, or one with X.jpg and X.png side by side"
+LAYOUT = f"the folder above {', '.join(PUBLISHED_SETS)}, or one with X.jpg and X.png side by side"
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,8 @@ class ImageWithMask:
     def __str__(self) -> str:
         return str(self.image)
 
-    def read(self) -> tuple[UInt8[np.ndarray, "height width 3"], Bool[np.ndarray, "height width"]]:
-        """The image as RGB, and where the object is.
+    def read(self) -> tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]:
+        """The image as RGB, and a label map: 1 where the object is.
 
         Raises:
             UserError: one of them cannot be read, or their sizes differ.
@@ -42,7 +41,7 @@ class ImageWithMask:
         rgb, mask = read_frame(self.image).rgb, read_mask(self.mask)
         if mask.shape != rgb.shape[:2]:
             raise UserError(f"{self.mask} is {mask.shape[1]}x{mask.shape[0]}, its image {rgb.shape[1]}x{rgb.shape[0]}")
-        return rgb, mask
+        return rgb, mask.astype(np.uint8)
 
 
 def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
@@ -62,14 +61,17 @@ def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
     return grey >= (128 if grey.max() > 1 else 1)
 
 
-def static_images(root: Path) -> list[ImageWithMask]:
+def static_images(root: Path, flag: str = "--static_root") -> list[ImageWithMask]:
     """The images of an epoch: of every published data set that lies in `root`, or else those of `root` itself.
+
+    Args:
+        flag: what `root` is called in messages.
 
     Raises:
         UserError: there is no image with a mask; an image lacks its mask, or a mask its image.
     """
     if not root.is_dir():
-        raise UserError(f"{root} does not exist: {REMEDY}")
+        raise UserError(f"{root} does not exist: {flag} is {LAYOUT}")
     sets = [name for name in PUBLISHED_SETS if (root / name).is_dir()]
     folders = {
         name: [path for path in folder_entries(root / name) if path.is_dir()]
@@ -82,7 +84,7 @@ def static_images(root: Path) -> list[ImageWithMask]:
     else:
         pairs = [pair for name in sets for pair in images_with_masks(folders[name]) * PUBLISHED_SETS[name]]
     if not pairs:
-        raise UserError(f"{root} holds no image with a mask: {REMEDY}")
+        raise UserError(f"{root} holds no image with a mask: {flag} is {LAYOUT}")
     return pairs
 
 
@@ -127,6 +129,6 @@ class StaticImages:
         return draw_sample(self.config, number, self.images, self._draw)
 
     def _draw(self, pair: ImageWithMask, rng: np.random.Generator) -> TrainingSample | None:
-        rgb, mask = pair.read()
-        images, labels = self.augment(rgb, mask.astype(np.uint8), self.config.num_frames, rng)
+        rgb, labels = pair.read()
+        images, labels = self.augment(rgb, labels, self.config.num_frames, rng)
         return TrainingSample(images, labels, objects=1) if torch.any(labels[0]) else None

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -64,6 +64,19 @@ class TrainingVideo:
             if not image.shape[:2] == mask.shape == masks[0].shape:
                 raise UserError(f"{self.images / name}: its mask, or another frame of the video, has another size")
         return np.stack(images), np.stack(masks)
+
+
+@dataclass(frozen=True)
+class VideoFrame:
+    """One frame of a video, as a photograph for synthetic clips."""
+
+    video: TrainingVideo
+    index: int
+
+    def read(self) -> tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]:
+        """RGB, and the label map as stored; raises UserError as `TrainingVideo.read`."""
+        rgb, labels = self.video.read([self.index])
+        return rgb[0], labels[0]
 
 
 def mask_name(frame: str) -> str:
@@ -217,38 +230,40 @@ def listed_videos(path: Path) -> list[str]:
 # --- Sampling ---------------------------------------------------------------------------------------------------------
 
 
+def long_enough(sets: Sequence[VideoSet], num_frames: int, strict: bool = False) -> list[VideoSet]:
+    """The same without the videos that have fewer annotated frames than a clip; a warning tells which.
+
+    Raises:
+        UserError: no video is long enough, or (`strict`) one is not.
+    """
+    too_short = [video for video_set in sets for video in video_set.videos if len(video.frames) < num_frames]
+    left_out = set(too_short)
+    sets = [replace(each, videos=tuple(video for video in each.videos if video not in left_out)) for each in sets]
+    if too_short:
+        complaint = f"fewer than {num_frames} annotated frames have {first_few(too_short, 'videos')}"
+        if strict or not any(video_set.videos for video_set in sets):
+            raise UserError(complaint)
+        logger.warning("left out: %s", complaint)
+    return sets
+
+
 class TrainingVideos:
     """Clips of annotated videos.
 
     Args:
-        sets: an epoch shows every video of each, as often as the set says.
+        sets: an epoch shows every video of each, as often as the set says; all are `long_enough`.
         finetune: frames are not turned and sheared by themselves.
-
-    Attributes:
-        too_short: videos that have fewer annotated frames than a clip; they are left out.
-
-    Raises:
-        UserError: no video is long enough, or (`config.strict`) one is not.
     """
 
     def __init__(self, sets: Sequence[VideoSet], config: SamplingConfig, finetune: bool = False):
         self.config = config
-        self.too_short: list[TrainingVideo] = []
         self.entries: list[_Entry] = []
         for video_set in sets:
             augment = VideoAugmentation(
                 config.size, video_set.smallest_crop, frame_affine=video_set.frame_affine and not finetune
             )
             for video in video_set.videos:
-                if len(video.frames) < config.num_frames:
-                    self.too_short.append(video)
-                else:
-                    self.entries += [_Entry(video, video_set, augment)] * video_set.repeats
-        if self.too_short:
-            complaint = f"fewer than {config.num_frames} annotated frames have {first_few(self.too_short, 'videos')}"
-            if config.strict or not self.entries:
-                raise UserError(complaint)
-            logger.warning("left out: %s", complaint)
+                self.entries += [_Entry(video, video_set, augment)] * video_set.repeats
 
     def sample(self, number: int, max_jump: int) -> TrainingSample:
         """Sample `number`, in which neighbouring frames are at most `max_jump` frames of the video apart.

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,12 @@ from dataset.training_videos import (
     bl30k,
     davis_2017,
     is_speck,
+    long_enough,
     own_videos,
     youtube_vos,
 )
+from training.config import STAGES
+from training.sources import TrainingData, open_sources
 from util.errors import UserError
 
 HEIGHT, WIDTH = 40, 60
@@ -343,14 +347,32 @@ def test_short_videos_are_left_out_and_counted_or_refused(tmp_path, caplog):
     write_generic(tmp_path, ("long",), frames=6)
     write_generic(tmp_path, ("short",), frames=2)
     with caplog.at_level(logging.WARNING):
-        source = TrainingVideos([own_videos(tmp_path)], CONFIG)
-    assert [video.images.name for video in source.too_short] == ["short"]
+        (left,) = long_enough([own_videos(tmp_path)], 3)
     assert "1 videos" in caplog.text
-    assert {entry.video.images.name for entry in source.entries} == {"long"}
+    assert [video.images.name for video in left.videos] == ["long"]
     with pytest.raises(UserError, match=r"fewer than 3 annotated frames have 1 videos: .*short"):
-        TrainingVideos([own_videos(tmp_path)], SamplingConfig(1, "3", 3, 32, strict=True))
+        long_enough([own_videos(tmp_path)], 3, strict=True)
     with pytest.raises(UserError, match="fewer than 9"):
-        TrainingVideos([own_videos(tmp_path)], SamplingConfig(1, "3", 9, 32))
+        long_enough([own_videos(tmp_path)], 9)
+
+
+def test_synthetic_clips_show_objects_of_own_videos_and_images(tmp_path):
+    write_generic(tmp_path / "videos", ("long",), frames=6, objects=(1, 2))
+    write_generic(tmp_path / "videos", ("short",), frames=2)
+    write_pair(tmp_path / "images", "a")
+    stages = {name: replace(STAGES[name], num_frames=3, crop=32) for name in "sm"}
+    images_alone = TrainingData(cutout_root=tmp_path / "images")
+    both = replace(images_alone, videos_root=tmp_path / "videos", videos_share=0.0)
+    for name, data, photographs in (("s", TrainingData(), 0), ("s", images_alone, 1), ("m", both, 6 + 1)):
+        sources = open_sources(stages[name], data, seed=1)
+        synthetic = sources.main.first if name == "m" else sources.main
+        assert len(synthetic.photographs) == photographs
+        assert ("own images" in sources.seen.trained_on) == ("own images" in sources.contents) == (photographs > 0)
+        # The short one is no part of the clips, nor is anything cut out of it.
+        assert sources.seen.videos == (("long",) if name == "m" else ())
+        assert_is_sample(sources.main.sample(0, 5))
+    with pytest.raises(UserError, match="--cutout_root is the folder above fss"):
+        open_sources(stages["s"], TrainingData(cutout_root=tmp_path / "nowhere"), seed=1)
 
 
 def test_frames_without_mask_are_listed_up_to_ten(tmp_path):

@@ -214,6 +214,25 @@ def test_objects_can_be_cut_out_of_photographs(tmp_path):
         [SyntheticClips(SamplingConfig(0, "s", 2, 64, strict=True), [pair]).sample(n, 5) for n in range(5)]
 
 
+def test_one_object_is_cut_out_at_a_time_and_void_is_none():
+    class TwoSquares:
+        def read(self) -> tuple[np.ndarray, np.ndarray]:
+            labels = np.zeros((60, 90), np.uint8)
+            labels[10:50, 5:25], labels[10:50, 35:55], labels[10:50, 65:85] = 1, 2, 255
+            colours = np.zeros((256, 3), np.uint8)
+            colours[[1, 2, 255]] = [250, 0, 0], [0, 250, 0], [0, 0, 250]
+            return colours[labels], labels
+
+    clips = SyntheticClips(SamplingConfig(0, "s", 2, 64), [TwoSquares()])
+    colours = set()
+    for seed in range(60):
+        canvas = clips._sprite(np.random.default_rng(seed), 80).at(0.0)
+        mean = canvas[canvas[..., 3] == 255][:, :3].mean(axis=0)
+        if mean.max() > 0.95 * mean.sum() and mean.max() > 200:  # one colour, and a cut-out's
+            colours.add(int(mean.argmax()))
+    assert colours == {0, 1}
+
+
 def test_a_cut_out_is_the_object_alone():
     mask = np.zeros((200, 300), bool)
     mask[50:150, 100:260] = True

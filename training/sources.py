@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from dataset.static_images import ImageWithMask, StaticImages, static_images
-from dataset.synthetic.clips import SyntheticClips
+from dataset.static_images import StaticImages, static_images
+from dataset.synthetic.clips import Photograph, SyntheticClips
 from dataset.training_source import SamplingConfig, TrainingSample, TrainingSource
 from dataset.training_videos import (
     TrainingVideos,
+    VideoFrame,
     VideoSet,
     bl30k,
     davis_2017,
-    mask_name,
+    long_enough,
     own_videos,
     youtube_vos,
 )
@@ -44,6 +45,8 @@ class TrainingData:
     """Of the samples of a stage that mixes own videos with synthetic sequences."""
     videos_smallest_crop: float = 0.36
     """Least share of an own frame's area that is cropped; small crops show objects large."""
+    cutout_root: Path | None = None
+    """Images with masks, as in `static_root`, whose objects the synthetic sequences show as well."""
     strict: bool = False
 
     def __post_init__(self) -> None:
@@ -83,7 +86,7 @@ class StageSources:
 
     Attributes:
         contents: what each data set holds, for comparison.
-        samples_in_pass: how many show all of it once, if it has an end.
+        samples_in_pass: how many show all of it once, if it has an end (of a mixture: on average).
     """
 
     main: TrainingSource
@@ -125,27 +128,31 @@ def open_sources(stage: StageConfig, data: TrainingData, seed: int) -> StageSour
             contents = {"static images": digest(pair.image.name for pair in images)}
             return StageSources(source, source, Seen(("static images",)), contents, len(images))
         case "BL30K":
-            return sources_of_videos([bl30k(data.bl_root)], sampling)
+            return video_clips(usable([bl30k(data.bl_root)], sampling), sampling)
         case "YouTubeVOS and DAVIS":
             sets = [youtube_vos(data.yv_root, data.yv_subset), davis_2017(data.davis_root)]
-            return sources_of_videos(sets, sampling)
+            return video_clips(usable(sets, sampling), sampling)
         case "synthetic sequences":
-            source = SyntheticClips(sampling)
-            return StageSources(source, source, Seen(("synthetic sequences",)), contents={})
+            return synthetic_clips(data, sampling)
         case "synthetic and own videos":
             videos = own_videos(data.videos_root, data.videos_subset)
             videos = replace(videos, name="own videos", smallest_crop=data.videos_smallest_crop)
-            return mixed_with_synthetic(sources_of_videos([videos], sampling), videos, data.videos_share, sampling)
+            sets = usable([videos], sampling)
+            synthetic, real = synthetic_clips(data, sampling, sets), video_clips(sets, sampling)
+            return mixed(synthetic, real, data.videos_share, sampling)
 
 
-def sources_of_videos(sets: Sequence[VideoSet], sampling: SamplingConfig) -> StageSources:
+def usable(sets: Sequence[VideoSet], sampling: SamplingConfig) -> list[VideoSet]:
+    """As `long_enough`, and its error names the flag."""
     try:
-        main = TrainingVideos(sets, sampling)
+        return long_enough(sets, sampling.num_frames, sampling.strict)
     except UserError as error:
         raise UserError(f"{error}; lower --s{sampling.stage}_num_frames, or leave them out") from error
-    too_short = set(main.too_short)  # which it has told
-    sets = [replace(each, videos=tuple(video for video in each.videos if video not in too_short)) for each in sets]
+
+
+def video_clips(sets: Sequence[VideoSet], sampling: SamplingConfig) -> StageSources:
     small = [video_set for video_set in sets if len(video_set.videos) <= MOST_NAMED]
+    main = TrainingVideos(sets, sampling)
     return StageSources(
         main,
         TrainingVideos(sets, sampling, finetune=True),
@@ -161,15 +168,32 @@ def sources_of_videos(sets: Sequence[VideoSet], sampling: SamplingConfig) -> Sta
     )
 
 
-def mixed_with_synthetic(real: StageSources, videos: VideoSet, share: float, sampling: SamplingConfig) -> StageSources:
-    """A `share` of the samples is real; the others are synthetic, of what the real videos show."""
-    synthetic = SyntheticClips(sampling, photographs=annotated_frames(videos))
+def synthetic_clips(data: TrainingData, sampling: SamplingConfig, sets: Sequence[VideoSet] = ()) -> StageSources:
+    """Made up, and of the objects in the frames of these videos and in `data.cutout_root`."""
+    photographs: list[Photograph] = [
+        VideoFrame(video, index)
+        for video_set in sets
+        for video in video_set.videos
+        for index in range(len(video.frames))
+    ]
+    seen, contents = Seen(("synthetic sequences",)), {}
+    if data.cutout_root is not None:
+        images = static_images(data.cutout_root, flag="--cutout_root")
+        photographs += images
+        seen += Seen(("own images",))
+        contents["own images"] = digest(pair.image.name for pair in images)
+    source = SyntheticClips(sampling, photographs)
+    return StageSources(source, source, seen, contents)
+
+
+def mixed(synthetic: StageSources, real: StageSources, share: float, sampling: SamplingConfig) -> StageSources:
+    """A `share` of the samples is real."""
     seed = zlib.crc32(f"{sampling.seed} {sampling.stage}".encode())
-    return replace(
-        real,
-        main=MixedSource(synthetic, real.main, share, seed),
-        finetuning=MixedSource(synthetic, real.finetuning, share, seed),
-        seen=Seen(("synthetic sequences",)) + real.seen,
+    return StageSources(
+        MixedSource(synthetic.main, real.main, share, seed),
+        MixedSource(synthetic.finetuning, real.finetuning, share, seed),
+        seen=synthetic.seen + real.seen,
+        contents={**synthetic.contents, **real.contents},
         samples_in_pass=round(real.samples_in_pass / share) if share else None,
     )
 
@@ -178,12 +202,3 @@ def digest(names: Iterable[str]) -> str:
     """How many there are, and a checksum over them all."""
     names = list(names)
     return f"{len(names)}, checksum {zlib.crc32(chr(10).join(names).encode()):08x}"
-
-
-def annotated_frames(videos: VideoSet) -> list[ImageWithMask]:
-    """Every frame of these videos with its mask: material for objects to cut out and for backgrounds."""
-    return [
-        ImageWithMask(video.images / frame, video.masks / mask_name(frame))
-        for video in videos.videos
-        for frame in video.frames
-    ]

@@ -1,17 +1,24 @@
 """The source of synthetic clips: scenes of the program's own making, or of objects cut out of photographs."""
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 
-from dataset.static_images import ImageWithMask
 from dataset.synthetic.scene import Materials, random_scene
 from dataset.synthetic.sprites import Sprite, cut_out, random_sprite
 from dataset.synthetic.textures import TextureBank, ramp
-from dataset.training_source import SamplingConfig, TrainingSample, choose_frames, clip_of_objects, draw_sample
+from dataset.training_source import (
+    SamplingConfig,
+    TrainingSample,
+    choose_frames,
+    clip_of_objects,
+    draw_sample,
+    labels_shown,
+)
 
 # Clips are taken out of a longer one, as from a video, with the same max_jump.
 VIDEO_LENGTH = 100
@@ -24,15 +31,23 @@ CUT_OUT_SHARE = 0.6
 PHOTOGRAPH_SHARE = 0.6
 
 
+@runtime_checkable
+class Photograph(Protocol):
+    """A picture of something, and where it is."""
+
+    def read(self) -> tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]:
+        """RGB, and the label map of its objects; raises UserError."""
+
+
 class SyntheticClips:
     """Clips of 1 to `config.max_objects` objects that move, bend, and hide each other, among distractors.
 
     Args:
-        photographs: images with masks, whose objects are cut out and moved over other images; without any, everything
+        photographs: their objects are cut out, one at a time, and moved over other photographs; without any, everything
             is made up.
     """
 
-    def __init__(self, config: SamplingConfig, photographs: Sequence[ImageWithMask] = ()):
+    def __init__(self, config: SamplingConfig, photographs: Sequence[Photograph] = ()):
         self.config = config
         self.photographs = photographs
         self.bank = TextureBank(np.random.SeedSequence(config.seed))
@@ -59,9 +74,9 @@ class SyntheticClips:
 
     def _sprite(self, rng: np.random.Generator, size: int) -> Sprite:
         if self.photographs and rng.random() < CUT_OUT_SHARE:
-            rgb, mask = self._photograph(rng)
-            if mask.any():
-                return cut_out(rng, rgb, mask, size)
+            rgb, labels = self._photograph(rng)
+            if objects := labels_shown(labels):
+                return cut_out(rng, rgb, labels == objects[rng.integers(len(objects))], size)
         return random_sprite(rng, self.bank, size)
 
     def _background(self, rng: np.random.Generator, side: int) -> UInt8[np.ndarray, "side side 3"]:
@@ -87,5 +102,5 @@ class SyntheticClips:
 
     def _photograph(
         self, rng: np.random.Generator
-    ) -> tuple[UInt8[np.ndarray, "height width 3"], Bool[np.ndarray, "height width"]]:
+    ) -> tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]:
         return self.photographs[rng.integers(len(self.photographs))].read()
