@@ -25,7 +25,7 @@ from evaluation.validation import Validation
 from model.config import ENCODERS, NetworkConfig
 from model.network import XMem
 from training.beginning import Beginning
-from training.checkpoints import RunFolder, read_training_checkpoint
+from training.checkpoints import VALIDATED_ON, RunFolder, read_training_checkpoint
 from training.config import STAGES, OptimisationConfig, StageConfig
 from training.initialisation import (
     calibrate_on,
@@ -40,6 +40,7 @@ from training.run_config import RunConfig, plain
 from training.sources import Seen, StageSources, TrainingData, open_sources
 from training.trainer import Saving, StopRequest, Trainer
 from training.watching import Watcher
+from util.checksums import sha256_of
 from util.command_line import Parser
 from util.errors import UserError
 from util.locking import sole_user
@@ -48,6 +49,7 @@ from util.repository import git_commit
 
 NOTHING_STARTED, FAILED, INTERRUPTED = 2, 1, 130  # exit codes
 PUBLISHED_WORKERS = 16
+STARTED_FROM, NOTHING, UNKNOWN = "load_network", "none", "not recorded"  # in settings
 LESS_MEMORY = "--samples_at_once 1 and --checkpoint_activations need less, for the same result"
 VALIDATION_ROOTS = {"D16": Path("../DAVIS/2016"), "D17": Path("../DAVIS/2017"), "G": None}
 
@@ -79,6 +81,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--videos_subset", type=Path, help="file naming those to use, one a line")
     add("--videos_share", type=float, default=data.videos_share, help="of stage m's samples (%(default)s)")
     add("--videos_smallest_crop", type=float, default=data.videos_smallest_crop, help="share of the area (%(default)s)")
+    add("--cutout_root", type=Path, help="stages s, m: images with masks, as --static_root, to cut objects out of")
     add("--strict", action="store_true", help="stop at a file that cannot be used, rather than pass over it")
     add("--num_workers", type=int, help=f"processes that make batches, in all ({PUBLISHED_WORKERS}, or the cores)")
 
@@ -217,6 +220,24 @@ def find_beginning(arguments: argparse.Namespace, folder: RunFolder) -> Beginnin
     return Beginning()
 
 
+def started_from(load_network: Path | None, recorded: Mapping[str, Any], told_to: bool) -> str:
+    """The network file a run began with, by its digest; where it continues another, what that has `recorded`.
+
+    Raises:
+        UserError: that one began with another file, and the user did not say that it may; or there is no such file.
+    """
+    if not recorded:
+        return digest_of(load_network) if load_network else NOTHING
+    before = recorded.get(STARTED_FROM, UNKNOWN)
+    if load_network is not None and load_network.exists() and before != UNKNOWN:
+        check_settings({STARTED_FROM: before}, {STARTED_FROM: digest_of(load_network)}, told_to)
+    return before
+
+
+def digest_of(network_file: Path) -> str:
+    return f"SHA-256 {sha256_of(network_file)[:16]}"
+
+
 def check_settings(before: Mapping[str, Any], now: Mapping[str, Any], told_to: bool) -> None:
     """Compare a run with the one that it continues, in what both have recorded.
 
@@ -228,7 +249,10 @@ def check_settings(before: Mapping[str, Any], now: Mapping[str, Any], told_to: b
     both = before.keys() & now.keys()
     changed = "; ".join(differences({name: before[name] for name in both}, {name: now[name] for name in both}))
     if changed and not told_to:
-        raise UserError(f"the checkpoint is of other settings ({changed}): change them back, or add --resume_changed")
+        raise UserError(
+            f"the checkpoint is of other settings ({changed}): change them back, add --resume_changed, or begin anew "
+            "with another --exp_id"
+        )
     if changed:
         log.warning("continuing with other settings: %s", changed)
 
@@ -274,6 +298,7 @@ def prepare(arguments: argparse.Namespace, processes: Processes, device: torch.d
         raise UserError(str(error)) from None
     check_batches(config, processes.count)
     settings, recorded = config.settings(), beginning.checkpoint.get("settings", {})
+    settings[STARTED_FROM] = started_from(arguments.load_network, recorded, arguments.resume_changed)
     check_settings(recorded, settings, arguments.resume_changed)
     first = beginning.first_stage(config.stages)
     if first == len(config.stages):
@@ -373,6 +398,8 @@ def train(run: Run, processes: Processes, workers: int | None) -> None:
     """
     workers = min(PUBLISHED_WORKERS, available_cores()) if workers is None else workers
     origin = {"settings": run.settings, "commit": git_commit()}
+    if run.validation is not None:
+        origin[VALIDATED_ON] = run.validation.description
     network, seen, resume = run.network, run.seen, run.resume
     with StopRequest() as stop:
         for index, sources in run.sources.items():

@@ -51,6 +51,11 @@ class Validation:
         except (UserError, ValueError) as error:
             raise UserError(f"validation: {error}") from error
 
+    @property
+    def description(self) -> str:
+        """What is validated on: scores of two are comparable where this is the same."""
+        return f"{self._config.dataset} at {self._config.size}: {', '.join(video.name for video in self._videos)}"
+
     def __call__(self, network: XMem, on_frame: Callable[[], None] = lambda: None) -> float:
         """J&F in percent; see `scores`."""
         return self.scores(network, on_frame).j_and_f

@@ -9,12 +9,14 @@ the same command. See docs/bundled_network.md and docs/reproduce.md.
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dataset.training_videos import own_videos
 from evaluation.network_file import BUNDLED
 from model.checkpoint import read_checkpoint, save_network
 from util.errors import UserError
@@ -44,7 +46,17 @@ class Phase:
     name: str
     stage: str
     iterations: int
+    batch_size: int
     flags: str
+
+    def arguments(self) -> list[str]:
+        """Of train.py, without what depends on the machine."""
+        of_stage = {"iterations": self.iterations, "batch_size": self.batch_size}
+        return [
+            *("--stages", self.stage, "--exp_id", self.name, "--no_pretrained", "--max_gradient_norm", "1"),
+            *(word for name, value in of_stage.items() for word in (f"--s{self.stage}_{name}", str(value))),
+            *self.flags.split(),
+        ]
 
     def network(self, output: Path) -> Path:
         """The network file that it ends with."""
@@ -52,26 +64,23 @@ class Phase:
 
 
 VIDEOS = "--videos_share 0.6"
-TWO_OBJECTS = (
-    "--videos_smallest_crop 0.1 --sm_batch_size 8 --sm_crop 192 --sm_num_frames 5 --sm_num_ref_frames 3 "
-    "--sm_max_objects 2"
-)
+TWO_OBJECTS = "--videos_smallest_crop 0.1 --sm_crop 192 --sm_num_frames 5 --sm_num_ref_frames 3 --sm_max_objects 2"
 PHASES = (
     Phase(
-        "small_synthetic", "s", 1000,
-        f"{NETWORK} --ss_batch_size 16 --ss_crop 128 --ss_num_frames 3 --ss_max_objects 1 --ss_lr 5e-4 --ss_steps 900",
+        "small_synthetic", "s", 1000, 16,
+        f"{NETWORK} --ss_crop 128 --ss_num_frames 3 --ss_max_objects 1 --ss_lr 5e-4 --ss_steps 900",
     ),
     Phase(
-        "small_mixed", "m", 1000,
-        f"{VIDEOS} --videos_smallest_crop 0.15 --sm_batch_size 16 --sm_crop 160 --sm_num_frames 4 --sm_max_objects 1 "
+        "small_mixed", "m", 1000, 16,
+        f"{VIDEOS} --videos_smallest_crop 0.15 --sm_crop 160 --sm_num_frames 4 --sm_max_objects 1 "
         "--sm_lr 5e-4 --sm_steps 900",
     ),
     Phase(
-        "small_longer", "m", 450,
+        "small_longer", "m", 450, 8,
         f"{VIDEOS} {TWO_OBJECTS} --sm_lr 2e-4 --sm_steps 350",
     ),
     Phase(
-        "small_final", "m", 1100,
+        "small_final", "m", 1100, 8,
         f"--videos_share 0.45 {TWO_OBJECTS} --sm_lr 3e-4 --sm_steps 800 1020",
     ),
 )  # fmt: skip
@@ -86,14 +95,14 @@ VARIANTS = {
 """Networks of tables 4 and 5, by their suffixes: the bundled one, trained a little further without some part of it. The
 second is what the last three are compared with."""
 SHORT = (
-    "--videos_share 0.45 --videos_smallest_crop 0.1 --sm_batch_size 6 --sm_crop 160 --sm_num_frames 3 "
+    "--videos_share 0.45 --videos_smallest_crop 0.1 --sm_crop 160 --sm_num_frames 3 "
     "--sm_max_objects 1 --sm_lr 2e-4 --sm_steps 160"
 )
 
 
 def variant_phase(suffix: str) -> Phase:
     """The short run that makes the network of this suffix."""
-    return Phase(f"small_{suffix}", "m", 200, f"{SHORT} {VARIANTS[suffix]}")
+    return Phase(f"small_{suffix}", "m", 200, 6, f"{SHORT} {VARIANTS[suffix]}")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -108,22 +117,65 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def train(phase: Phase, before: Path | None, arguments: argparse.Namespace) -> int:
-    """Run a phase, or what is left of it; returns train.py's exit code."""
-    subset = arguments.output / "small_videos.txt"
-    subset.write_text("\n".join(TRAINING_VIDEOS) + "\n", encoding="utf-8")
+def check(phases: Sequence[Phase], arguments: argparse.Namespace, subset: Path) -> None:
+    """See now that the last of the phases can begin, which is hours away.
+
+    Raises:
+        UserError: a video is missing, or a batch does not divide over the processes.
+    """
+    try:
+        own_videos(arguments.davis_root, subset)
+    except UserError as error:
+        raise UserError(f"--davis_root: {error}") from error
+    for phase in phases:
+        if arguments.processes < 1 or phase.batch_size % arguments.processes:
+            raise UserError(
+                f"--processes {arguments.processes}: the batch of {phase.batch_size} of {phase.name} does not divide"
+            )
+
+
+def train(phase: Phase, before: Path | None, subset: Path, arguments: argparse.Namespace) -> int:
+    """Run a phase, or what is left of it; returns the exit code.
+
+    Raises:
+        KeyboardInterrupt: it was to stop, by SIGINT or SIGTERM, and has.
+    """
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={arguments.processes}"),
-        *(str(REPOSITORY / "train.py"), "--stages", phase.stage, "--exp_id", phase.name, "--resume", "auto"),
-        *("--output", str(arguments.output), "--no_pretrained", "--max_gradient_norm", "1", "--num_workers", "2"),
-        *("--log_text_interval", "50", "--save_checkpoint_minutes", "5"),
-        *(f"--s{phase.stage}_iterations", str(phase.iterations), *phase.flags.split()),
+        *(str(REPOSITORY / "train.py"), *phase.arguments(), "--resume", "auto", "--output", str(arguments.output)),
+        *("--num_workers", "2", "--log_text_interval", "50", "--save_checkpoint_minutes", "5"),
     ]
     if phase.stage == "m":
         command += ["--videos_root", str(arguments.davis_root), "--videos_subset", str(subset)]
     if before is not None:
         command += ["--load_network", str(before)]
-    return subprocess.run(command, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}).returncode
+    return run(command, os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def run(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a program to its end, also where that is sooner because of a signal to this one; returns its exit code.
+
+    Raises:
+        KeyboardInterrupt: SIGINT or SIGTERM came; the program was told, and has ended.
+    """
+    signals: list[int] = []
+    # In a session of its own it gets what the terminal sends from here alone, once, and has time to end well.
+    with subprocess.Popen(command, env=environment, start_new_session=True) as program:
+
+        def pass_on(number: int, _: object) -> None:
+            if not signals:
+                program.send_signal(signal.SIGTERM)
+            signals.append(number)
+
+        handlers = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            code = program.wait()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    if signals:
+        raise KeyboardInterrupt
+    return code
 
 
 def export(trained: Path, target: Path) -> None:
@@ -136,17 +188,23 @@ def export(trained: Path, target: Path) -> None:
     save_network(target, checkpoint.network_config, halved, metadata)
 
 
-def train_all(phases: Sequence[Phase], before: Path | None, target: Path, arguments: argparse.Namespace) -> bool:
-    """Run the phases, each with the network of the one before, and export the last one's; False: not at the end yet."""
+def train_all(phases: Sequence[Phase], before: Path | None, target: Path, arguments: argparse.Namespace) -> None:
+    """Run the phases, each with the network of the one before, and export the last one's.
+
+    Raises:
+        UserError: one cannot begin, or did not come to its end.
+        KeyboardInterrupt: as `run`.
+    """
+    subset = arguments.output / "small_videos.txt"
+    subset.write_text("\n".join(TRAINING_VIDEOS) + "\n", encoding="utf-8")
+    check(phases, arguments, subset)
     for phase in phases:
-        code = train(phase, before, arguments)
+        code = train(phase, before, subset, arguments)
         before = phase.network(arguments.output)
         if code or not before.is_file():
-            print(f"{phase.name} is not at its end yet; the same command goes on from here", file=sys.stderr)
-            return False
+            raise UserError(f"{phase.name} did not come to its end, and train.py has said why")
     export(before, target)
     print(f"The network: {target}")
-    return True
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -156,17 +214,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         output.mkdir(parents=True, exist_ok=True)
         if arguments.variants is None:
-            done = train_all(PHASES, None, arguments.network or output / "small.pth", arguments)
-        else:
-            done = all(
-                train_all([variant_phase(suffix)], BUNDLED, output / f"{BUNDLED.stem}-{suffix}.pth", arguments)
-                for suffix in arguments.variants
-            )
-        return 0 if done else NOT_DONE
+            train_all(PHASES, None, arguments.network or output / "small.pth", arguments)
+        for suffix in arguments.variants or ():
+            train_all([variant_phase(suffix)], BUNDLED, output / f"{BUNDLED.stem}-{suffix}.pth", arguments)
+        return 0
     except UserError as error:
         print(f"train_small: {error}", file=sys.stderr)
         return NOT_DONE
     except KeyboardInterrupt:
+        print("train_small: interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
 
 

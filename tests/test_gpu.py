@@ -191,7 +191,7 @@ def first_step(stepper: Stepper, batch: TrainingBatch) -> StepReport:
 def test_a_training_step_agrees_with_the_cpus(device, mixed_precision, monkeypatch):
     assert_agreement(device, mixed_precision)
     if device == "cuda" and mixed_precision:  # as on a card that has no other half precision
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+        monkeypatch.setattr("training.step.has_bf16", lambda device: False)
         assert assert_agreement(device, mixed_precision).scaler.is_enabled()
 
 
@@ -214,7 +214,7 @@ def assert_agreement(device: str, mixed_precision: bool) -> Stepper:
 
 def test_training_resumes_on_the_device(device, tmp_path: Path, monkeypatch):
     """From a file, as from a checkpoint: loss scale, and the optimiser's memory on the device."""
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    monkeypatch.setattr("training.step.has_bf16", lambda device: False)
     stepper = narrow_stepper(device, mixed_precision=True)
     for iteration in range(3):
         first_step(stepper, made_up_batch(iteration))

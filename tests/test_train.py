@@ -16,7 +16,7 @@ import torch
 from training_layouts import TINY_NETWORK, tiny_stage, write_images, write_training_sets, write_videos
 
 import train
-from model.checkpoint import load_tensors, read_checkpoint
+from model.checkpoint import load_tensors, read_checkpoint, save_network
 from model.network import XMem
 from training.checkpoints import RunFolder
 from training.step import Stepper
@@ -185,13 +185,17 @@ def test_a_signal_to_one_process_stops_all_after_the_same_iteration(straight, ro
     torch.testing.assert_close(weights(tmp_path / "x" / straight.name), weights(straight), rtol=0.02, atol=1e-3)
 
 
-def test_going_on_needs_nothing_but_the_checkpoint_and_the_data(roots, tmp_path, stop_in, monkeypatch):
+def test_going_on_needs_nothing_but_the_checkpoint_and_the_data(roots, tmp_path, stop_in, monkeypatch, capsys):
     assert run(tmp_path / "first", "s", *FROM_CHANCE) == 0
     file = tmp_path / "first" / "x" / "x_s_00000002.pth"
     stop_in("m", 0)
     command = (tmp_path, "m", "--load_network", str(file), *roots, "--resume", "auto")
     assert run(*command) == 0
     stop_in(None)
+    another = tmp_path / "another.pth"
+    save_network(another, XMem.from_checkpoint(file).config, weights(file), {"better": True})
+    assert run(tmp_path, "m", "--load_network", str(another), *roots, "--resume", "auto") == train.NOTHING_STARTED
+    assert "(load_network: SHA-256 " in capsys.readouterr().err
     file.unlink()
     for name in ("load_imagenet_weights", "calibrate_on", "untrained_network"):
         monkeypatch.setattr(train, name, None)
@@ -279,6 +283,23 @@ def test_the_best_network_is_kept_also_after_a_resume(tmp_path, scores):
         8,
         51,
     )
+    scores += [20.0]  # of something harder: no rival of the others
+    assert run(*command, "--resume_changed", "--validation_size", "16", iterations=10) == 0
+    assert read_checkpoint(best).metadata["iteration"] == 10
+    assert read_checkpoint(best.with_name("x_best_s_00000008.pth")).metadata["validation_j_and_f"] == 51
+
+
+def test_a_validation_that_fails_costs_nothing(tmp_path, monkeypatch, capsys):
+    def validate(self, network, on_frame) -> float:
+        raise UserError("the disk is gone")
+
+    monkeypatch.setattr(train.Validation, "__call__", validate)
+    command = (tmp_path, "s", *FROM_CHANCE, *with_validation(tmp_path), "--resume", "auto")
+    for done in (2, 3):  # as often as it is tried again
+        assert run(*command, iterations=3) == train.FAILED
+        assert "the disk is gone" in capsys.readouterr().err
+        assert (tmp_path / "x" / f"x_checkpoint_0_{done:08}.pth").exists()
+    assert (tmp_path / "x" / "x_s_00000003.pth").exists()
 
 
 def test_a_validation_does_not_keep_a_run_from_stopping(tmp_path, monkeypatch, caplog):

@@ -1,25 +1,66 @@
 """The bundled network's recipe: what train.py makes of its flags, and the file that it ends with."""
 
+import signal
+import subprocess
+import sys
+import time
+
 import pytest
 import torch
+from PIL import Image
 from tiny_network import save_tiny_network
 
 import train
 from model.checkpoint import read_checkpoint
-from scripts.train_small import INTENDED_SIZE, PHASES, VARIANTS, export, variant_phase
+from scripts.train_small import INTENDED_SIZE, NOT_DONE, PHASES, TRAINING_VIDEOS, VARIANTS, export, main, variant_phase
+from util.repository import REPOSITORY
 
 STAGES_OF_PHASES = [*PHASES, *(variant_phase(suffix) for suffix in VARIANTS)]
 
 
 @pytest.mark.parametrize("phase", STAGES_OF_PHASES, ids=lambda phase: phase.name)
 def test_train_takes_the_flags(phase, tmp_path):
-    flags = ["--stages", phase.stage, f"--s{phase.stage}_iterations", str(phase.iterations), "--no_pretrained"]
     roots = ["--videos_root", str(tmp_path)] if phase.stage == "m" else []
-    arguments = train.parse_arguments([*flags, "--exp_id", phase.name, *roots, *phase.flags.split()])
+    arguments = train.parse_arguments([*phase.arguments(), *roots])
     (stage,) = train.configure(arguments, train.Beginning(), torch.device("cpu")).stages
-    assert stage.iterations == phase.iterations
+    assert (stage.iterations, stage.batch_size) == (phase.iterations, phase.batch_size)
     assert stage.steps
     assert max(stage.steps) < phase.iterations
+
+
+def test_what_will_be_missing_in_hours_is_told_now(tmp_path, capsys):
+    command = ["--output", str(tmp_path / "out"), "--davis_root", str(tmp_path / "nowhere")]
+    assert main(command) == NOT_DONE
+    assert "nowhere does not exist: --videos_root" in capsys.readouterr().err
+    for name in TRAINING_VIDEOS:
+        for folder, mode, suffix in (("JPEGImages", "RGB", "jpg"), ("Annotations", "L", "png")):
+            (tmp_path / folder / name).mkdir(parents=True)
+            Image.new(mode, (4, 4)).save(tmp_path / folder / name / f"0.{suffix}")
+    assert main(["--output", str(tmp_path / "out"), "--davis_root", str(tmp_path), "--processes", "16"]) == NOT_DONE
+    assert "the batch of 8 of small_longer does not divide" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_reaches_the_training_which_may_end_well(tmp_path, number):
+    child = """
+import signal, sys, time
+asked = []
+signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+open(sys.argv[1] + "/ready", "w").close()
+while not asked:
+    time.sleep(0.01)
+time.sleep(0.5)
+open(sys.argv[1] + "/ended well", "w").close()
+"""
+    command = [sys.executable, "-c", child, str(tmp_path)]
+    program = f"import os; from scripts.train_small import run; run({command!r}, os.environ)"
+    caller = subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "ready").exists():
+        assert caller.poll() is None
+        time.sleep(0.01)
+    caller.send_signal(number)
+    assert "KeyboardInterrupt" in caller.communicate(timeout=60)[1]
+    assert (tmp_path / "ended well").exists()
 
 
 def test_the_network_is_written_in_half_precision_with_what_it_is_meant_for(tmp_path):

@@ -22,6 +22,7 @@ from util.files import atomic_path
 from util.torch_files import read_torch_file
 
 FORMAT = "xmem-training-1"
+VALIDATED_ON = "validated_on"  # in metadata
 WEIGHTS_IN_CHECKPOINT = 3  # the network's, and Adam's two moments of each
 
 log = logging.getLogger(__name__)
@@ -76,12 +77,20 @@ class RunFolder:
     def write_if_best(self, network: XMem, stage: str, iteration: int, score: float) -> Path | None:
         """Write the network if it scores better than the one that was written as the best so far.
 
+        One that was validated on something else (`metadata`) is no rival: it is kept under a name that says so.
+
         Raises:
             UserError: it cannot be written, or what was written before is damaged.
         """
         best = self.path / f"{self.name}_best.pth"
-        if best.exists() and read_checkpoint(best).metadata.get("validation_j_and_f", score) >= score:
-            return None
+        if best.exists():
+            rival = read_checkpoint(best).metadata
+            if rival.get(VALIDATED_ON) != self.metadata.get(VALIDATED_ON):
+                earlier = best.with_name(f"{self.name}_best_{rival['stage']}_{rival['iteration']:08}.pth")
+                best.replace(earlier)
+                log.warning("the best of another validation (%s) is now %s", rival.get(VALIDATED_ON), earlier)
+            elif rival.get("validation_j_and_f", score) >= score:
+                return None
         return self._write_network(network, best.name, stage, iteration, validation_j_and_f=score)
 
     def _write_network(self, network: XMem, name: str, stage: str, iteration: int, **more: float) -> Path:

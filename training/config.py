@@ -32,19 +32,20 @@ class StageConfig:
     max_objects: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "iterations", "num_ref_frames", "crop", "max_objects", "start_warm"):
+        for name in ("batch_size", "iterations", "num_ref_frames", "crop", "max_objects"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--s{self.name}_{name} must be at least 1, not {getattr(self, name)}")
-        if self.finetune < 0:
-            raise ValueError(f"--s{self.name}_finetune must not be negative, but is {self.finetune}")
+        for name in ("finetune", "start_warm"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"--s{self.name}_{name} must not be negative, but is {getattr(self, name)}")
         if self.num_frames < 2:
             raise ValueError(f"--s{self.name}_num_frames: a clip needs at least two frames, not {self.num_frames}")
         if self.crop % STRIDE:
             raise ValueError(f"--s{self.name}_crop must be a multiple of {STRIDE}, not {self.crop}")
         if self.lr <= 0:
             raise ValueError(f"--s{self.name}_lr must be positive, not {self.lr}")
-        if self.end_warm <= self.start_warm:
-            raise ValueError(f"--s{self.name}_end_warm must come after --s{self.name}_start_warm, {self.start_warm}")
+        if self.end_warm < self.start_warm:
+            raise ValueError(f"--s{self.name}_end_warm must not be before --s{self.name}_start_warm, {self.start_warm}")
 
     @property
     def total_iterations(self) -> int:

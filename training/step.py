@@ -102,6 +102,11 @@ class ClipObjective(nn.Module):
         return loss.total, torch.stack(loss.cross_entropy + loss.dice).detach(), predictions.to(torch.uint8)
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Whether a CUDA device computes in bf16; those before Ampere only pretend to, and slowly."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 class Stepper:
     """Network, optimiser and loss scaler of one stage, and how one batch changes them."""
 
@@ -120,6 +125,10 @@ class Stepper:
         # It shifts all keys alike, and only their differences matter: its gradient is rounding noise, which Adam would
         # scale up to full-sized steps, different ones for every number of processes.
         network.key_proj.key_proj.bias.requires_grad_(False)
+        if network.decoder.hidden_update is not None:
+            # No frame follows the last, so in a clip of two nothing uses it; DistributedDataParallel would wait for its
+            # gradient.
+            network.decoder.hidden_update.requires_grad_(stage.num_frames > 2)
         self.objective: nn.Module = ClipObjective(
             network, stage.max_objects, config.checkpoint_activations, config.compile
         )
@@ -130,7 +139,7 @@ class Stepper:
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=stage.lr, weight_decay=config.weight_decay)
         self.half = torch.float16
-        if self.device.type == "cpu" or (self.device.type == "cuda" and torch.cuda.is_bf16_supported()):
+        if self.device.type == "cpu" or has_bf16(self.device):
             self.half = torch.bfloat16
         needs_scaling = config.mixed_precision and self.half == torch.float16
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=needs_scaling)
@@ -148,7 +157,8 @@ class Stepper:
         """Continue where `state` was taken."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty if it comes from a device with bf16
+            self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random_state"])
 
     def step(self, batch: TrainingBatch, iteration: int) -> StepReport:

@@ -210,15 +210,22 @@ class Trainer:
     def _keep(self, network: XMem, progress: StageProgress, stopping: bool) -> None:
         """In process 0: validate the network and write files, as far as that is due."""
         stage, done = progress.stage, progress.done
+        failure = None
         if self.validate is not None and progress.is_due(self.saving.validation_iterations) and not stopping:
-            self._validate(network, stage, done)
+            try:
+                self._validate(network, stage, done)
+            except Exception as error:  # whatever it is, it must not cost what has been learned
+                failure = error
+        leaving = stopping or failure is not None
         minutes = (time.monotonic() - progress.saved_at) / 60
-        if stopping or minutes >= self.saving.checkpoint_minutes or progress.is_due(self.saving.checkpoint_iterations):
+        if leaving or minutes >= self.saving.checkpoint_minutes or progress.is_due(self.saving.checkpoint_iterations):
             content = {"settings": self.settings, "skipped": progress.skipped, "stepper": progress.stepper.state()}
             log.info("checkpoint: %s", self.folder.write_checkpoint(progress.stage_index, done, content))
             progress.saved_at = time.monotonic()
         if progress.is_due(self.saving.network_iterations):
             log.info("network: %s", self.folder.write_network(network, stage.name, done))
+        if failure is not None:
+            raise failure
 
     def _validate(self, network: XMem, stage: StageConfig, done: int) -> None:
         def end_if_asked_to_stop() -> None:
