@@ -22,7 +22,7 @@ from dataset.evaluation_sets import EvaluationSet, EvaluationVideo, open_evaluat
 from dataset.video_file import VideoFile
 from evaluation.config import PUBLISHED_SIZE, EvaluationConfig
 from evaluation.device import choose_device
-from evaluation.network_file import DAVIS_SETS, default_network_file, intended_size, is_bundled, videos_seen
+from evaluation.network_file import DAVIS_SETS, default_network_file, is_bundled, size_without_flag, videos_seen
 from evaluation.reading import read_annotation
 from evaluation.run import Evaluation, Summary
 from evaluation.sharing import Sharing, StartFailedElsewhereError
@@ -125,9 +125,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         raise UserError("--dataset G needs --generic_path, a folder with JPEGImages/V and Annotations/V")
     if arguments.benchmark and arguments.amp:
         raise UserError("--benchmark measures full precision, and --amp asks for mixed: give one of them")
-    for name in PUBLISHED_LONG_TERM:
-        if arguments.enable_long_term is False and getattr(arguments, name) is not None:
-            raise UserError(f"--{name} has no effect with --disable_long_term: give one of them")
     if arguments.top_k is not None and (arguments.top_k == 0 or arguments.top_k < -1):
         raise UserError(f"--top_k must be at least 1, or -1 for all, not {arguments.top_k}")
     return arguments
@@ -141,7 +138,7 @@ def prepare(arguments: argparse.Namespace, sharing: Sharing) -> Evaluation:
     """
     device = choose_device(arguments.device, sharing.local_rank)
     checkpoint = read_checkpoint(arguments.model or default_network_file())
-    sizes = arguments.size or [intended_size(checkpoint)]
+    sizes = arguments.size or [size_without_flag(checkpoint, arguments.dataset)]
     evaluation_set, root = open_videos(arguments, sizes)
     config = configure(arguments, evaluation_set.name, root, checkpoint.path, sizes, device)
     default_name = arguments.video.stem if arguments.video else f"{evaluation_set.name}_{config.split}"
@@ -156,12 +153,17 @@ def prepare(arguments: argparse.Namespace, sharing: Sharing) -> Evaluation:
 
 
 def tell_choices(arguments: argparse.Namespace, config: EvaluationConfig) -> None:
-    """Say which network is taken where none was named, and which size where it is not the usual one."""
+    """Say which network is taken where none was named, which size where it is not the usual one, and what is idle."""
     if arguments.model is None:
         kind = "bundled" if is_bundled(config.weights) else "published"
         log.info("no --model: taking the %s network, %s", kind, config.weights)
-    if arguments.size is None and config.size != PUBLISHED_SIZE:
+    if arguments.size is None and config.size == -1:
+        log.info("no --size: taking frames of %s at their own, as published", config.dataset)
+    elif arguments.size is None and config.size != PUBLISHED_SIZE:
         log.info("no --size: taking %d, which the network is meant for", config.size)
+    for name in PUBLISHED_LONG_TERM:  # allowed, since scripts for the published program give them so
+        if arguments.enable_long_term is False and getattr(arguments, name) is not None:
+            log.warning("--%s has no effect with --disable_long_term", name)
 
 
 def warn_of_training_videos(evaluation: Evaluation) -> None:

@@ -23,9 +23,9 @@ class NetworkClock:
     def running(self) -> Iterator[None]:
         if self._device.type == "cuda":
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begin.record()
+            begin.record(torch.cuda.current_stream(self._device))
             yield
-            end.record()
+            end.record(torch.cuda.current_stream(self._device))
             self._events.append((begin, end))
             while self._events and self._events[0][1].query():
                 self._take_first_event()

@@ -58,7 +58,8 @@ class Merging:
         # A run's settings stand for its scores: the same give the same.
         runs = [f"{folder.resolve()} ({sha256_of(folder / 'config.json')[:12]})" for folder in self._folders]
         with self._output.claimed({f"run {number}": run for number, run in enumerate(runs, start=1)}, overwrite):
-            yield [video for video in self.frames if video not in self._output.finished()]
+            finished = self._output.finished()
+            yield [video for video in self.frames if video not in finished]
 
     def merge(self, video: str, on_frame: Callable[[], object] = lambda: None) -> None:
         """Write the label maps of one video, OUTPUT/Annotations/V/FRAME.png: all of them or none.

@@ -14,6 +14,8 @@ BUNDLED = REPOSITORY / "saves" / "XMem-small.pth"
 """The small network that comes with the repository. Some of DAVIS's validation videos were in its training."""
 
 DAVIS_SETS = frozenset({"D16", "D17"})
+SETS_AT_THEIR_OWN_SIZE = frozenset({"LV1", "LV3"})
+"""Those that the published program does not resize."""
 
 
 def default_network_file() -> Path:
@@ -46,6 +48,16 @@ def intended_size(checkpoint: Checkpoint) -> int:
     if not isinstance(size, int) or size < SMALLEST_SIZE:
         raise UserError(f"{checkpoint.path} says that it is meant for the size {size!r}, which is none: give --size")
     return size
+
+
+def size_without_flag(checkpoint: Checkpoint, dataset: str | None) -> int:
+    """The size at which a data set is segmented where `--size` is not given; −1: the frames' own.
+
+    Raises:
+        UserError: as `intended_size`.
+    """
+    size = intended_size(checkpoint)
+    return -1 if dataset in SETS_AT_THEIR_OWN_SIZE and size == PUBLISHED_SIZE else size
 
 
 def videos_seen(checkpoint: Checkpoint, evaluation_set: EvaluationSet) -> list[str]:

@@ -18,6 +18,7 @@ from evaluation.reading import annotated_frames_for
 from inference.images import label_map_of, network_size, normalise_image, resize_channels, resize_label_map
 from inference.inference_core import InferenceCore
 from model.network import XMem
+from util.transfer import send
 
 FRAMES_AHEAD = 8
 
@@ -105,12 +106,12 @@ class Segmenter:
         is_last: bool,
     ) -> Float[Tensor, "channels out_height out_width"]:
         """The network's step on one view of a frame, at the view's size and orientation, which are then undone."""
-        image = normalise_image(torch.from_numpy(rgb).to(self.device))
+        image = normalise_image(send(torch.from_numpy(rgb), self.device))
         size = network_size(*image.shape[-2:], view.size)
         image = resize_channels(image, size)
         mask = objects = None
         if label_map is not None:
-            mask = resize_label_map(torch.from_numpy(label_map.labels).to(self.device), size)
+            mask = resize_label_map(send(torch.from_numpy(label_map.labels), self.device), size)
             # From the original: one that vanishes in resizing is an object all the same.
             objects = np.unique(label_map.labels[label_map.labels > 0]).tolist()
         if view.flip:

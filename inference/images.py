@@ -6,6 +6,7 @@ from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
 from model.network import normalise_images
+from util.transfer import send
 
 
 def normalise_image(rgb: UInt8[Tensor, "height width 3"]) -> Float[Tensor, "3 height width"]:
@@ -42,5 +43,5 @@ def resize_label_map(
 
 def label_map_of(prob: Float[Tensor, "channels height width"], objects: list[int]) -> Integer[Tensor, "height width"]:
     """The most probable label of every pixel, for the objects of channels 1, 2, …; 0 is the background."""
-    labels = torch.tensor([0, *objects], dtype=torch.uint8, device=prob.device)
+    labels = send(torch.tensor([0, *objects], dtype=torch.uint8), prob.device)
     return labels[prob.argmax(dim=0)]

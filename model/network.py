@@ -13,6 +13,7 @@ from model.config import NetworkConfig
 from model.decoder import Decoder
 from model.encoders import ImageFeatures, KeyEncoder, KeyProjection, QueryKey, ValueEncoder
 from model.memory_reading import affinity, memory_rows, query_rows, readout, rows_of, similarity
+from util.transfer import send
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
@@ -27,7 +28,7 @@ def normalise_images(
 ) -> Float[Tensor, "*batch 3 height width"]:
     """8-bit RGB images as the network takes them: scaled to [0, 1], then by ImageNet's mean and deviation."""
     mean, std = (
-        torch.tensor(statistic, dtype=dtype, device=rgb.device)[:, None, None] for statistic in (IMAGE_MEAN, IMAGE_STD)
+        send(torch.tensor(statistic, dtype=dtype)[:, None, None], rgb.device) for statistic in (IMAGE_MEAN, IMAGE_STD)
     )
     return (rgb.to(dtype) / 255 - mean) / std
 

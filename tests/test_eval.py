@@ -261,8 +261,10 @@ def test_long_videos_write_the_annotated_frames(evaluate, tmp_path, capsys, data
     root = tmp_path / "long"
     write_frames(root / folder / "JPEGImages/rat", range(9), SIZE)
     write_masks(root / folder / "Annotations/rat", range(0, 9, 4), SIZE)
-    flags = ["--dataset", dataset, "--lv_path", root, "--size", -1]
-    assert names_in(evaluate(*flags) / "rat") == ["00000", "00004", "00008"]
+    flags = ["--dataset", dataset, "--lv_path", root]
+    output = evaluate(*flags)
+    assert names_in(output / "rat") == ["00000", "00004", "00008"]
+    assert json.loads((output / "config.json").read_text())["size"] == -1  # as published
     assert "J&F" in capsys.readouterr().out
     everything = evaluate(*flags, "--save_all", output="everything")
     assert names_in(everything / "rat") == [frame_name(index) for index in range(9)]

@@ -79,7 +79,6 @@ def left_in(output: Path) -> list[str]:
         (["--dataset", "D16", "--split", "test"], "--split test: D16 has no such split"),
         (["--split", "train"], "argument --split: invalid choice: 'train'"),
         (["--benchmark", "--amp"], "--benchmark measures full precision, and --amp asks for mixed"),
-        (["--disable_long_term", "--num_prototypes", "64"], "--num_prototypes has no effect with --disable_long_term"),
         (["--max_mid_term_frames", "5"], "1 <= --min_mid_term_frames < --max_mid_term_frames, not 5 and 5"),
         (["--min_mid_term_frames", "0"], "1 <= --min_mid_term_frames < --max_mid_term_frames, not 0 and 10"),
         (["--num_prototypes", "20000"], "--max_long_term_elements (10000) must hold at least"),

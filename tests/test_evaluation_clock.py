@@ -35,7 +35,8 @@ class Event:
     def __init__(self, device: DeviceOfTheFuture) -> None:
         self.device = device
 
-    def record(self) -> None:
+    def record(self, stream: object) -> None:
+        assert stream == ("stream of", torch.device("cuda:1"))  # whatever the current device is
         self.time = self.device.given
 
     def query(self) -> bool:
@@ -54,11 +55,12 @@ class Event:
 def device(monkeypatch) -> DeviceOfTheFuture:
     device = DeviceOfTheFuture()
     monkeypatch.setattr(torch.cuda, "Event", device.event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: ("stream of", device))
     return device
 
 
 def test_a_cuda_device_is_not_waited_for_before_the_end(device):
-    clock = NetworkClock(torch.device("cuda"))
+    clock = NetworkClock(torch.device("cuda:1"))
     for _ in range(5):
         with clock.running():
             device.given += 1
@@ -70,7 +72,7 @@ def test_a_cuda_device_is_not_waited_for_before_the_end(device):
 
 
 def test_what_a_cuda_device_has_done_is_known_on_the_way(device):
-    clock = NetworkClock(torch.device("cuda"))
+    clock = NetworkClock(torch.device("cuda:1"))
     with clock.running():
         device.given += 3
     device.done = device.given

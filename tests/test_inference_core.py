@@ -307,6 +307,21 @@ def test_with_and_without_sensory_memory(hidden_dim):
     assert results[-1].shape == (3, HEIGHT, WIDTH)
 
 
+def test_inference_mode_may_end_in_the_middle_of_a_video(network):
+    """What was stored in it is written to outside it: usage, new rows, rows of objects that go."""
+    core, images = InferenceCore(network, configuration()), clip(20)
+    other = twin(core)
+    with torch.inference_mode():
+        results = follow(core, images[:10], label_map(1, 2))
+    results += follow(core, images[10:15])
+    expected = follow(other, images[:15], label_map(1, 2))
+    for each in (core, other):
+        each.delete_objects([1])
+    assert core.objects == [2]
+    assert_same(results + follow(core, images[15:]), expected + follow(other, images[15:]))
+    assert not results[-1].is_inference()
+
+
 def test_a_float64_network_works_in_float64_throughout(network):
     exact = InferenceCore(tiny_network().double(), configuration())
     results = follow(exact, clip(14).double(), label_map(1, 2))

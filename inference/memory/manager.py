@@ -44,7 +44,11 @@ class MemoryCounts(NamedTuple):
 
 
 class MemoryManager:
-    """The three stores of one video."""
+    """The three stores of one video.
+
+    What writes to them runs in inference mode whatever the caller's is, since rows that were stored in that mode cannot
+    be written to outside it.
+    """
 
     def __init__(self, config: InferenceConfig, hidden_dim: int = 0) -> None:
         self.config = config
@@ -81,7 +85,7 @@ class MemoryManager:
             long_term_elements=long_term.size,
         )
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def insert(
         self,
         key: Float[Tensor, "key_dim height width"],
@@ -129,7 +133,7 @@ class MemoryManager:
         if full_at is not None and self.working.counted_frames >= full_at:
             self.when_full.make_room(self.working, self.long_term, self.arrivals, seed)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def read(
         self,
         key: Float[Tensor, "key_dim height width"],
@@ -141,7 +145,7 @@ class MemoryManager:
         read = read_stores(queries, [self.long_term, self.working], self.arrivals, self.config.top_k, count_usage)
         return read.transpose(1, 2).unflatten(2, key.shape[1:])
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def delete_objects(self, labels: Sequence[int]) -> None:
         """Forget objects; elements that no remaining object has a value for go with them."""
         for label in labels:

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from evaluation.device import choose_device
 from inference.memory.long_term import LongTermMemory
 from inference.memory.reading import read_stores
 from inference.memory.working import WorkingMemory
@@ -75,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--elements", type=int, nargs="+", default=[8100, 16200, 26000], help="memory sizes")
     parser.add_argument("--objects", type=int, nargs="+", default=[1, 3, 5], help="numbers of objects")
     parser.add_argument("--repeats", type=int, default=9, help="timed reads of either kind, in turn")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps")
+    parser.add_argument("--device", default="cpu", help="auto, cuda, cuda:N, mps or cpu")
 
 
 @torch.inference_mode()
@@ -83,7 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Print a table: medians of both reads, their ratio, both peaks of memory and the largest difference."""
     if min(*arguments.elements, *arguments.objects, arguments.repeats) < 1:
         raise UserError("--elements, --objects and --repeats must be at least 1")
-    device = torch.device(arguments.device)
+    device = choose_device(arguments.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
     print(f"{name}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, {QUERIES} queries, top-{TOP_K}")
     print("| elements | objects | dense | this | ratio | dense peak | this peak | peak ratio | largest difference |")
