@@ -136,16 +136,15 @@ def trace_markdown(name: str, traces: Mapping[str, Trace], absent: Mapping[str, 
     rows = []
     for title, trace in traces.items():
         growth = trace.growth_per_frame()
-        at_end = f"{trace.memory_bytes[-1] / 2**20:.1f} MiB" if trace.memory_bytes else "–"
-        first, last = edge_fps(trace)
+        edges = [f"{fps:.1f}" for fps in edge_fps(trace) or ()] or ["–", "–"]
+        at_end = f"{trace.occupied_bytes[-1] / 2**20:.1f} MiB" if trace.occupied_bytes else "–"
         rows.append(
             [
                 escaped(title),
                 str(len(trace.seconds)),
                 at_end,
                 "–" if growth is None else f"{growth / 1024:.1f} KiB",
-                f"{first:.1f}",
-                f"{last:.1f}",
+                *edges,
                 f"{trace.peak_process_bytes / 2**20:.0f} MiB",
             ]
         )
@@ -159,16 +158,19 @@ def trace_markdown(name: str, traces: Mapping[str, Trace], absent: Mapping[str, 
         claims = published_results()["memory_claims"]
         lines += [
             "",
-            "Memory is what the allocator of a CUDA device has given out; on a CPU it is the size of the stores. "
+            "Memory is what the allocator of a CUDA device has given out; on a CPU it is the size of the stores. Its "
+            "growth is that of the stores everywhere. "
             f"The paper: at most {claims['max_gpu_memory_gb_at_10000_elements']} GB with 10,000 elements of long-term "
             f"memory, and {claims['frames_in_6gb_without_eviction']:,} frames in 6 GB without eviction, at 480p.",
         ]
     return "\n".join(lines).rstrip() + "\n\n"
 
 
-def edge_fps(trace: Trace) -> tuple[float, float]:
+def edge_fps(trace: Trace) -> tuple[float, float] | None:
     """Frames per second in the first and in the last tenth; the first frame, which reads nothing, is left out."""
     seconds = trace.seconds[1:] or trace.seconds
+    if not seconds:
+        return None
     count = max(len(seconds) // 10, 1)
     return count / sum(seconds[:count]), count / sum(seconds[-count:])
 

@@ -100,7 +100,9 @@ def memory_lines(traces: Mapping[str, Trace]) -> list[Points]:
         return title if growth is None else f"{title}: {growth / 1024:.1f} KiB a frame between {begin} and {end}"
 
     return [
-        Points(label(title, trace), range(len(trace.memory_bytes)), [size / MEBIBYTE for size in trace.memory_bytes])
+        Points(
+            label(title, trace), range(len(trace.occupied_bytes)), [size / MEBIBYTE for size in trace.occupied_bytes]
+        )
         for title, trace in traces.items()
         if trace.memory_bytes
     ]

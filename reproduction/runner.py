@@ -22,7 +22,7 @@ from reproduction.hardware import hardware_name
 from reproduction.planning import Budget, Task
 from reproduction.profiles import Profile
 from reproduction.records import read_record, write_record
-from reproduction.runs import Run, RunRecord, as_json, recorded
+from reproduction.runs import Run, RunRecord, as_json, recorded, without_places
 from reproduction.traces import Trace, trace
 from scoring.youtube_vos import has_ground_truth, score_youtube_vos
 from util.checksums import sha256_of
@@ -166,6 +166,8 @@ class Runner:
         except MissingError as error:
             self.absent[task.name] = str(error)
             return False
+        if task.is_trace:
+            self._refuse_other_trace(task.run)
         frames = self.profile.traced_frames if task.is_trace else frames_of(evaluation_set, self.config(task.run))
         kind = task.run.data_set.folder
         if refusal := self.budget.refusal(kind, frames):
@@ -245,7 +247,17 @@ class Runner:
             self.commit,
         )
         write_record(traced, self.trace_file(run))
+        if traced.failed:
+            self.absent[Task(0, run, is_trace=True).name] = traced.ended_by
         return len(traced.seconds)
+
+    def _refuse_other_trace(self, run: Run) -> None:
+        """As for runs: what was made with other settings is replaced only if the user says so."""
+        file = self.trace_file(run)
+        if self.overwrite or (there := read_record(Trace, file)) is None:
+            return
+        if changes := changed_settings(without_places(there.config), without_places(as_json(self.config(run)))):
+            raise UserError(f"{file} was made with other settings: {', '.join(changes)}; remove it, or --overwrite")
 
 
 def is_of_others(folder: Path, config: EvaluationConfig) -> bool:

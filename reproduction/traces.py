@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from statistics import median
 from typing import Any
@@ -30,8 +30,10 @@ class Trace:
 
     Attributes:
         seconds: that the network took for the frame.
-        memory_bytes: on a CUDA device what its allocator has given out, elsewhere the size of the memory stores.
+        memory_bytes: the size of the memory stores' rows and of the GRU's state.
         ended_by: why there are not as many frames as there should be, if so.
+        failed: it ended with what can be mended, so it is to be made again.
+        allocated_bytes: what a CUDA device's allocator has given out; empty elsewhere.
     """
 
     variant: str
@@ -42,9 +44,19 @@ class Trace:
     ended_by: str | None
     hardware: str
     commit: str
+    failed: bool = False
+    allocated_bytes: list[int] = field(default_factory=list)
+
+    @property
+    def occupied_bytes(self) -> list[int]:
+        """What figure 1 shows: of a CUDA device all that is allocated, elsewhere the memory alone."""
+        return self.allocated_bytes or self.memory_bytes
 
     def growth_per_frame(self) -> float | None:
-        """Bytes that a frame adds, on average between frames 100 and 200; None of a shorter video."""
+        """Bytes that a frame adds to the memory, on average between frames 100 and 200; None of a shorter video.
+
+        Not of what is allocated, which grows by doubling.
+        """
         begin, end = GROWTH_BETWEEN
         if len(self.memory_bytes) <= end:
             return None
@@ -64,7 +76,7 @@ class Trace:
     def is_of(self, config: EvaluationConfig, frames: int) -> bool:
         """Whether the same would be measured now."""
         whole = self.ended_by is not None or len(self.seconds) == frames
-        return whole and without_places(self.config) == without_places(as_json(config))
+        return whole and not self.failed and without_places(self.config) == without_places(as_json(config))
 
 
 def trace(
@@ -78,16 +90,20 @@ def trace(
 ) -> Trace:
     """Follow a video for so many frames, without writing anything. The device is waited for after each."""
     segmenter = Segmenter(network, config)
-    seconds, memory, ended_by = [], [], None
+    seconds, memory, allocated, ended_by, failed = [], [], [], None, False
     try:
         with closing(segmenter.segment(video)) as segmented:
             for _ in islice(segmented, frames):
                 seconds.append(segmenter.clock.seconds())
-                memory.append(memory_bytes(segmenter.core.memory, segmenter.device))
+                memory.append(memory_bytes(segmenter.core.memory))
+                if segmenter.device.type == "cuda":
+                    allocated.append(torch.cuda.memory_allocated(segmenter.device))
+        if len(seconds) < frames:
+            ended_by = f"the video ends after {len(seconds)} frames"
     except torch.cuda.OutOfMemoryError:
         ended_by = f"out of memory at frame {len(seconds)}"
     except UserError as error:
-        ended_by = str(error)
+        ended_by, failed = str(error), True
     return Trace(
         variant,
         as_json(config),
@@ -97,13 +113,13 @@ def trace(
         ended_by,
         hardware,
         commit,
+        failed,
+        allocated,
     )
 
 
-def memory_bytes(memory: MemoryManager, device: torch.device) -> int:
-    """What a video takes: a CUDA device's allocator says it; elsewhere it is the elements and the GRU's state."""
-    if device.type == "cuda":
-        return torch.cuda.memory_allocated(device)
+def memory_bytes(memory: MemoryManager) -> int:
+    """What is remembered of a video: the elements and the GRU's state."""
     hidden = memory.sensory.hidden
     return store_bytes((memory.working, memory.long_term)) + (0 if hidden is None else hidden.nbytes)
 

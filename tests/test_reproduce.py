@@ -2,11 +2,13 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 import torch.distributed as dist
+from layouts import write_frames, write_masks
 from PIL import Image
 from reproduction_setup import FRAMES, make_runner, tiny_profile, write_davis
 from tiny_network import save_tiny_network
@@ -15,7 +17,7 @@ from evaluation.sharing import Sharing
 from reproduction import runner as runner_module
 from reproduction import variants as v
 from reproduction.assembly import make_report
-from reproduction.data_sets import MissingError
+from reproduction.data_sets import DataSet, MissingError
 from reproduction.planning import NAMES, Budget, tasks_of
 from reproduction.runner import Runner
 from reproduction.runs import Run
@@ -195,6 +197,29 @@ def test_other_settings_are_refused_and_replaced_when_asked_for(runner, data_roo
     other.overwrite = True
     other.do(tasks)
     assert other.record(tasks[0].run).config["weights_sha256"] != before.config["weights_sha256"]
+
+
+def test_a_trace_is_replaced_when_asked_for_and_made_again_after_what_can_be_mended(runner, data_root, tmp_path):
+    (task,) = [task for task in tasks_of(["figure1"], runner.profile, False) if task.run.variant == v.XMEM]
+    frame = tmp_path / "trace_of_its_own" / "JPEGImages" / "dog" / "00003.jpg"
+    write_frames(frame.parent, range(6), (32, 48))
+    write_masks(tmp_path / "trace_of_its_own" / "Annotations" / "dog", range(6), (32, 48))
+    task = replace(task, run=replace(task.run, data_set=DataSet("trace", "a trace", "G", "trace_of_its_own", size=32)))
+    whole = frame.read_bytes()
+    frame.write_bytes(b"no image")
+    runner.data_root = tmp_path
+    runner.do([task])
+    assert runner.trace(task.run) is None
+    assert "00003.jpg" in runner.absent[task.name]
+    frame.write_bytes(whole)
+    runner.do([task])
+    assert runner.trace(task.run).ended_by == "the video ends after 6 frames"  # 8 are wanted
+    other = make_runner(save_tiny_network(tmp_path / "XMem-other.pth", seed=1), tmp_path, runner.output)
+    with pytest.raises(UserError, match=r"xmem\.json was made with other settings: weights_sha256"):
+        other.do([task])
+    other.overwrite = True
+    other.do([task])
+    assert other.trace(task.run) is not None
 
 
 def test_processes_share_the_videos(model, data_root, tmp_path):

@@ -1,6 +1,8 @@
 """What the tables are made of: configurations, published figures, profiles, measurements, lines."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,17 +11,19 @@ from layouts import write_frames, write_masks
 from PIL import Image
 from reproduction_setup import write_davis
 
+from evaluation.config import EvaluationConfig
 from inference.config import InferenceConfig
 from inference.memory.long_term import LongTermMemory
 from inference.memory.working import WorkingMemory
 from reproduction import variants as v
+from reproduction.assembly import trace_markdown
 from reproduction.claims import compare, memory_and_speed
 from reproduction.data_sets import DataSet, MadeSet, MissingError
 from reproduction.figures import least_squares_line
 from reproduction.profiles import paper_profile, small_profile
 from reproduction.published import Figure, published
 from reproduction.results import CellResult, Measurement, TableResult
-from reproduction.runs import Run, compression_percent, evenly_spaced_offsets
+from reproduction.runs import Run, as_json, compression_percent, evenly_spaced_offsets
 from reproduction.tables import TABLE_7, TABLES, Difference
 from reproduction.traces import Trace, store_bytes
 from reproduction.variants import Variant
@@ -177,6 +181,24 @@ def test_only_the_videos_that_are_named_are_used(tmp_path):
 
 def a_trace(seconds: list[float], memory: list[int]) -> Trace:
     return Trace("xmem", {}, seconds, memory, 0, None, "", "")
+
+
+def test_a_trace_is_final_unless_what_ended_it_can_be_mended():
+    config = EvaluationConfig("G", Path("g"), weights=Path("w.pth"))
+    made = replace(a_trace([1.0] * 5, []), config=as_json(config))
+    assert made.is_of(config, frames=5)
+    assert not made.is_of(config, frames=6)
+    for reason in ("out of memory at frame 0", "the video ends after 5 frames"):
+        assert replace(made, ended_by=reason).is_of(config, frames=6)
+    assert not replace(made, ended_by="00003.jpg is damaged", failed=True).is_of(config, frames=6)
+    assert not made.is_of(replace(config, size=240), frames=5)
+
+
+def test_a_trace_without_a_frame_is_told():
+    nothing = replace(a_trace([], []), ended_by="out of memory at frame 0")
+    page = trace_markdown("speed", {"XMem": nothing}, {})
+    assert "| XMem | 0 | – | – | – | – |" in page
+    assert "out of memory at frame 0" in page
 
 
 def test_growth_is_between_frames_100_and_200():
