@@ -215,7 +215,7 @@ def test_a_trace_is_replaced_when_asked_for_and_made_again_after_what_can_be_men
     runner.do([task])
     assert runner.trace(task.run).ended_by == "the video ends after 6 frames"  # 8 are wanted
     other = make_runner(save_tiny_network(tmp_path / "XMem-other.pth", seed=1), tmp_path, runner.output)
-    with pytest.raises(UserError, match=r"xmem\.json was made with other settings: weights_sha256"):
+    with pytest.raises(UserError, match=r"xmem\.json was made with other settings: weights XMem-tiny"):
         other.do([task])
     other.overwrite = True
     other.do([task])
