@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from dataset.training_videos import own_videos
 from evaluation.network_file import BUNDLED
 from model.checkpoint import read_checkpoint, save_network
@@ -35,19 +37,21 @@ NETWORK = (
     "--sensory_update_dim 64"
 )
 
-INTENDED_SIZE = 240
-"""Shorter side of the frames on which it does best; recorded in the file."""
+INTENDED_SIZE = 320
+"""Shorter side of the frames that it is meant for; recorded in the file."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One run of train.py, with one stage; each begins with the network of the one before."""
+    """One run of train.py, with one stage; each begins with the network of the one before, or the mean of several."""
 
     name: str
     stage: str
     iterations: int
     batch_size: int
     flags: str
+    begins_with: int = 1
+    """The networks of so many phases before are averaged, weight by weight."""
 
     def arguments(self) -> list[str]:
         """Of train.py, without what depends on the machine."""
@@ -82,6 +86,16 @@ PHASES = (
     Phase(
         "small_final", "m", 1100, 8,
         f"--videos_share 0.45 {TWO_OBJECTS} --sm_lr 3e-4 --sm_steps 800 1020",
+    ),
+    Phase(
+        "small_hidden", "m", 1000, 8,
+        f"--videos_share 0.35 {TWO_OBJECTS} --sm_lr 3e-4 --sm_steps 650 900 --sm_start_warm 1 --sm_end_warm 600",
+    ),
+    Phase(
+        "small_next", "m", 2300, 8,
+        f"--videos_share 0.5 {TWO_OBJECTS} --sm_lr 3e-4 --sm_steps 1750 2150 --sm_start_warm 1 --sm_end_warm 4000 "
+        "--seed 7",
+        begins_with=2,
     ),
 )  # fmt: skip
 
@@ -178,6 +192,21 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> int:
     return code
 
 
+def blended(networks: Sequence[Path], target: Path) -> Path:
+    """The file of the mean of these networks' weights: `target`, or the network itself if it is one."""
+    if len(networks) == 1:
+        return networks[0]
+    if not target.is_file() or any(path.stat().st_mtime > target.stat().st_mtime for path in networks):
+        first, *others = (read_checkpoint(path) for path in networks)
+        mean = {
+            name: torch.stack([tensor.double(), *(each.state_dict[name].double() for each in others)]).mean(dim=0)
+            for name, tensor in first.state_dict.items()
+        }
+        weights = {name: tensor.to(first.state_dict[name].dtype) for name, tensor in mean.items()}
+        save_network(target, first.network_config, weights, others[-1].metadata)
+    return target
+
+
 def export(trained: Path, target: Path) -> None:
     """Write a trained network in half precision, with what it has seen."""
     checkpoint = read_checkpoint(trained)
@@ -198,12 +227,14 @@ def train_all(phases: Sequence[Phase], before: Path | None, target: Path, argume
     subset = arguments.output / "small_videos.txt"
     subset.write_text("\n".join(TRAINING_VIDEOS) + "\n", encoding="utf-8")
     check(phases, arguments, subset)
+    networks = [] if before is None else [before]
     for phase in phases:
-        code = train(phase, before, subset, arguments)
-        before = phase.network(arguments.output)
-        if code or not before.is_file():
+        begin = networks and blended(networks[-phase.begins_with :], arguments.output / f"{phase.name}_begin.pth")
+        code = train(phase, begin or None, subset, arguments)
+        networks.append(phase.network(arguments.output))
+        if code or not networks[-1].is_file():
             raise UserError(f"{phase.name} did not come to its end, and train.py has said why")
-    export(before, target)
+    export(networks[-1], target)
     print(f"The network: {target}")
 
 

@@ -12,7 +12,17 @@ from tiny_network import save_tiny_network
 
 import train
 from model.checkpoint import read_checkpoint
-from scripts.train_small import INTENDED_SIZE, NOT_DONE, PHASES, TRAINING_VIDEOS, VARIANTS, export, main, variant_phase
+from scripts.train_small import (
+    INTENDED_SIZE,
+    NOT_DONE,
+    PHASES,
+    TRAINING_VIDEOS,
+    VARIANTS,
+    blended,
+    export,
+    main,
+    variant_phase,
+)
 from util.repository import REPOSITORY
 
 STAGES_OF_PHASES = [*PHASES, *(variant_phase(suffix) for suffix in VARIANTS)]
@@ -61,6 +71,19 @@ open(sys.argv[1] + "/ended well", "w").close()
     caller.send_signal(number)
     assert "KeyboardInterrupt" in caller.communicate(timeout=60)[1]
     assert (tmp_path / "ended well").exists()
+
+
+def test_a_phase_may_begin_with_the_mean_of_several(tmp_path):
+    one = save_tiny_network(tmp_path / "one.pth", seed=1)
+    two = save_tiny_network(tmp_path / "two.pth", seed=2, metadata={"videos_seen": ["camel"]})
+    assert blended([two], tmp_path / "mean.pth") == two
+    mean = blended([one, two], tmp_path / "mean.pth")
+    weights = [read_checkpoint(path).state_dict for path in (one, two, mean)]
+    for name, tensor in weights[2].items():
+        torch.testing.assert_close(tensor, ((weights[0][name].double() + weights[1][name]) / 2).to(tensor.dtype))
+    assert read_checkpoint(mean).metadata == {"videos_seen": ["camel"]}
+    written = mean.stat().st_mtime_ns
+    assert blended([one, two], mean).stat().st_mtime_ns == written  # a resumed run began with this very file
 
 
 def test_the_network_is_written_in_half_precision_with_what_it_is_meant_for(tmp_path):
