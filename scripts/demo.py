@@ -54,17 +54,15 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--model", type=Path, help="network file; default: saves/XMem.pth, or else the bundled saves/XMem-small.pth")
     add("--output", type=Path, default=DEFAULT_OUTPUT, help="default: %(default)s; an earlier demo there is replaced")
-    add("--size", type=int, help="shorter side at which frames are segmented; default: what the network is meant for")
+    add("--size", type=int, default=320, help="shorter side at which frames are segmented; default: %(default)s")
     return parser
 
 
-def segment(output: Path, model: Path | None, size: int | None) -> int:
+def segment(output: Path, model: Path | None, size: int) -> int:
     """Run eval.py over the clip; returns its exit code. What lies in `output` is replaced only if a demo made it."""
-    flags = ["--dataset", "G", "--generic_path", str(CLIP), "--overlay", "--output", str(output)]
+    flags = ["--dataset", "G", "--generic_path", str(CLIP), "--overlay", "--size", str(size), "--output", str(output)]
     if model is not None:
         flags += ["--model", str(model)]
-    if size is not None:
-        flags += ["--size", str(size)]
     if output == DEFAULT_OUTPUT or (output / SHEET).is_file():
         flags.append("--overwrite")
     return evaluation_program.main(flags)
