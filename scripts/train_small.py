@@ -229,8 +229,9 @@ def train_all(phases: Sequence[Phase], before: Path | None, target: Path, argume
     check(phases, arguments, subset)
     networks = [] if before is None else [before]
     for phase in phases:
-        begin = networks and blended(networks[-phase.begins_with :], arguments.output / f"{phase.name}_begin.pth")
-        code = train(phase, begin or None, subset, arguments)
+        mean = arguments.output / f"{phase.name}_begin.pth"
+        begin = blended(networks[-phase.begins_with :], mean) if networks else None
+        code = train(phase, begin, subset, arguments)
         networks.append(phase.network(arguments.output))
         if code or not networks[-1].is_file():
             raise UserError(f"{phase.name} did not come to its end, and train.py has said why")

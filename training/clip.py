@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from model.encoders import ImageFeatures, QueryKey
 from model.network import Segmentation, XMem
 from training.losses import Bootstrapping, bootstrapped_cross_entropy, dice_loss
+from util.transfer import send
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,7 @@ class Choices:
     """For each frame from 1 on, the earlier frames it reads."""
 
     def to(self, device: torch.device) -> "Choices":
-        return Choices(self.deep_updates.to(device), tuple(frames.to(device) for frames in self.references))
+        return Choices(send(self.deep_updates, device), tuple(send(frames, device) for frames in self.references))
 
 
 def draw_choices(

@@ -18,6 +18,7 @@ from model.network import XMem, normalise_images
 from training.clip import Choices, CompiledNetwork, clip_loss, segment_clips
 from training.config import OptimisationConfig, StageConfig
 from training.processes import Processes
+from util.transfer import send
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +42,9 @@ class TrainingBatch:
 
     def to(self, device: torch.device) -> "TrainingBatch":
         return TrainingBatch(
-            self.images.to(device, non_blocking=True),
-            self.labels.to(device, non_blocking=True),
-            self.objects.to(device, non_blocking=True),
+            send(self.images, device),
+            send(self.labels, device),
+            send(self.objects, device),
             self.choices.to(device),
         )
 
