@@ -11,11 +11,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 from jaxtyping import install_import_hook
 
+from tests.helpers import REPOSITORY
+
 # Must run before any package of the project is imported: every annotated function then checks shapes and types.
 PACKAGES = ["model", "dataset", "inference", "evaluation", "reproduction", "scoring", "training", "util"]
 install_import_hook(PACKAGES, "beartype.beartype")
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("XMEM_SHARED", REPOSITORY.parent / "shared"))
 
 
@@ -30,7 +31,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network for runs of whole programs, which takes milliseconds a frame."""
-    from tiny_network import save_tiny_network  # after the import hook
+    from tests.helpers.tiny_network import save_tiny_network  # after the import hook
 
     return save_tiny_network(tmp_path_factory.mktemp("network") / "tiny.pth")
 

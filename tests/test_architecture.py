@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from tests.helpers import REPOSITORY
 
 LAYERS = {  # package → the packages it may import, beside itself
     "util": set(),

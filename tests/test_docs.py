@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny_network import save_tiny_network
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from tests.helpers import REPOSITORY
+from tests.helpers.tiny_network import save_tiny_network
+
 DOCUMENTS = [
     *sorted(REPOSITORY.glob("*.md")),
     *sorted((REPOSITORY / "docs").glob("*.md")),

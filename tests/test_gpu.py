@@ -5,17 +5,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from compiled_steps import compiled_steps
-from reference import PARITY, TINY, Clip, network_with_reference_weights, read_clip, reference_network, tiny_network
 from torch import Tensor
-from training_run import made_up_stage
-from training_steps import made_up_batch
 
 from inference.config import InferenceConfig
 from inference.inference_core import InferenceCore
 from model.checkpoint import save_network
 from model.config import NetworkConfig
 from model.network import XMem
+from tests.helpers.compiled_steps import compiled_steps
+from tests.helpers.reference import (
+    PARITY,
+    TINY,
+    Clip,
+    network_with_reference_weights,
+    read_clip,
+    reference_network,
+    tiny_network,
+)
+from tests.helpers.training_run import made_up_stage
+from tests.helpers.training_steps import made_up_batch
 from training.config import OptimisationConfig
 from training.processes import Processes
 from training.step import Stepper, StepReport, TrainingBatch

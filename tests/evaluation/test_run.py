@@ -1,0 +1,176 @@
+"""Evaluation from Python: several runs in one program, alone or shared by processes (here threads)."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch.distributed as dist
+
+from dataset.evaluation_sets import EvaluationSet, open_evaluation_set
+from evaluation.config import EvaluationConfig
+from evaluation.run import Summary, evaluate
+from evaluation.sharing import Sharing, StartFailedElsewhereError
+from inference.config import InferenceConfig
+from inference.inference_core import InferenceCore
+from scoring.folders import find_sequences, score_sequences
+from tests.helpers.layouts import frame_name, label_map, write_frames, write_masks, write_text, youtube_meta
+from tests.helpers.plain_loop import equal, plain_loop, read_frames
+from tests.helpers.tiny_network import tiny_network
+from util.errors import UserError
+
+SIZE = (32, 48)
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """The videos `a`, `b` and `c` of three to five frames, with ground truth."""
+    for seed, name in enumerate("abc"):
+        write_frames(tmp_path / "videos/JPEGImages" / name, range(3 + seed), SIZE, seed)
+        write_masks(tmp_path / "videos/Annotations" / name, range(3 + seed), SIZE, (1, 2))
+    return tmp_path / "videos"
+
+
+@pytest.fixture
+def videos(root) -> EvaluationSet:
+    return open_evaluation_set("G", "val", root, 32)
+
+
+def settings(root: Path, **inference: object) -> EvaluationConfig:
+    return EvaluationConfig("G", root, size=32, inference=InferenceConfig(**inference))
+
+
+def label_maps(output: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(output)): path.read_bytes() for path in sorted(output.rglob("*.png"))}
+
+
+def test_a_variant_is_segmented_scored_and_summarised(root, videos, tmp_path):
+    output = tmp_path / "variant"
+    summary = evaluate(videos, tiny_network(), settings(root, mem_every=2, mem_offset=1), output, videos_seen=["b"])
+    expected = plain_loop(
+        read_frames(root / "JPEGImages/c"), {0: label_map(SIZE, (1, 2))}, size=32, mem_every=2, mem_offset=1
+    )
+    assert equal(output / "c", [frame_name(index) for index in range(5)], expected)
+    assert (summary.videos, summary.frames, summary.failures, summary.videos_seen) == (3, 12, {}, ["b"])
+    scores = score_sequences(find_sequences(root / "Annotations", output, ["a", "b", "c"]))
+    assert summary.scores.to_json_dict() == scores.to_json_dict()
+    # Frames 0, 1 and 3; the last one is not stored.
+    assert summary.records["c"].memory["insertions"] == 3
+    assert summary.records["c"].memory["consolidations"] == 0
+    assert 0 < summary.end_to_end_fps < summary.fps
+    assert summary.wall_seconds == sum(record.wall_seconds for record in summary.records.values())
+    written = json.loads((output / "summary.json").read_text())
+    assert written == json.loads(json.dumps(summary.to_json_dict()))
+    assert written["config"]["inference"]["mem_offset"] == 1
+
+
+def test_a_variant_goes_on_and_other_settings_are_refused(root, videos, tmp_path, monkeypatch):
+    output, step, calls = tmp_path / "variant", InferenceCore.step, []
+
+    def interrupted(*arguments, **more):
+        calls.append(1)
+        if len(calls) == 7:  # the longest video, of five frames, comes first
+            raise KeyboardInterrupt
+        return step(*arguments, **more)
+
+    monkeypatch.setattr(InferenceCore, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(videos, tiny_network(), settings(root), output)
+    summary = evaluate(videos, tiny_network(), settings(root), output)
+    assert len(calls) == 7 + 4 + 3
+    assert summary.frames == 12
+    again = evaluate(videos, tiny_network(), settings(root), output)
+    assert len(calls) == 14
+    assert again.records == summary.records
+    with pytest.raises(UserError, match="was made with other settings: mem_every 5"):
+        evaluate(videos, tiny_network(), settings(root, mem_every=3), output)
+    evaluate(videos, tiny_network(), settings(root), output, anew=True)
+    assert len(calls) == 14 + 12
+    assert evaluate(videos, tiny_network(), settings(root, mem_every=3), output, overwrite=True).frames == 12
+
+
+def test_what_fails_in_one_video_is_in_the_summary(root, videos, tmp_path):
+    frame = root / "JPEGImages/b/00001.jpg"
+    frame.write_bytes(frame.read_bytes()[:200])
+    summary = evaluate(videos, tiny_network(), settings(root), tmp_path / "variant")
+    assert sorted(summary.records) == ["a", "c"]
+    assert str(frame) in summary.failures["b"]
+    assert sorted(summary.scores.sequences) == ["a", "c"]
+
+
+def test_servers_get_their_zip(tmp_path):
+    root = tmp_path / "youtube"
+    write_frames(root / "all_frames/valid_all_frames/JPEGImages/owl", range(3), SIZE)
+    write_masks(root / "valid/Annotations/owl", range(1), SIZE)
+    write_text(root / "valid/meta.json", youtube_meta({"owl": {"255": ["00000", "00002"]}}))
+    config = EvaluationConfig("Y19", root, size=32)
+    summary = evaluate(open_evaluation_set("Y19", "val", root, 32), tiny_network(), config, tmp_path / "out")
+    assert summary.scores is None
+    assert (tmp_path / "out.zip").is_file()
+
+
+# --- Processes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def processes() -> list[Sharing]:
+    store = dist.HashStore()
+    store.set_timeout(timedelta(seconds=60))
+    return [Sharing(store, rank, world_size=2, local_rank=rank) for rank in range(2)]
+
+
+def test_processes_share_one_variant_after_another(root, videos, tmp_path, processes):
+    variants = {"every": settings(root, mem_every=1), "offset": settings(root, mem_every=3, mem_offset=2)}
+    network = tiny_network()  # threads have one generator of random numbers
+
+    def program(sharing: Sharing) -> list[Summary | None]:
+        return [evaluate(videos, network, config, tmp_path / name, sharing) for name, config in variants.items()]
+
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(program, processes)
+    assert second == [None, None]
+    for summary, (name, config) in zip(first, variants.items(), strict=True):
+        alone = evaluate(videos, network, config, tmp_path / f"{name} alone")
+        assert summary.scores.to_json_dict() == alone.scores.to_json_dict()
+        assert (summary.videos, summary.frames) == (3, 12)
+        assert len(label_maps(tmp_path / name)) == 12
+        assert label_maps(tmp_path / name) == label_maps(tmp_path / f"{name} alone")
+    assert label_maps(tmp_path / "every") != label_maps(tmp_path / "offset")
+
+
+def test_a_variant_that_cannot_start_does_not_keep_processes_from_the_next(root, videos, tmp_path, processes):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/mine.txt").write_text("mine")
+    network = tiny_network()
+
+    def program(sharing: Sharing) -> str:
+        with pytest.raises((UserError, StartFailedElsewhereError)) as told:
+            evaluate(videos, network, settings(root), tmp_path / "taken", sharing)
+        evaluate(videos, network, settings(root), tmp_path / "next", sharing)
+        return type(told.value).__name__
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(program, processes)) == ["UserError", "StartFailedElsewhereError"]
+    assert len(label_maps(tmp_path / "next")) == 12
+
+
+def test_what_process_0_chooses_all_choose(processes):
+    def program(sharing: Sharing) -> list[object]:
+        return [sharing.agreed(lambda number=number: [number, sharing.rank]) for number in range(3)]
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(program, processes)) == [[[0, 0], [1, 0], [2, 0]]] * 2
+
+
+def test_what_keeps_process_0_from_choosing_ends_all(processes):
+    def program(sharing: Sharing) -> str:
+        def choose() -> bool:
+            raise UserError("there is no such network")
+
+        with pytest.raises((UserError, StartFailedElsewhereError)) as told:
+            sharing.agreed(choose)
+        return type(told.value).__name__
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(program, processes)) == ["UserError", "StartFailedElsewhereError"]

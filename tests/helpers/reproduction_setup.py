@@ -1,0 +1,69 @@
+"""Tiny data and a tiny profile, on which every table of the paper is made in seconds."""
+
+from pathlib import Path
+
+import torch
+
+from evaluation.sharing import Sharing
+from reproduction.data_sets import DataSet, GeneratedVideo, MadeSet
+from reproduction.planning import Budget
+from reproduction.profiles import Profile, lengthened
+from reproduction.runner import Networks, Runner
+from tests.helpers.layouts import davis_2016_pairs, write_frames, write_masks, write_text
+
+SIZE = 32
+FRAMES = 5
+LENGTHS = (1, 3)
+
+
+def write_davis(root: Path) -> Path:
+    """A DAVIS 2016 of one sequence below a data root, which is returned."""
+    davis = root / "DAVIS" / "2016"
+    write_frames(davis / "JPEGImages/480p/dog", range(FRAMES), (32, 48))
+    write_masks(davis / "Annotations/480p/dog", range(FRAMES), (32, 48))
+    write_text(davis / "ImageSets/480p/val.txt", davis_2016_pairs("dog", range(FRAMES)))
+    return root
+
+
+def tiny_profile() -> Profile:
+    davis = DataSet("davis", "a made-up DAVIS 2016", "D16", "DAVIS/2016", size=SIZE, videos=("dog",))
+    long = DataSet(
+        "long",
+        "a made-up long video",
+        "G",
+        "long",
+        size=SIZE,
+        inference={"mem_every": 2, "max_mid_term_frames": 3, "min_mid_term_frames": 1, "max_memory_frames": 3},
+        make=MadeSet(SIZE, {"dog": FRAMES}),
+    )
+    multi = DataSet(
+        "generated",
+        "a generated video",
+        "G",
+        "generated",
+        size=SIZE,
+        make=MadeSet(SIZE, generated=(GeneratedVideo("generated", 1, FRAMES, 2, patterns=2),)),
+    )
+    return Profile(
+        name="tiny",
+        statement="Nothing of this means anything.",
+        data_sets={
+            "D16": davis,
+            "D17": davis,
+            **lengthened(long, LENGTHS),
+            "single": davis,
+            "multi": multi,
+            "trace": DataSet("trace", "a made-up trace", "G", "trace", size=SIZE, make=MadeSet(SIZE, {"dog": 8})),
+        },
+        lengths=LENGTHS,
+        scales=(1.0, 1.5),
+        every_row_over_offsets=False,
+        traced_frames=8,
+    )
+
+
+def make_runner(
+    model: Path, data_root: Path, output: Path, budget: Budget | None = None, sharing: Sharing | None = None
+) -> Runner:
+    networks = Networks(model, torch.device("cpu"))
+    return Runner(tiny_profile(), networks, data_root, output, sharing or Sharing.alone(), budget or Budget(None))

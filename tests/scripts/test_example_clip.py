@@ -1,0 +1,111 @@
+"""The example clip: what is committed is whole, shows what it promises, and is what its script makes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import binary_dilation
+
+from dataset.label_map import read_label_map
+from evaluation.overlay import davis_palette
+from scripts.make_example_clip import main, render
+from tests.helpers import REPOSITORY
+
+EXAMPLES = REPOSITORY / "examples"
+TINY = ["--frames", "3", "--height", "36", "--width", "64"]
+
+
+@pytest.fixture(scope="module")
+def label_maps() -> list[np.ndarray]:
+    """Those that are committed, in order."""
+    paths = sorted((EXAMPLES / "crossing" / "Annotations" / "crossing").iterdir())
+    return [read_label_map(path).labels for path in paths]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_every_frame_has_a_label_map_of_its_size():
+    frames = sorted((EXAMPLES / "crossing" / "JPEGImages" / "crossing").iterdir())
+    assert [path.name for path in frames] == [f"{index:05d}.jpg" for index in range(54)]
+    for path in frames:
+        annotation = read_label_map(EXAMPLES / "crossing" / "Annotations" / "crossing" / f"{path.stem}.png")
+        assert annotation.palette == davis_palette()
+        with Image.open(path) as image:
+            assert image.size == annotation.labels.shape[::-1] == (432, 240)
+
+
+def test_the_clip_is_small():
+    assert sum(len(content) for content in files(EXAMPLES).values()) < 2_000_000
+
+
+def test_both_objects_are_there_all_the_time(label_maps):
+    assert all(np.unique(labels).tolist() == [0, 1, 2] for labels in label_maps)
+
+
+def test_the_objects_meet_hide_and_part(label_maps):
+    touching = [bool((binary_dilation(labels == 1) & (labels == 2)).any()) for labels in label_maps]
+    assert not any(touching[:12] + touching[-8:])
+    assert all(touching[20:34])
+    seen = np.array([(labels == 2).sum() for labels in label_maps])
+    assert seen.min() < 0.05 * seen[0]
+    assert abs(seen.argmin() - 27) < 5
+    assert seen[-1] > 0.7 * seen[0]
+
+
+def test_the_objects_cross(label_maps):
+    for label, direction in ((1, 1), (2, -1)):
+        columns = [np.nonzero(labels == label)[1].mean() for labels in (label_maps[0], label_maps[-1])]
+        assert direction * (columns[1] - columns[0]) > 200
+
+
+def test_the_script_makes_the_committed_clip(label_maps):
+    """Up to rounding, which may differ between machines."""
+    rgb, labels = next(render(seed=0, frames=54, height=240, width=432))
+    assert (labels == label_maps[0]).mean() > 0.999
+    with Image.open(EXAMPLES / "crossing" / "JPEGImages" / "crossing" / "00000.jpg") as image:
+        assert np.abs(np.array(image, np.int16) - rgb).mean() < 3
+
+
+def test_the_same_command_makes_the_same_files(tmp_path):
+    for name in ("first", "second"):
+        assert main(["--output", str(tmp_path / name), *TINY]) == 0
+    first = files(tmp_path / "first")
+    assert sorted(first) == [
+        f"{kind}/crossing/{index:05d}.{suffix}"
+        for kind, suffix in (("Annotations", "png"), ("JPEGImages", "jpg"))
+        for index in range(3)
+    ]
+    assert first == files(tmp_path / "second")
+    assert main(["--output", str(tmp_path / "other"), "--seed", "1", *TINY]) == 0
+    assert first != files(tmp_path / "other")
+
+
+def test_what_lies_there_is_replaced_only_when_asked(tmp_path, capsys):
+    stale = tmp_path / "JPEGImages" / "crossing" / "00099.jpg"
+    notes = tmp_path / "notes.txt"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"stale")
+    notes.write_text("mine")
+    assert main(["--output", str(tmp_path), *TINY]) == 1
+    assert f"{tmp_path} is not empty" in capsys.readouterr().err
+    assert files(tmp_path) == {"JPEGImages/crossing/00099.jpg": b"stale", "notes.txt": b"mine"}
+    assert main(["--output", str(tmp_path), "--overwrite", *TINY]) == 0
+    assert not stale.exists()
+    assert notes.read_text() == "mine"
+    assert len(files(tmp_path)) == 7
+
+
+def test_a_file_is_no_folder(tmp_path, capsys):
+    (tmp_path / "clip").write_bytes(b"")
+    assert main(["--output", str(tmp_path / "clip"), *TINY]) == 1
+    assert "clip is a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--frames", "0"), ("--height", "-5"), ("--seed", "-1")])
+def test_impossible_numbers_are_named(tmp_path, capsys, flag, value):
+    assert main(["--output", str(tmp_path / "clip"), flag, value]) == 1
+    assert flag in capsys.readouterr().err
+    assert not (tmp_path / "clip").exists()
