@@ -21,7 +21,6 @@ from dataset.back_and_forth import repeat_videos
 from dataset.evaluation_sets import EvaluationSet, EvaluationVideo, open_evaluation_set
 from dataset.video_file import VideoFile
 from evaluation.config import PUBLISHED_SIZE, EvaluationConfig
-from evaluation.device import choose_device
 from evaluation.network_file import DAVIS_SETS, default_network_file, is_bundled, size_without_flag, videos_seen
 from evaluation.reading import read_annotation
 from evaluation.run import Evaluation, Summary
@@ -29,9 +28,10 @@ from evaluation.sharing import Sharing, StartFailedElsewhereError
 from inference.config import PUBLISHED_LONG_TERM, STRATEGIES, InferenceConfig
 from model.checkpoint import read_checkpoint, shorten
 from model.network import XMem
-from util.checksums import sha256_of
 from util.command_line import Parser
+from util.device import choose_device
 from util.errors import UserError
+from util.files import sha256_of
 
 NOTHING_STARTED, VIDEOS_FAILED, INTERRUPTED = 2, 1, 130  # exit codes
 

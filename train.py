@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import torch
 
 from dataset.training_videos import listed_videos
-from evaluation.device import choose_device, device_name
 from evaluation.validation import Validation
 from model.config import ENCODERS, NetworkConfig
 from model.network import XMem
@@ -34,18 +33,17 @@ from training.initialisation import (
     untrained_network,
     without_parts,
 )
-from training.processes import Processes
-from training.record import differences, record_run
+from training.record import record_run
 from training.run_config import RunConfig, plain
 from training.sources import Seen, StageSources, TrainingData, open_sources
 from training.trainer import Saving, StopRequest, Trainer
 from training.watching import Watcher
-from util.checksums import sha256_of
 from util.command_line import Parser
+from util.device import available_cores, choose_device, device_name
 from util.errors import UserError
-from util.locking import sole_user
-from util.process import available_cores
-from util.repository import git_commit
+from util.files import sha256_of, sole_user
+from util.processes import Processes
+from util.provenance import differences, git_commit
 
 NOTHING_STARTED, FAILED, INTERRUPTED = 2, 1, 130  # exit codes
 PUBLISHED_WORKERS = 16

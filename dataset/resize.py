@@ -16,7 +16,7 @@ from PIL import Image
 from dataset.frames import FRAME_SUFFIXES, MASK_SUFFIXES, folder_entries, frame_size, list_images, read_frame
 from dataset.label_map import read_label_map, write_label_map
 from util.errors import UserError
-from util.locking import sole_user
+from util.files import sole_user
 
 SHORTER_SIDE = 480
 SOURCE, TARGET = "train", "train_480p"

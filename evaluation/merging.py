@@ -19,9 +19,9 @@ from dataset.frames import folder_entries, size_text
 from dataset.label_map import LabelMap, read_label_map
 from evaluation.overlap import read_ahead
 from evaluation.results import FrameScores, OutputFolder, VideoRecord, read_scores
-from util.checksums import sha256_of
+from util.device import peak_process_bytes
 from util.errors import UserError
-from util.process import peak_process_bytes
+from util.files import sha256_of
 
 FRAMES_AHEAD = 4
 

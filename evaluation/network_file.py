@@ -6,7 +6,7 @@ from dataset.evaluation_sets import EvaluationSet
 from evaluation.config import PUBLISHED_SIZE, SMALLEST_SIZE
 from model.checkpoint import Checkpoint
 from util.errors import UserError
-from util.repository import REPOSITORY
+from util.provenance import REPOSITORY
 
 PUBLISHED = Path("saves/XMem.pth")
 """Where the published network is looked for: below the working directory, then below the repository."""

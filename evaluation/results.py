@@ -34,8 +34,7 @@ from evaluation.overlap import WriteBehind
 from evaluation.overlay import OverlayVideo
 from evaluation.segmenter import SegmentedFrame
 from util.errors import UserError
-from util.files import atomic_path, write_text_atomically
-from util.locking import sole_user
+from util.files import atomic_path, sole_user, write_text_atomically
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ import torch
 
 from dataset.evaluation_sets import EvaluationSet, EvaluationVideo
 from evaluation.config import EvaluationConfig
-from evaluation.device import device_name, peak_device_bytes, restart_peak
 from evaluation.progress import Progress
 from evaluation.results import OutputFolder, VideoRecord
 from evaluation.segmenter import Segmenter
@@ -23,8 +22,8 @@ from evaluation.sharing import Sharing
 from model.network import XMem
 from scoring.folders import ScoredSequence, score_sequences
 from scoring.scores import Scores
+from util.device import device_name, peak_device_bytes, peak_process_bytes, reset_peak
 from util.errors import UserError
-from util.process import peak_process_bytes
 
 log = logging.getLogger(__name__)
 
@@ -238,7 +237,7 @@ def segment_video(
         UserError: a frame or mask that cannot be used, results that cannot be written, or too little device memory.
     """
     config, clock, device = segmenter.config, segmenter.clock, segmenter.device
-    restart_peak(device)
+    reset_peak(device)
     begun = time.perf_counter()
     frames = 0
     try:

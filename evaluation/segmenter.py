@@ -18,7 +18,7 @@ from evaluation.reading import annotated_frames_for
 from inference.images import label_map_of, network_size, normalise_image, resize_channels, resize_label_map
 from inference.inference_core import InferenceCore
 from model.network import XMem
-from util.transfer import send
+from util.device import send
 
 FRAMES_AHEAD = 8
 

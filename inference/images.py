@@ -6,7 +6,7 @@ from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
 from model.network import normalise_images
-from util.transfer import send
+from util.device import send
 
 
 def normalise_image(rgb: UInt8[Tensor, "height width 3"]) -> Float[Tensor, "3 height width"]:

@@ -13,7 +13,7 @@ from model.config import NetworkConfig
 from model.decoder import Decoder
 from model.encoders import ImageFeatures, KeyEncoder, KeyProjection, QueryKey, ValueEncoder
 from model.memory_reading import affinity, memory_rows, query_rows, readout, rows_of, similarity
-from util.transfer import send
+from util.device import send
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)

@@ -16,10 +16,10 @@ from dataset.back_and_forth import repeat_videos, turning_order
 from dataset.evaluation_sets import EvaluationSet, open_evaluation_set
 from dataset.label_map import read_label_map, write_label_map
 from dataset.synthetic.long_video import long_video
-from evaluation.overlay import davis_palette
 from evaluation.validation import chosen_videos
 from inference.images import network_size
 from util.errors import UserError
+from util.painting import davis_palette
 
 JPEG_QUALITY = 95
 

@@ -18,16 +18,16 @@ from evaluation.sharing import Sharing
 from model.checkpoint import Checkpoint, read_checkpoint
 from model.network import XMem
 from reproduction.data_sets import MissingError
-from reproduction.hardware import hardware_name
 from reproduction.planning import Budget, Task
 from reproduction.profiles import Profile
 from reproduction.records import read_record, write_record
 from reproduction.runs import Run, RunRecord, as_json, recorded, without_places
 from reproduction.traces import Trace, trace
 from scoring.youtube_vos import has_ground_truth, score_youtube_vos
-from util.checksums import sha256_of
+from util.device import hardware_name
 from util.errors import UserError
-from util.repository import git_commit
+from util.files import sha256_of
+from util.provenance import git_commit
 
 YOUTUBE_VOS = ("Y18", "Y19")
 

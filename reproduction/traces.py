@@ -17,8 +17,8 @@ from inference.memory.element_store import ElementStore
 from inference.memory.manager import MemoryManager
 from model.network import XMem
 from reproduction.runs import as_json, without_places
+from util.device import peak_process_bytes
 from util.errors import UserError
-from util.process import peak_process_bytes
 
 GROWTH_BETWEEN = (100, 200)
 """The frames between which the paper measures how fast memory grows."""

@@ -12,8 +12,8 @@ import numpy as np
 from dataset.label_map import read_label_map
 from scoring.measures import VOID, FrameScore, score_label_maps
 from scoring.scores import ObjectScore, Scores, SequenceScore
+from util.device import available_cores
 from util.errors import UserError
-from util.process import available_cores
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ import eval as evaluation_program
 from dataset.frames import read_frame
 from dataset.label_map import read_label_map
 from evaluation.contact_sheet import contact_sheet
-from evaluation.overlay import overlay_masks
 from util.files import atomic_path
+from util.painting import overlay_masks
 
 CLIP = Path(__file__).resolve().parent.parent / "examples" / "crossing"
 VIDEO = "crossing"

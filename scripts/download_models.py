@@ -16,10 +16,10 @@ from typing import Any
 from tqdm import tqdm
 
 from model.network import XMem
-from util.checksums import read_checksums, sha256_of, write_checksums
+from util.checksums import read_checksums, write_checksums
 from util.download import UnreachableError, download
 from util.errors import UserError
-from util.locking import sole_user
+from util.files import sha256_of, sole_user
 
 MODELS = ("XMem", "XMem-s012", "XMem-s2", "XMem-no-sensory")
 BASE_URL = "https://github.com/hkchengrex/XMem/releases/download/v1.0"

@@ -22,9 +22,9 @@ from scipy.ndimage import gaussian_filter
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dataset.label_map import write_label_map
-from evaluation.overlay import davis_palette
 from util.errors import UserError
 from util.files import atomic_path
+from util.painting import davis_palette
 
 VIDEO = "crossing"
 JPEG_QUALITY = 92

@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from dataset.layout_checks import DATA_SETS, DataSet, LayoutReport
 from dataset.resize import TARGET, resize_videos, train_videos
+from util.device import available_cores
 from util.errors import UserError
-from util.process import available_cores
 
 INCOMPLETE, NOTHING_DONE, INTERRUPTED = 1, 2, 130  # exit codes
 PROBLEMS_SHOWN = 5

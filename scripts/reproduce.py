@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 from evaluation.config import PUBLISHED_SIZE
-from evaluation.device import choose_device
 from evaluation.network_file import default_network_file, intended_size
 from evaluation.sharing import Sharing, StartFailedElsewhereError
 from model.checkpoint import read_checkpoint
@@ -23,6 +22,7 @@ from reproduction.planning import NAMES, Budget, tasks_of
 from reproduction.profiles import Profile, paper_profile, small_profile
 from reproduction.runner import Networks, Runner
 from util.command_line import Parser
+from util.device import choose_device
 from util.errors import UserError
 
 DATA_ROOTS = (Path(".."), Path("../shared"))

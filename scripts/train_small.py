@@ -22,7 +22,7 @@ from dataset.training_videos import own_videos
 from evaluation.network_file import BUNDLED
 from model.checkpoint import read_checkpoint, save_network
 from util.errors import UserError
-from util.repository import REPOSITORY
+from util.provenance import REPOSITORY
 
 NOT_DONE, INTERRUPTED = 1, 130  # exit codes
 

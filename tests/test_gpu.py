@@ -25,8 +25,8 @@ from tests.helpers.reference import (
 from tests.helpers.training_run import made_up_stage
 from tests.helpers.training_steps import made_up_batch
 from training.config import OptimisationConfig
-from training.processes import Processes
 from training.step import Stepper, StepReport, TrainingBatch
+from util.processes import Processes
 
 pytestmark = pytest.mark.gpu
 

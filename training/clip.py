@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from model.encoders import ImageFeatures, QueryKey
 from model.network import Segmentation, XMem
 from training.losses import Bootstrapping, bootstrapped_cross_entropy, dice_loss
-from util.transfer import send
+from util.device import send
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable
 
 from dataset.training_source import first_few
-from training.processes import Processes
+from util.processes import Processes
 
 log = logging.getLogger(__name__)
 

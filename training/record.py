@@ -2,31 +2,16 @@
 
 import json
 import logging
-import platform
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from util.errors import UserError
 from util.files import write_text_atomically
-from util.repository import git_commit
-
-PACKAGES = ("torch", "torchvision", "numpy", "opencv-python", "pillow", "scipy")
+from util.provenance import git_commit, package_versions
 
 log = logging.getLogger(__name__)
-
-
-def package_versions() -> dict[str, str]:
-    """The versions of Python and of the packages that results depend on."""
-    versions = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
 
 
 def record_run(folder: Path, settings: Mapping[str, Any], command: Sequence[str], device: str = "not recorded") -> None:
@@ -75,15 +60,3 @@ def _earlier_starts(path: Path, now: datetime) -> list[dict[str, Any]]:
     path.rename(aside)
     log.warning("%s is damaged, or no record of a run's starts; it is now %s, and the record begins anew", path, aside)
     return []
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> list[str]:
-    """Each setting that differs, by its dotted name, with both values."""
-    found: list[str] = []
-    for name in sorted({*before, *now}):
-        old, new = before.get(name), now.get(name)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += differences(old, new, f"{path}{name}.")
-        elif old != new:
-            found.append(f"{path}{name}: {old} before, {new} now")
-    return found

@@ -17,8 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 from model.network import XMem, normalise_images
 from training.clip import Choices, CompiledNetwork, clip_loss, segment_clips
 from training.config import OptimisationConfig, StageConfig
-from training.processes import Processes
-from util.transfer import send
+from util.device import send
+from util.processes import Processes
 
 
 @dataclass(frozen=True, eq=False)

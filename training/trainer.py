@@ -14,9 +14,9 @@ from training.batches import load_batches
 from training.checkpoints import RunFolder
 from training.config import OptimisationConfig, StageConfig
 from training.passed_over import PassedOver
-from training.processes import Processes
 from training.step import Stepper, StepReport, TrainingBatch
 from util.errors import UserError
+from util.processes import Processes
 
 MOST_SKIPPED_IN_A_ROW = 20
 SECONDS_BEFORE_A_SECOND_SIGNAL = 1.0  # torchrun passes on what the terminal has sent to all already

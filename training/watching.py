@@ -23,8 +23,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from model.network import XMem
 from training.config import StageConfig
 from training.step import StepReport, TrainingBatch
+from util.device import peak_process_bytes
 from util.errors import UserError
-from util.process import peak_process_bytes
 
 PICTURES = "image, ground truth, prediction"
 PICTURE_SIDE = 192

@@ -1,25 +1,11 @@
 """SHA-256 sums of files, recorded when a file is first used and compared from then on."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from util.errors import UserError
 from util.files import write_text_atomically
-
-
-def sha256_of(path: Path) -> str:
-    """The digest of a file's content, in hexadecimal.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def read_checksums(record: Path) -> dict[str, str]:

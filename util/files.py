@@ -1,10 +1,14 @@
-"""Files that are either whole or absent: written under a temporary name beside the target, then renamed."""
+"""Files that are whole or absent, folders that one process at a time works in, and checksums."""
 
+import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
+
+from util.errors import UserError
 
 
 @contextmanager
@@ -31,3 +35,43 @@ def write_text_atomically(target: Path | str, text: str) -> None:
     """Write `text` as UTF-8 to `target`, whole or not at all."""
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def sole_user(folder: Path) -> Iterator[None]:
+    """Lock `folder` while the block runs, so that a second run of the program in it is refused.
+
+    The system removes the lock when the process ends, also when it is killed. File systems without locks are not
+    locked.
+
+    Raises:
+        UserError: another process has locked it; it does not exist or may not be read.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be opened: {error.strerror}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise UserError(f"{folder} is in use by another run of this program: wait until it has ended") from error
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error

@@ -14,7 +14,6 @@ from statistics import median
 
 import torch
 
-from evaluation.device import choose_device, device_name, peak_device_bytes, restart_peak
 from evaluation.network_file import BUNDLED
 from model.checkpoint import read_checkpoint
 from model.config import NetworkConfig
@@ -23,11 +22,11 @@ from scripts.benchmarks.read import synchronise
 from training.batches import load_batches
 from training.config import STAGES, OptimisationConfig, StageConfig
 from training.initialisation import untrained_network
-from training.processes import Processes
 from training.sources import TrainingData, open_sources
 from training.step import Stepper
+from util.device import available_cores, choose_device, device_name, peak_device_bytes, peak_process_bytes, reset_peak
 from util.errors import UserError
-from util.process import available_cores, peak_process_bytes
+from util.processes import Processes
 
 NETWORKS = {"base": NetworkConfig, "bundled": lambda: read_checkpoint(BUNDLED).network_config}
 PUBLISHED = STAGES["3"]
@@ -142,7 +141,7 @@ def measure(task: Task) -> Measurement:
     skipped = 0
     for iteration in range(stage.total_iterations):
         if iteration == task.warm_up:
-            restart_peak(device)
+            reset_peak(device)
         begun = time.perf_counter()
         batch, _ = next(batches)
         ready = time.perf_counter()

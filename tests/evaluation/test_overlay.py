@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.contact_sheet import contact_sheet
-from evaluation.overlay import OverlayVideo, davis_palette, display_palette, overlay_masks
+from evaluation.overlay import OverlayVideo
 from tests.helpers import REPOSITORY
+from util.painting import davis_palette, display_palette, overlay_masks
 
 HEIGHT, WIDTH = 48, 64
 

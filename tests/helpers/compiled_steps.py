@@ -22,8 +22,8 @@ from tests.helpers.training_run import made_up_stage
 from tests.helpers.training_steps import made_up_batch
 from training.clip import Choices
 from training.config import OptimisationConfig
-from training.processes import Processes
 from training.step import Stepper, TrainingBatch
+from util.processes import Processes
 
 ITERATIONS = 4
 

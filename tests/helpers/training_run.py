@@ -17,8 +17,8 @@ from model.config import NetworkConfig
 from model.network import XMem
 from training.checkpoints import RunFolder
 from training.config import STAGES, OptimisationConfig, StageConfig
-from training.processes import Processes
 from training.trainer import Saving, StopRequest, Trainer
+from util.processes import Processes
 
 FRAMES, SIDE = 3, 48
 

@@ -13,8 +13,8 @@ from model.config import NetworkConfig
 from model.network import XMem
 from training.clip import draw_choices
 from training.config import STAGES, OptimisationConfig
-from training.processes import Processes
 from training.step import Stepper, TrainingBatch
+from util.processes import Processes
 
 ITERATIONS, SAMPLES, FRAMES, SIDE = 5, 4, 4, 64
 

@@ -22,7 +22,7 @@ from dataset.video_file import VideoFile
 from evaluation import network_file as network_files
 from evaluation.config import EvaluationConfig
 from evaluation.network_file import intended_size
-from evaluation.overlay import OverlayVideo, davis_palette
+from evaluation.overlay import OverlayVideo
 from inference.config import InferenceConfig
 from model.checkpoint import read_checkpoint
 from scoring.folders import find_sequences, score_sequences
@@ -37,6 +37,7 @@ from tests.helpers.layouts import (
 )
 from tests.helpers.plain_loop import equal, names_in, plain_loop, read_frames, read_mask
 from tests.helpers.tiny_network import save_tiny_network
+from util.painting import davis_palette
 
 SIZE = (48, 64)
 ANOTHER_PALETTE = bytes(range(255, 255 - 12, -1))

@@ -19,7 +19,7 @@ from evaluation import results, run
 from evaluation.overlay import OverlayVideo
 from inference.inference_core import InferenceCore
 from tests.helpers.layouts import frame_name, label_map, write_frames, write_masks, write_text, youtube_meta
-from util.locking import sole_user
+from util.files import sole_user
 
 SIZE = (32, 48)
 

@@ -21,7 +21,7 @@ from tests.helpers.training_layouts import (
     write_videos,
 )
 from training.step import Stepper
-from util.locking import sole_user
+from util.files import sole_user
 
 FROM_CHANCE = [*TINY_NETWORK, "--no_pretrained"]
 

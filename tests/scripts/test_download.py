@@ -27,7 +27,7 @@ from tests.helpers import REPOSITORY
 from tests.helpers.tiny_network import save_tiny_network
 from util.download import DownloadError, UnreachableError, download
 from util.errors import UserError
-from util.locking import sole_user
+from util.files import sole_user
 
 CONTENT = np.random.default_rng(0).bytes(300_000)  # several chunks
 

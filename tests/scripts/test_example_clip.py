@@ -8,9 +8,9 @@ from PIL import Image
 from scipy.ndimage import binary_dilation
 
 from dataset.label_map import read_label_map
-from evaluation.overlay import davis_palette
 from scripts.make_example_clip import main, render
 from tests.helpers import REPOSITORY
+from util.painting import davis_palette
 
 EXAMPLES = REPOSITORY / "examples"
 TINY = ["--frames", "3", "--height", "36", "--width", "64"]

@@ -16,7 +16,7 @@ from dataset.training_videos import youtube_vos
 from scripts import prepare_data
 from tests.helpers.layouts import davis_2016_pairs, frame_name, write_frames, write_masks, write_text, youtube_meta
 from util.errors import UserError
-from util.locking import sole_user
+from util.files import sole_user
 
 FRAMES = range(3)
 PALETTE = bytes(range(0, 240, 10))  # eight colours: with fewer, Pillow would store the label 7 in too few bits

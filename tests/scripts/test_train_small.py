@@ -23,7 +23,7 @@ from scripts.train_small import (
     variant_phase,
 )
 from tests.helpers.tiny_network import save_tiny_network
-from util.repository import REPOSITORY
+from util.provenance import REPOSITORY
 
 STAGES_OF_PHASES = [*PHASES, *(variant_phase(suffix) for suffix in VARIANTS)]
 

@@ -11,10 +11,10 @@ from tests.helpers.training_run import Squares, made_up_stage
 from tests.helpers.training_steps import made_up_batch
 from training.checkpoints import RunFolder
 from training.config import OptimisationConfig
-from training.processes import Processes
 from training.step import Stepper
 from training.trainer import Saving, StopRequest, Trainer
 from util.errors import UserError
+from util.processes import Processes
 
 
 @pytest.fixture

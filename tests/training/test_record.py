@@ -11,9 +11,9 @@ import git
 import pytest
 import torch
 
-from training.record import differences, package_versions, record_run
+from training.record import record_run
 from util.errors import UserError
-from util.repository import REPOSITORY, git_commit
+from util.provenance import REPOSITORY, differences, git_commit, package_versions
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_without_gitpython_there_is_a_note(monkeypatch):
 
 
 def test_without_the_git_program_there_is_a_note(tmp_path):
-    command = [sys.executable, "-c", "from util.repository import git_commit; print(git_commit())"]
+    command = [sys.executable, "-c", "from util.provenance import git_commit; print(git_commit())"]
     environment = {**os.environ, "PATH": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
     environment.pop("GIT_PYTHON_GIT_EXECUTABLE", None)
     environment.pop("GIT_PYTHON_REFRESH", None)

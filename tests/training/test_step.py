@@ -20,8 +20,8 @@ from tests.helpers.training_steps import made_up_batch
 from training.clip import Choices, clip_loss, draw_choices, segment_clips
 from training.config import OptimisationConfig
 from training.losses import Bootstrapping, bootstrapped_cross_entropy, dice_loss
-from training.processes import Processes
 from training.step import ClipObjective, Stepper
+from util.processes import Processes
 
 BOOTSTRAPPING = Bootstrapping(start_warm=20000, end_warm=70000)
 

@@ -18,11 +18,11 @@ from tests.helpers.training_run import Squares, made_up_stage
 from training.checkpoints import RunFolder
 from training.clip import draw_choices
 from training.config import OptimisationConfig, StageConfig
-from training.processes import Processes
 from training.step import StepReport, TrainingBatch
 from training.trainer import Observer, Saving, StopRequest, Trainer
 from training.watching import PICTURE_SIDE, PICTURES, Watcher, finite_mean, paint, picture_grid
 from util.errors import UserError
+from util.processes import Processes
 
 GAMMA = 0.1
 STAGE = replace(made_up_stage(batch_size=2, iterations=10, steps=(6,), lr=1e-3), name="s")

@@ -1,0 +1,98 @@
+"""The machine a run uses: its device, cores and memory."""
+
+import os
+import platform
+import resource
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from util.errors import UserError
+
+
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """Return the device a user named: auto, cuda, cuda:N, mps or cpu.
+
+    "cuda", and "auto" where there is a GPU, is the GPU of this process: number `local_rank` of its machine.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, is_there in available.items() if is_there)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device {name!r}: choose auto, cuda, cuda:N, mps or cpu") from None
+    if device.type not in available:
+        raise UserError(f"device {name!r}: choose auto, cuda, cuda:N, mps or cpu")
+    if not available[device.type]:
+        raise UserError(f"device {name!r} is not available here (PyTorch {torch.__version__})")
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        device = torch.device("cuda", device.index if device.index is not None else local_rank % count)
+        if device.index >= count:
+            raise UserError(f"device {name!r}: this machine's last CUDA device is cuda:{count - 1}")
+        torch.cuda.set_device(device)
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of a GPU, and "cpu" or "mps" for these."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def peak_device_bytes(device: torch.device) -> int | None:
+    """Return the peak memory of tensors on a CUDA device since `reset_peak`, in bytes; None on other devices."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
+def reset_peak(device: torch.device) -> None:
+    """Begin a new measurement of `peak_device_bytes`."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a CPU tensor to `device`. The copy to a CUDA device is asynchronous: neither side waits for the other."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    # Containers and batch systems lend some of the machine's cores, which only the affinity shows.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def peak_process_bytes() -> int:
+    """Return the peak memory of this process, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage's peak on Linux may be that of the process which started this one
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def hardware_name(device: torch.device) -> str:
+    """Return the name of the hardware and the version of PyTorch in one line."""
+    if device.type != "cpu":
+        return f"{device_name(device)}, PyTorch {torch.__version__}"
+    cores = available_cores()
+    return f"{cores} core{'s' * (cores != 1)} of {processor_name()}, PyTorch {torch.__version__}"
+
+
+def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the processor's name where the system knows it, and its architecture elsewhere."""
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
