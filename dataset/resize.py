@@ -31,11 +31,28 @@ def train_videos(root: Path) -> list[str]:
     """
     folder = root / SOURCE / "JPEGImages"
     if not folder.is_dir():
-        raise UserError(f"{folder} does not exist; --yv_root is the folder above {SOURCE}, YouTubeVOS's training set")
+        raise UserError(f"{folder} does not exist; the root of YouTubeVOS is the folder above {SOURCE}")
     names = [path.name for path in folder_entries(folder) if path.is_dir()]
     if not names:
         raise UserError(f"{folder} has no folders, one for each video")
     return names
+
+
+def require_resized(root: Path) -> None:
+    """Check that every video of `root`/train, where that folder is there, is in `root`/train_480p.
+
+    Raises:
+        UserError: videos are missing.
+    """
+    if not (root / SOURCE).is_dir():
+        return
+    made = root / TARGET / "JPEGImages"
+    there = {path.name for path in folder_entries(made)} if made.is_dir() else set()
+    if lacking := [name for name in train_videos(root) if name not in there]:
+        raise UserError(
+            f"{root / TARGET} lacks {len(lacking)} of the videos in {root / SOURCE}, the first is {lacking[0]}; "
+            f"python -m scripts.prepare_data resize --yv_root {root} makes them"
+        )
 
 
 def resize_videos(root: Path, names: Sequence[str], workers: int) -> Iterator[tuple[str, str | None]]:
