@@ -121,9 +121,7 @@ def test_davis_2017_image_sets_may_lie_beside_the_parts(davis_2017):
     (davis_2017 / "trainval/ImageSets").rename(davis_2017 / "ImageSets")
     assert len(open_evaluation_set("D17", "val", davis_2017, 480).videos) == 2
     (davis_2017 / "ImageSets/2017/val.txt").unlink()
-    with pytest.raises(
-        UserError, match=r"trainval/ImageSets/2017/val\.txt does not exist; the root of D17 is the folder above"
-    ):
+    with pytest.raises(UserError, match=r"trainval/ImageSets/2017/val\.txt does not exist; the root of D17 is"):
         open_evaluation_set("D17", "val", davis_2017, 480)
 
 
@@ -147,9 +145,7 @@ def test_davis_at_other_sizes_reads_large_frames_and_writes_480p(request, datase
 
 @pytest.mark.parametrize("size", [720, -1])
 def test_davis_has_to_have_large_frames_for_large_sizes(davis_2017, size):
-    with pytest.raises(
-        UserError, match=rf"JPEGImages has no folder Full-Resolution or 1080p, which frames of size {size} "
-    ):
+    with pytest.raises(UserError, match=rf"JPEGImages has no folder Full-Resolution or 1080p, which .* size {size} "):
         open_evaluation_set("D17", "val", davis_2017, size)
 
 
@@ -303,9 +299,7 @@ def test_hidden_folders_and_loose_files_are_no_videos(generic):
 @pytest.mark.parametrize("dataset", ["D16", "D17", "Y18", "Y19", "LV1", "LV3", "MOSE", "G"])
 def test_a_root_that_is_not_there_or_empty_is_named_with_what_it_has_to_be(tmp_path, dataset):
     for root in (tmp_path / "absent", tmp_path):
-        with pytest.raises(
-            UserError, match=rf"^{root}.* does not exist.*; the root of {dataset} is the folder"
-        ) as error:
+        with pytest.raises(UserError, match=rf"^{root}.* does not exist.*; the root of {dataset} is the") as error:
             open_evaluation_set(dataset, "val", root, 480)
         assert "\n" not in str(error.value)
 
