@@ -59,7 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     resize = commands.add_parser("resize", help=f"make {TARGET} from YouTubeVOS's train; resumes where it stopped")
     resize.add_argument("--yv_root", type=Path, metavar="DIR", default=roots["yv_root"], help="(%(default)s)")
-    resize.add_argument("--workers", type=int, default=available_cores(), help="processes (one per core: %(default)s)")
+    resize.add_argument("--workers", type=int, default=available_cores(), help="threads (one per core: %(default)s)")
     return parser
 
 
