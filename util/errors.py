@@ -1,4 +1,6 @@
-"""The two exceptions that stand for a mistake of the user's, not of the program's."""
+"""The two exceptions that stand for a mistake of the user's, not of the program's; and how messages list things."""
+
+from collections.abc import Sequence
 
 
 class UserError(Exception):
@@ -20,3 +22,9 @@ class SettingError(ValueError):
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field} {reason}")
         self.field, self.reason = field, reason
+
+
+def first_few(items: Sequence[object], most: int = 10) -> str:
+    """The first `most` items in one line, and how many more there are."""
+    rest = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(map(str, items[:most])) + rest

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
-from dataset.evaluation_sets import EvaluationSet, open_evaluation_set
+from dataset.evaluation_sets import EvaluationSet
+from dataset.registry import open_evaluation_set
 from evaluation.config import EvaluationConfig
 from evaluation.run import Summary, evaluate
 from evaluation.sharing import Sharing, StartFailedElsewhereError
