@@ -19,10 +19,10 @@ import eval as program
 from dataset import frames
 from dataset.frames import FrameFolder, read_frame
 from dataset.video_file import VideoFile
-from evaluation import network_file as network_files
+from evaluation import networks as network_files
 from evaluation.config import EvaluationConfig
-from evaluation.network_file import intended_size
-from evaluation.overlay import OverlayVideo
+from evaluation.networks import intended_size
+from evaluation.overlay_video import OverlayVideo
 from inference.config import InferenceConfig
 from model.checkpoint import read_checkpoint
 from scoring.folders import find_sequences, score_sequences

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 import eval as program
-from evaluation import results, run
-from evaluation.overlay import OverlayVideo
+from evaluation import output_folder, run
+from evaluation.overlay_video import OverlayVideo
 from inference.inference_core import InferenceCore
 from tests.helpers.layouts import frame_name, label_map, write_frames, write_masks, write_text, youtube_meta
 from util.files import sole_user
@@ -411,12 +411,12 @@ def no_space(*_: object) -> None:
 
 
 def test_masks_that_cannot_be_written_fail_their_video(evaluate, generic, tmp_path, monkeypatch):
-    write = results.write_label_map
+    write = output_folder.write_label_map
 
     def write_until_full(path: Path, *more: object) -> None:
         no_space() if path.parent.parent.name == ".video-bad" else write(path, *more)
 
-    monkeypatch.setattr(results, "write_label_map", write_until_full)
+    monkeypatch.setattr(output_folder, "write_label_map", write_until_full)
     code, lines = evaluate(*flags_of(generic))
     assert (code, lines) == (
         1,
@@ -435,7 +435,7 @@ def test_records_and_zips_that_cannot_be_written(evaluate, tmp_path, monkeypatch
 
     def segment_then_fill_the_disk(*arguments: object) -> object:
         record = segment(*arguments)
-        monkeypatch.setattr(results, function, no_space)
+        monkeypatch.setattr(output_folder, function, no_space)
         return record
 
     monkeypatch.setattr(run, "segment_video", segment_then_fill_the_disk)
@@ -471,9 +471,9 @@ def raise_programming_error(*_: object, **__: object) -> None:
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        (results, "write_mask"),
-        (results, "write_scores"),
-        (results, "write_overlay"),
+        (output_folder, "write_mask"),
+        (output_folder, "write_scores"),
+        (output_folder, "write_overlay"),
         (run, "score_sequences"),
         (InferenceCore, "step"),
     ],
