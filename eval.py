@@ -16,11 +16,11 @@ import torch
 
 from dataset.back_and_forth import repeat_videos
 from dataset.evaluation_sets import EvaluationSet, EvaluationVideo
-from dataset.registry import DATA_SETS, open_evaluation_set
+from dataset.registry import DATA_SETS
 from dataset.video_file import VideoFile
 from evaluation.config import PUBLISHED_SIZE, EvaluationConfig
 from evaluation.evaluate import evaluate
-from evaluation.flags import add_inference_flags, flag_of, inference_config
+from evaluation.flags import add_inference_flags, in_flags, inference_config
 from evaluation.frame_reader import read_annotation
 from evaluation.networks import default_network_file, is_bundled, is_davis, size_without_flag, videos_seen
 from evaluation.summary import Summary
@@ -44,7 +44,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--model", type=Path, help="network file (saves/XMem.pth, or else the bundled saves/XMem-small.pth)")
     add("--dataset", help=f"one of {', '.join(DATA_SETS)} (D17)")
     for root_name, data_set in {each.root_name: each for each in DATA_SETS.values()}.items():
-        add(f"--{root_name}", type=Path, help=f"{data_set.root_holds} ({data_set.default_root or 'none'})")
+        help_root = f"{data_set.root_holds} ({data_set.default_root or 'none'})"
+        add(f"--{root_name}", type=Path, default=data_set.default_root, help=help_root)
     add("--split", choices=("val", "test"), help="test: of D17, Y18 and Y19 (val)")
     add("--repeat", type=int, default=1, metavar="N", help="play videos back and forth, to N times their length")
     add("--video", type=Path, help="one video file instead of a data set")
@@ -100,11 +101,13 @@ def open_videos(arguments: argparse.Namespace, sizes: list[int]) -> tuple[Evalua
         video = EvaluationVideo(arguments.video.stem, frames, {first: arguments.mask}, saved_frames=None)
         return EvaluationSet("video", (video,)), arguments.video
     name = arguments.dataset or "D17"
-    data_set = DATA_SETS.get(name)
-    root = data_set and (getattr(arguments, data_set.root_name) or data_set.default_root)
-    if data_set and root is None:
+    if name not in DATA_SETS:
+        raise UserError(f"--dataset {name}: there is {', '.join(DATA_SETS)}")
+    data_set = DATA_SETS[name]
+    root = getattr(arguments, data_set.root_name)
+    if root is None:
         raise UserError(f"--dataset {name} needs --{data_set.root_name}, {data_set.root_holds}")
-    return open_evaluation_set(name, arguments.split or "val", root or Path(), *sizes), root or Path()
+    return data_set.open(root, arguments.split or "val", sizes), root
 
 
 def configure(
@@ -204,7 +207,7 @@ def main(argv: list[str] | None = None) -> int:
             try:
                 return run(parse_arguments(argv), queue)
             except SettingError as error:
-                raise UserError(f"{flag_of(error.field)} {error.reason}") from None
+                raise UserError(in_flags(error)) from None
     except UserError as error:
         print(f"eval.py: {error}", file=sys.stderr)
         return NOTHING_STARTED

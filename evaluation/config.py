@@ -70,7 +70,7 @@ class EvaluationConfig:
         if len(set(self.sizes)) < len(self.sizes):
             raise SettingError("size", f"must name different sizes, not {', '.join(map(str, self.sizes))}")
         if self.flip and self.flip_too:
-            raise SettingError("flip", "mirrors every frame, and flip_too averages both ways: give one of them")
+            raise SettingError("flip", "does not go together", {"flip_too": True})
         if self.repeat < 1:
             raise SettingError("repeat", f"must be at least 1, not {self.repeat}")
 

@@ -4,6 +4,7 @@ import argparse
 import logging
 
 from inference.config import InferenceConfig, InferenceSettings
+from util.errors import SettingError
 
 INFERENCE_FLAGS = {  # flag → what it sets, its meaning and the published value
     "mem_every": (int, "r; the paper: 10 on Long-time Video (5)"),
@@ -39,9 +40,14 @@ def add_inference_flags(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(flag, dest=name, action="store_false", default=None, help=instead)
 
 
-def flag_of(field: str) -> str:
-    """Return the flag of a setting, for messages."""
-    return SWITCHES[field][0] if field in SWITCHES else f"--{field}"
+def in_flags(error: SettingError) -> str:
+    """Return the message of an error about settings in the flags that users know them by."""
+    flag = SWITCHES[error.field][0] if error.field in SWITCHES else f"--{error.field}"
+    others = [
+        SWITCHES[name][0] if name in SWITCHES else f"--{name}" if value is True else f"--{name} {value}"
+        for name, value in error.others.items()
+    ]
+    return f"{flag} {error.reason}" + (f" with {', '.join(others)}" if others else "")
 
 
 def inference_config(arguments: argparse.Namespace) -> InferenceConfig:
@@ -52,7 +58,9 @@ def inference_config(arguments: argparse.Namespace) -> InferenceConfig:
     """
     names = (*INFERENCE_FLAGS, *SWITCHES)
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
-    if given.get("top_k") == -1:
+    if given.get("top_k", 1) < 1:
+        if given["top_k"] != -1:
+            raise SettingError("top_k", f"must be at least 1, or -1 for all, not {given['top_k']}")
         given["top_k"] = None
     if arguments.enable_long_term is False:
         for name in LONG_TERM_FLAGS:  # allowed, since scripts for the published program give them so

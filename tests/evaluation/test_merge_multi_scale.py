@@ -168,11 +168,11 @@ def test_other_folders_or_other_runs_in_them_are_refused(tmp_path, capsys):
     before = label_maps(output)["dog/00000.png"]
     capsys.readouterr()
     assert merge(output, one, other, third) == 2
-    assert f"{output} was made with other settings: run 3 None (now {third} (" in capsys.readouterr().err
+    assert f"{output} was made with other settings: run 3: None before, {third} (" in capsys.readouterr().err
     (other / "config.json").write_text('{"size": 600}')
     assert merge(output, one, other) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"run 2 {other} (" in line
+    assert f"run 2: {other} (" in line
     assert np.array_equal(label_maps(output)["dog/00000.png"], before)
     assert merge(output, one, other, third, flags=["--overwrite"]) == 0
 
