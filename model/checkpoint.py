@@ -123,7 +123,9 @@ def load_tensors(path: Path) -> dict[Any, Any]:
         CheckpointError: as `read_checkpoint`.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
+        raise CheckpointError(
+            f"{path}: no such file; python -m scripts.download_models downloads the published networks"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
