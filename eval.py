@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 
 from dataset.back_and_forth import repeat_videos
-from dataset.evaluation_sets import EvaluationSet, EvaluationVideo, open_evaluation_set
+from dataset.evaluation_sets import EvaluationSet, EvaluationVideo
+from dataset.registry import open_evaluation_set
 from dataset.video_file import VideoFile
 from evaluation.config import PUBLISHED_SIZE, EvaluationConfig
 from evaluation.network_file import DAVIS_SETS, default_network_file, is_bundled, size_without_flag, videos_seen

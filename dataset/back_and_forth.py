@@ -58,7 +58,7 @@ def repeat_videos(evaluation_set: EvaluationSet, times: int) -> EvaluationSet:
     if times == 1:
         return evaluation_set
     if evaluation_set.server_zip:
-        raise UserError(f"--repeat: {evaluation_set.name} is scored by a server, which takes every frame once")
+        raise UserError(f"repeat: {evaluation_set.name} is scored by a server, which takes every frame once")
     return replace(evaluation_set, videos=tuple(_repeated(video, times) for video in evaluation_set.videos))
 
 

@@ -1,8 +1,9 @@
-"""The layouts of the evaluation sets: which videos there are, which label maps define their objects, what is written.
+"""The layouts of the data sets for evaluation: which videos there are, which label maps define their objects, which
+frames are saved.
 
 Opening a set lists folders and reads no image (but one mask's header a video, where frames and masks differ in size).
 What is wrong with the whole set raises at once; what is wrong with one video is kept in its `problem`, so that the
-other videos can still be evaluated.
+other videos can still be evaluated. `registry.py` says which set has which layout.
 """
 
 import json
@@ -11,21 +12,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from dataset.frames import MASK_SUFFIXES, FrameFolder, FrameSource, folder_entries, frame_size, list_images
+from dataset.frames import (
+    MASK_SUFFIXES,
+    FrameFolder,
+    FrameSource,
+    folder_entries,
+    frame_size,
+    list_images,
+    listed_videos,
+    read_text,
+    require_folder,
+)
 from util.errors import UserError
-
-# What each data set's root has to be, and by which flag it is given: the remedy in messages about missing folders.
-ROOTS = {
-    "D16": "--d16_path is the folder with JPEGImages/480p, Annotations/480p and ImageSets/480p",
-    "D17": "--d17_path is the folder above trainval and test-dev",
-    "Y18": "--y18_path is the folder above all_frames, valid and test",
-    "Y19": "--y19_path is the folder above all_frames, valid and test",
-    "LV1": "--lv_path is the folder above long_video and long_video_x3",
-    "LV3": "--lv_path is the folder above long_video and long_video_x3",
-    "MOSE": "--mose_path is the folder above valid",
-    "G": "--generic_path is the folder with JPEGImages and Annotations",
-}
-SETS_WITH_TEST_SPLIT = frozenset({"D17", "Y18", "Y19"})
 
 
 @dataclass(frozen=True)
@@ -34,10 +32,10 @@ class EvaluationVideo:
 
     Attributes:
         name: the video's name, its folder in the output.
-        frames: all its frames, also those before the first annotation.
+        frames: all frames of the video, also those before the first annotation.
         annotations: frame name → label map defining the objects that start there, in the order of the frames; exactly
             one, the first, in all sets but YouTubeVOS.
-        saved_frames: names of the frames whose masks are written (without --save_all); None: every frame.
+        saved_frames: names of the frames whose masks are written unless all are asked for; None: every frame.
         ground_truth: frame name → the label map that its mask is scored by, for every saved frame from the first
             annotation on, in the order of the frames; None where one of them has none.
         frames_elsewhere: size → the same frames from another place, for sizes that are not to be had from `frames`.
@@ -64,9 +62,9 @@ class EvaluationSet:
     """The videos of one data set and split.
 
     Attributes:
-        name: as given to --dataset.
+        name: of the data set, as the registry has it.
         videos: in the order in which the data set names them.
-        server_zip: an evaluation server scores this set, and takes a zip file.
+        server_zip: an evaluation server scores this split, and takes a zip file.
         masks_folder: where V/FRAME.png goes below the output: "" or "Annotations".
     """
 
@@ -76,99 +74,67 @@ class EvaluationSet:
     masks_folder: str = ""
 
 
-def open_evaluation_set(dataset: str, split: str, root: Path, *sizes: int) -> EvaluationSet:
-    """The data set `dataset` (D16, D17, Y18, Y19, LV1, LV3, MOSE, G) that lies in `root`.
-
-    Args:
-        split: "val" or "test".
-        sizes: shorter sides at which frames are segmented, at least one, −1 for the original; DAVIS has its frames in
-            several sizes.
-
-    Raises:
-        UserError: there is no such data set or split, or a file or folder the whole set needs is missing or damaged.
-    """
-    if dataset not in ROOTS:
-        raise UserError(f"--dataset {dataset}: there is {', '.join(ROOTS)}")
-    if split not in ("val", "test"):
-        raise UserError(f"--split {split}: there is val and test")
-    if split == "test" and dataset not in SETS_WITH_TEST_SPLIT:
-        raise UserError(f"--split test: {dataset} has no such split, leave --split out")
-    _require_folder(root, dataset)
-    match dataset:
-        case "D16":
-            return davis_2016(root, *sizes)
-        case "D17":
-            return davis_2017(root, split, *sizes)
-        case "Y18" | "Y19":
-            return youtube_vos(dataset, root, split)
-        case "LV1" | "LV3":
-            return long_video(dataset, root)
-        case "MOSE":
-            return mose(root)
-        case _:
-            return generic(root)
-
-
-def davis_2016(root: Path, *sizes: int) -> EvaluationSet:
+def davis_2016(root: Path, split: str, sizes: Sequence[int]) -> tuple[EvaluationVideo, ...]:
     """DAVIS 2016: the frames that ImageSets/480p/val.txt names, one pair of frame and mask a line."""
-    image_set = root / "ImageSets" / "480p" / "val.txt"
+    image_set = root / "ImageSets" / "480p" / f"{split}.txt"
     frame_names: dict[str, set[str]] = {}
-    for line in _image_set_lines(image_set, "D16"):
+    for line in listed_videos(image_set):
         pair = [PurePosixPath(field) for field in line.split()]
         if len(pair) != 2 or not pair[0].parent.name or len({(path.parent.name, path.stem) for path in pair}) != 1:
             raise UserError(f"{image_set}: '{line}' is not '/JPEGImages/480p/V/F.jpg /Annotations/480p/V/F.png'")
         frame_names.setdefault(pair[0].parent.name, set()).add(pair[0].stem)
-    return EvaluationSet("D16", _davis_videos("D16", root, sizes, frame_names))
+    return _davis_videos(root, sizes, frame_names)
 
 
-def davis_2017(root: Path, split: str, *sizes: int) -> EvaluationSet:
+def davis_2017(root: Path, split: str, sizes: Sequence[int]) -> tuple[EvaluationVideo, ...]:
     """DAVIS 2017, validation or test-dev: the videos that its image set names, one a line."""
     part, list_name = ("trainval", "val.txt") if split == "val" else ("test-dev", "test-dev.txt")
-    _require_folder(root / part, "D17")
+    require_folder(root / part)
     image_sets = [folder / "ImageSets" / "2017" / list_name for folder in (root / part, root)]
     image_set = next((path for path in image_sets if os.path.isfile(path)), image_sets[0])
-    names = dict.fromkeys(_image_set_lines(image_set, "D17"))
-    return EvaluationSet("D17", _davis_videos("D17", root / part, sizes, names), server_zip=split == "test")
+    return _davis_videos(root / part, sizes, dict.fromkeys(listed_videos(image_set)))
 
 
-def youtube_vos(dataset: str, root: Path, split: str) -> EvaluationSet:
+def youtube_vos(root: Path, split: str, sizes: Sequence[int]) -> tuple[EvaluationVideo, ...]:
     """YouTubeVOS: the videos of meta.json, at full frame rate; the frames that meta.json names are saved."""
     part = {"val": "valid", "test": "test"}[split]
-    frames_root = _require_folder(root / "all_frames" / f"{part}_all_frames" / "JPEGImages", dataset)
-    masks_root = _require_folder(root / part / "Annotations", dataset)
-    saved_frames = _read_meta(root / part / "meta.json", dataset)
+    frames_root = require_folder(root / "all_frames" / f"{part}_all_frames" / "JPEGImages")
+    masks_root = require_folder(root / part / "Annotations")
+    saved_frames = _read_meta(root / part / "meta.json")
 
     def open_video(name: str) -> EvaluationVideo:
         return _open_video(
             name, frames_root / name, masks_root / name, saved_frames=saved_frames[name], objects_start_later=True
         )
 
-    return EvaluationSet(dataset, _videos(saved_frames, open_video), server_zip=True, masks_folder="Annotations")
+    return _videos(saved_frames, open_video)
 
 
-def long_video(dataset: str, root: Path) -> EvaluationSet:
-    """Long-time Video, once or three times as long (LV1, LV3): frames that have a mask are saved."""
-    folder = root / {"LV1": "long_video", "LV3": "long_video_x3"}[dataset]
-    return EvaluationSet(dataset, _videos_of_folder(dataset, folder, save_masked_frames=True))
+def folder_of_videos(folder: Path, *, save_masked_frames: bool = False) -> tuple[EvaluationVideo, ...]:
+    """The videos of {folder}/JPEGImages and {folder}/Annotations; a video that is in only one of them is a problem.
 
+    Args:
+        save_masked_frames: only frames that have a mask are saved, rather than every frame.
+    """
+    frames_root = require_folder(folder / "JPEGImages")
+    masks_root = require_folder(folder / "Annotations")
+    names = {path.name for place in (frames_root, masks_root) for path in folder_entries(place) if path.is_dir()}
+    if not names:
+        raise UserError(f"{frames_root} has no folders, one for each video")
 
-def mose(root: Path) -> EvaluationSet:
-    """MOSE, validation: every frame is saved."""
-    return EvaluationSet("MOSE", _videos_of_folder("MOSE", root / "valid"))
+    def open_video(name: str) -> EvaluationVideo:
+        return _open_video(name, frames_root / name, masks_root / name, save_masked_frames=save_masked_frames)
 
-
-def generic(root: Path) -> EvaluationSet:
-    """Anyone's videos: a folder of frames in JPEGImages for each, and one of masks in Annotations."""
-    return EvaluationSet("G", _videos_of_folder("G", root))
+    return _videos(sorted(names), open_video)
 
 
 def _davis_videos(
-    dataset: str, root: Path, sizes: Sequence[int], frame_names: Mapping[str, set[str] | None]
+    root: Path, sizes: Sequence[int], frame_names: Mapping[str, set[str] | None]
 ) -> tuple[EvaluationVideo, ...]:
     """Videos of one DAVIS folder by name, each with the frames it is restricted to (None: all that are there)."""
-    images = _require_folder(root / "JPEGImages", dataset)
+    images = require_folder(root / "JPEGImages")
     frames_roots = {size: _davis_frames(images, size) for size in sizes}
-    masks_root = _require_folder(root / "Annotations" / "480p", dataset)
+    masks_root = require_folder(root / "Annotations" / "480p")
     main = frames_roots[sizes[0]]
 
     def open_video(name: str) -> EvaluationVideo:
@@ -189,12 +155,12 @@ def _davis_frames(images: Path, size: int) -> Path:
         resolutions.append("480p")
     folder = next((images / name for name in resolutions if os.path.isdir(images / name)), None)
     if folder is None:
-        raise UserError(f"{images} has no folder {' or '.join(resolutions)}, which --size {size} reads its frames from")
+        raise UserError(f"{images} has no folder {' or '.join(resolutions)}, which frames of size {size} are read from")
     return folder
 
 
 def _same_frames(frames: FrameFolder, folder: Path) -> FrameFolder:
-    """Those of the same names from another folder.
+    """Frames of the same names from another folder.
 
     Raises:
         UserError: one of them is not there.
@@ -205,22 +171,8 @@ def _same_frames(frames: FrameFolder, folder: Path) -> FrameFolder:
     return FrameFolder(folder, [there[path.stem] for path in frames.paths])
 
 
-def _videos_of_folder(dataset: str, folder: Path, save_masked_frames: bool = False) -> tuple[EvaluationVideo, ...]:
-    """The videos of {folder}/JPEGImages and {folder}/Annotations; one that is in one of them only is a problem."""
-    frames_root = _require_folder(folder / "JPEGImages", dataset)
-    masks_root = _require_folder(folder / "Annotations", dataset)
-    names = {path.name for place in (frames_root, masks_root) for path in folder_entries(place) if path.is_dir()}
-    if not names:
-        raise UserError(f"{frames_root} has no folders, one for each video")
-
-    def open_video(name: str) -> EvaluationVideo:
-        return _open_video(name, frames_root / name, masks_root / name, save_masked_frames=save_masked_frames)
-
-    return _videos(sorted(names), open_video)
-
-
 def _videos(names: Iterable[str], open_video: Callable[[str], EvaluationVideo]) -> tuple[EvaluationVideo, ...]:
-    """All of `names` opened; a user error in opening one becomes that video's `problem`."""
+    """Open the videos `names`; a user error in opening one becomes that video's `problem`."""
 
     def opened(name: str) -> EvaluationVideo:
         try:
@@ -291,18 +243,10 @@ def _open_video(
     )
 
 
-def _image_set_lines(image_set: Path, dataset: str) -> list[str]:
-    """The lines of an image set that are not blank; UserError if it is missing, no text or names nothing."""
-    lines = [line.strip() for line in _read_text(image_set, dataset).splitlines() if line.strip()]
-    if not lines:
-        raise UserError(f"{image_set} names no video")
-    return lines
-
-
-def _read_meta(path: Path, dataset: str) -> dict[str, frozenset[str]]:
+def _read_meta(path: Path) -> dict[str, frozenset[str]]:
     """The names of the saved frames of each video of a YouTubeVOS meta.json, videos sorted."""
     try:
-        videos = json.loads(_read_text(path, dataset))["videos"]
+        videos = json.loads(read_text(path))["videos"]
         frames = {
             name: frozenset(frame for thing in videos[name]["objects"].values() for frame in thing["frames"])
             for name in sorted(videos)
@@ -312,18 +256,3 @@ def _read_meta(path: Path, dataset: str) -> dict[str, frozenset[str]]:
     if not frames:
         raise UserError(f"{path} names no video")
     return frames
-
-
-def _read_text(path: Path, dataset: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist; {ROOTS[dataset]}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-
-
-def _require_folder(path: Path, dataset: str) -> Path:
-    if not os.path.isdir(path):  # unlike Path.is_dir, does not raise on a folder that may not be entered
-        raise UserError(f"{path} does not exist or is not a folder; {ROOTS[dataset]}")
-    return path

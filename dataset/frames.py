@@ -1,5 +1,6 @@
-"""Frames of a clip as RGB images, read one at a time from a folder of image files."""
+"""Frames of a clip as RGB images, read one at a time from a folder of image files, and what else lies in folders."""
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from util.errors import UserError
 
 FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 MASK_SUFFIXES = frozenset({".png"})
+
+
+class MissingError(UserError):
+    """A file or folder does not exist where a data set has it; who knows the data set adds what its root has to be."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +92,45 @@ def size_text(size: tuple[int, int]) -> str:
     """(height, width) as people write it."""
     height, width = size
     return f"{width}x{height}"
+
+
+def require_folder(folder: Path) -> Path:
+    """Return `folder`.
+
+    Raises:
+        MissingError: it does not exist or is not a folder.
+    """
+    if not os.path.isdir(folder):  # unlike Path.is_dir, does not raise on a folder that may not be entered
+        raise MissingError(f"{folder} does not exist or is not a folder")
+    return folder
+
+
+def read_text(path: Path) -> str:
+    """The content of a text file.
+
+    Raises:
+        MissingError: `path` does not exist.
+        UserError: `path` cannot be read or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise MissingError(f"{path} does not exist") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def listed_videos(path: Path) -> list[str]:
+    """The lines of a text file that names a video in each, without blank ones.
+
+    Raises:
+        MissingError, UserError: as `read_text`.
+        UserError: the file names no video.
+    """
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    if not lines:
+        raise UserError(f"{path} names no video")
+    return lines
 
 
 def folder_entries(folder: Path) -> list[Path]:

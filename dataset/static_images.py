@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, UInt8
 
 from dataset.augmentation import ImageAugmentation
-from dataset.frames import MASK_SUFFIXES, folder_entries, list_images, open_image, read_frame
+from dataset.frames import MASK_SUFFIXES, folder_entries, list_images, open_image, read_frame, require_folder
 from dataset.training_source import SamplingConfig, TrainingSample, draw_sample, first_few
 from util.errors import UserError
 
@@ -61,31 +61,36 @@ def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
     return grey >= (128 if grey.max() > 1 else 1)
 
 
-def static_images(root: Path, flag: str = "--static_root") -> list[ImageWithMask]:
+def static_images(root: Path) -> list[ImageWithMask]:
     """The images of an epoch: of every published data set that lies in `root`, or else those of `root` itself.
-
-    Args:
-        flag: what `root` is called in messages.
 
     Raises:
         UserError: there is no image with a mask; an image lacks its mask, or a mask its image.
     """
     if not root.is_dir():
-        raise UserError(f"{root} does not exist: {flag} is {LAYOUT}")
-    sets = [name for name in PUBLISHED_SETS if (root / name).is_dir()]
-    folders = {
-        name: [path for path in folder_entries(root / name) if path.is_dir()]
-        if name in SETS_WITH_CLASS_FOLDERS
-        else [root / name]
-        for name in sets
-    }
-    if not sets:
-        pairs = images_with_masks([root])
-    else:
-        pairs = [pair for name in sets for pair in images_with_masks(folders[name]) * PUBLISHED_SETS[name]]
-    if not pairs:
-        raise UserError(f"{root} holds no image with a mask: {flag} is {LAYOUT}")
-    return pairs
+        raise UserError(f"{root} does not exist; it has to be {LAYOUT}")
+    if sets := [name for name in PUBLISHED_SETS if (root / name).is_dir()]:
+        return [pair for name in sets for pair in published_set(root, name) * PUBLISHED_SETS[name]]
+    if pairs := images_with_masks([root]):
+        return pairs
+    raise UserError(f"{root} holds no image with a mask; it has to be {LAYOUT}")
+
+
+def published_set(root: Path, name: str) -> list[ImageWithMask]:
+    """The images of the published data set in the folder `name` of `root`.
+
+    Raises:
+        MissingError: the folder does not exist.
+        UserError: there is no image with a mask; an image lacks its mask, or a mask its image.
+    """
+    folder = require_folder(root / name)
+    in_classes = name in SETS_WITH_CLASS_FOLDERS
+    if pairs := images_with_masks(
+        [path for path in folder_entries(folder) if path.is_dir()] if in_classes else [folder]
+    ):
+        return pairs
+    inside = "CLASS/" if in_classes else ""
+    raise UserError(f"{folder} holds no {inside}X.jpg with its mask {inside}X.png beside it")
 
 
 def images_with_masks(folders: Sequence[Path]) -> list[ImageWithMask]:

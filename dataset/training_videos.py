@@ -12,7 +12,7 @@ import torch
 from jaxtyping import UInt8
 
 from dataset.augmentation import VideoAugmentation
-from dataset.frames import FRAME_SUFFIXES, read_frame
+from dataset.frames import FRAME_SUFFIXES, listed_videos, read_frame, require_folder
 from dataset.label_map import read_label_map
 from dataset.training_source import (
     SamplingConfig,
@@ -107,25 +107,28 @@ def youtube_vos(root: Path, subset: Path | None = None) -> VideoSet:
     """YouTubeVOS, `train_480p/{JPEGImages,Annotations}/V`: those frames that are annotated, every fifth.
 
     Args:
-        root: --yv_root.
-        subset: a text file that names the videos to use, one a line; all without it.
+        root: the folder above train_480p.
+        subset: a text file that names the videos to use, one a line; without it, all are used.
 
     Raises:
         UserError: a folder or a video named in `subset` is missing; masks are no label maps.
     """
-    folder = _required(root / "train_480p", "--yv_root is the folder above train_480p")
+    folder = root / "train_480p"
     names = None if subset is None else listed_videos(subset)
     videos = _videos(folder / "JPEGImages", folder / "Annotations", names, annotated_only=True)
     return VideoSet("YouTubeVOS", videos, frame_step=YOUTUBE_FRAME_STEP)
 
 
 def davis_2017(root: Path, repeats: int = DAVIS_REPEATS) -> VideoSet:
-    """DAVIS 2017 (`root` is --davis_root): the 60 videos of its train.txt, not those to be validated on.
+    """DAVIS 2017: the 60 videos of its train.txt, without those for validation.
+
+    Args:
+        root: the folder above 2017/trainval.
 
     Raises:
         UserError: a folder, the list or one of its videos is missing; masks are missing or no label maps.
     """
-    folder = _required(root / "2017" / "trainval", "--davis_root is the folder above 2017/trainval")
+    folder = require_folder(root / "2017" / "trainval")
     names = listed_videos(folder / "ImageSets" / "2017" / "train.txt")
     videos = _videos(folder / "JPEGImages" / "480p", folder / "Annotations" / "480p", names)
     return VideoSet("DAVIS 2017", videos, repeats)
@@ -138,15 +141,14 @@ def own_videos(root: Path | None, subset: Path | None = None) -> VideoSet:
     there, else all.
 
     Args:
-        root: --videos_root.
-        subset: --videos_subset, a text file with the name of a video in each line.
+        root: the folder above JPEGImages and Annotations.
+        subset: a text file with the name of a video in each line.
 
     Raises:
-        UserError: there is no root; as `davis_2017`.
+        UserError: there is no root; otherwise as `davis_2017`.
     """
     if root is None:
-        raise UserError("this stage trains on your own videos: give --videos_root, the folder above JPEGImages")
-    _required(root, "--videos_root is the folder above JPEGImages and Annotations")
+        raise UserError("videos_root: this stage trains on your own videos; give the folder above JPEGImages")
     resolution = "480p" if (root / "JPEGImages" / "480p").is_dir() else ""
     listed = root / "ImageSets" / "480p" / "train.txt"
     names = None
@@ -159,12 +161,11 @@ def own_videos(root: Path | None, subset: Path | None = None) -> VideoSet:
 
 
 def bl30k(root: Path) -> VideoSet:
-    """BL30K (`root` is --bl_root), `{JPEGImages,Annotations}/V`: rendered, so cropped more and never sheared.
+    """BL30K, `{JPEGImages,Annotations}/V` in `root`: rendered, so it is cropped more and never sheared.
 
     Raises:
         UserError: a folder or a mask is missing; masks are no label maps.
     """
-    _required(root, "--bl_root is the folder above JPEGImages and Annotations")
     videos = _videos(root / "JPEGImages", root / "Annotations")
     return VideoSet("BL30K", videos, smallest_crop=0.25, frame_affine=False, drop_specks=True)
 
@@ -173,7 +174,7 @@ def _videos(
     images: Path, masks: Path, names: Sequence[str] | None = None, annotated_only: bool = False
 ) -> tuple[TrainingVideo, ...]:
     for folder in (images, masks):
-        _required(folder, "training needs the frames in JPEGImages and their masks in Annotations")
+        require_folder(folder)
     present = [name for name in _file_names(images) if (images / name).is_dir()]
     names = present if names is None else list(dict.fromkeys(names))
     if missing := sorted(set(names).difference(present)):
@@ -203,28 +204,6 @@ def _file_names(folder: Path) -> list[str]:
         return sorted(sys.intern(name) for name in os.listdir(folder) if not name.startswith("."))
     except OSError as error:
         raise UserError(f"{folder} cannot be listed: {error.strerror}") from error
-
-
-def _required(folder: Path, remedy: str) -> Path:
-    if not folder.is_dir():
-        raise UserError(f"{folder} does not exist: {remedy}")
-    return folder
-
-
-def listed_videos(path: Path) -> list[str]:
-    """The names of videos in a text file, one a line.
-
-    Raises:
-        UserError: it cannot be read, or is empty.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise UserError(f"{path} names no video")
-    return lines
 
 
 # --- Sampling ---------------------------------------------------------------------------------------------------------

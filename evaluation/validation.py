@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from dataset.evaluation_sets import EvaluationVideo, open_evaluation_set
+from dataset.evaluation_sets import EvaluationVideo
+from dataset.registry import open_evaluation_set
 from evaluation.config import PUBLISHED_SIZE, EvaluationConfig
 from evaluation.reading import annotated_frames
 from evaluation.results import OutputFolder

@@ -13,8 +13,9 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from dataset.back_and_forth import repeat_videos, turning_order
-from dataset.evaluation_sets import EvaluationSet, open_evaluation_set
+from dataset.evaluation_sets import EvaluationSet
 from dataset.label_map import read_label_map, write_label_map
+from dataset.registry import open_evaluation_set
 from dataset.synthetic.long_video import long_video
 from evaluation.validation import chosen_videos
 from inference.images import network_size

@@ -1,4 +1,4 @@
-"""Scoring folders of label maps: which sequences, frames and objects count, and what is missing of them."""
+"""Scoring folders of label maps: which sequences, frames and objects count, and which are missing."""
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -9,11 +9,12 @@ from typing import TypeVar
 
 import numpy as np
 
+from dataset.frames import MASK_SUFFIXES, folder_entries, list_images, require_folder, size_text
 from dataset.label_map import read_label_map
 from scoring.measures import VOID, FrameScore, score_label_maps
 from scoring.scores import ObjectScore, Scores, SequenceScore
 from util.device import available_cores
-from util.errors import UserError
+from util.errors import UserError, first_few
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class ScoredSequence:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What of a sequence is scored: predicted and true label maps, labels of objects, and whether 255 means void."""
+    """The scored part of a sequence: predicted and true label maps, labels of objects, and whether 255 means void."""
 
     name: str
     frames: tuple[tuple[Path, Path], ...]
@@ -53,17 +54,27 @@ def find_sequences(
         UserError: a folder does not exist, there is no sequence in it or no label map in that, or a sequence is
             missing on either side.
     """
-    true_names, predicted_names = _folder_names(ground_truth), _folder_names(prediction)
-    if not true_names:
+    present = {
+        folder: {path.name for path in folder_entries(require_folder(folder)) if path.is_dir()}
+        for folder in (ground_truth, prediction)
+    }
+    if not present[ground_truth]:
         raise UserError(f"{ground_truth} holds no sequences; label maps are expected as SEQUENCE/FRAME.png in it")
     if names is None:
-        names = true_names
-        if extra := set(predicted_names) - set(true_names):
-            logger.warning("%s: not in the ground truth, not scored: %s", prediction, _listing(extra))
-    for folder, present in (ground_truth, true_names), (prediction, predicted_names):
-        if missing := set(names) - set(present):
+        names = present[ground_truth]
+        if extra := present[prediction] - names:
+            logger.warning("%s: not in the ground truth, not scored: %s", prediction, first_few(sorted(extra)))
+    for folder in present:
+        if missing := set(names) - present[folder]:
             raise UserError(f"{folder} lacks {len(missing)} of {len(names)} sequences: {', '.join(sorted(missing))}")
     return tuple(_sequence(name, ground_truth / name, prediction / name) for name in sorted(set(names)))
+
+
+def _sequence(name: str, ground_truth: Path, prediction: Path) -> ScoredSequence:
+    truths = list_images(ground_truth, MASK_SUFFIXES)
+    if not truths:
+        raise UserError(f"{ground_truth} holds no label maps (.png)")
+    return ScoredSequence(name, {prediction / truth.name: truth for truth in truths})
 
 
 def score_sequences(
@@ -75,8 +86,10 @@ def score_sequences(
     (DAVIS 2016); elsewhere it is void, left out of both measures. Predicted labels that are no objects count as
     background and are named in a warning, as are objects that are never predicted.
 
-    `threads` is by default the number of cores; with 1 everything happens in the caller's thread. (Threads and not
-    processes: decoding and measuring run outside the interpreter's lock, and forking is unsafe once CUDA is in use.)
+    Args:
+        threads: the number of cores by default; with 1 everything happens in the caller's thread. (Threads and not
+            processes: decoding and measuring run outside the interpreter's lock, and forking is unsafe once CUDA is in
+            use.)
 
     Raises:
         UserError: there is no sequence, folder, frame or object to score, or a label map is missing, unreadable,
@@ -101,7 +114,7 @@ def _plan(sequence: ScoredSequence, skip_first_and_last: bool) -> _Plan:
             raise UserError(f"{first.parent}: only its first and last label map, which are not to be scored")
         frames = frames[1:-1]
     if missing := [prediction for prediction, _ in frames if not prediction.is_file()]:
-        names = _listing([path.name for path in missing])
+        names = first_few([path.name for path in missing])
         raise UserError(f"{missing[0].parent} lacks {len(missing)} of {len(frames)} frames: {names}")
     labels = set(np.unique(read_label_map(first).labels).tolist()) - {0}
     # 255 alone is the one object of DAVIS 2016; beside others it is what DAVIS 2017 calls void.
@@ -116,8 +129,8 @@ def _score_frame(plan: _Plan, frame: tuple[Path, Path]) -> FrameScore:
     predicted_path, true_path = frame
     truth, prediction = read_label_map(true_path).labels, read_label_map(predicted_path).labels
     if truth.shape != prediction.shape:
-        true_size, predicted_size = (f"{width}×{height}" for height, width in (truth.shape, prediction.shape))
-        raise UserError(f"{predicted_path} is {predicted_size} pixels, but its ground truth {true_path} {true_size}")
+        size, true_size = size_text(prediction.shape), size_text(truth.shape)
+        raise UserError(f"{predicted_path} is {size} pixels, but its ground truth {true_path} {true_size}")
     return score_label_maps(truth, prediction, plan.objects, void=plan.void)
 
 
@@ -134,33 +147,8 @@ def _gather(plan: _Plan, frames: Sequence[FrameScore]) -> SequenceScore:
 
 
 def _map(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> list[Result]:
-    """Results in the order of `items`; the first error ends it."""
+    """Results in the order of `items`; the first error ends the computation."""
     if threads == 1:
         return [function(item) for item in items]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(function, items))
-
-
-def _sequence(name: str, ground_truth: Path, prediction: Path) -> ScoredSequence:
-    frames = _label_map_names(ground_truth)
-    if not frames:
-        raise UserError(f"{ground_truth} holds no label maps (.png)")
-    return ScoredSequence(name, {prediction / frame: ground_truth / frame for frame in frames})
-
-
-def _folder_names(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        raise UserError(f"{folder} does not exist or is not a folder")
-    return [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-
-
-def _label_map_names(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        raise UserError(f"{folder} does not exist or is not a folder")
-    return sorted(path.name for path in folder.glob("*.png") if not path.name.startswith("."))
-
-
-def _listing(names: Collection[str], limit: int = 10) -> str:
-    """Names in one line: the first few, and how many more there are."""
-    shown = ", ".join(sorted(names)[:limit])
-    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

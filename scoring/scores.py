@@ -1,5 +1,7 @@
-"""What scoring gives: J and F of objects, of sequences and of a whole data set, in percent."""
+"""J and F of objects, of sequences and of a whole data set, in percent: as numbers, a table, JSON and CSV."""
 
+import csv
+import io
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from statistics import fmean
@@ -8,45 +10,22 @@ import numpy as np
 from jaxtyping import Float64
 
 
-@dataclass(frozen=True, eq=False)
-class ObjectScore:
-    """One object: J and F of every scored frame (0 to 1), and their means (percent)."""
-
-    j_frames: Float64[np.ndarray, " frames"]
-    f_frames: Float64[np.ndarray, " frames"]
+class Score:
+    """J, F and J&F in percent: means over `all_objects`."""
 
     @property
-    def j(self) -> float:
-        """Mean J over the frames, in percent."""
-        return 100 * float(self.j_frames.mean())
-
-    @property
-    def f(self) -> float:
-        """Mean F over the frames, in percent."""
-        return 100 * float(self.f_frames.mean())
-
-    @property
-    def j_and_f(self) -> float:
-        """(J + F) / 2 in percent."""
-        return (self.j + self.f) / 2
-
-
-class MeanScore:
-    """J, F and J&F in percent, as means over the objects that a subclass names."""
-
-    @property
-    def all_objects(self) -> Collection[ObjectScore]:
+    def all_objects(self) -> Collection["ObjectScore"]:
         """The objects that the means are over."""
         raise NotImplementedError
 
     @property
     def j(self) -> float:
-        """Mean J over the objects, in percent."""
+        """Mean J in percent."""
         return fmean(score.j for score in self.all_objects)
 
     @property
     def f(self) -> float:
-        """Mean F over the objects, in percent."""
+        """Mean F in percent."""
         return fmean(score.f for score in self.all_objects)
 
     @property
@@ -56,30 +35,53 @@ class MeanScore:
 
 
 @dataclass(frozen=True, eq=False)
-class SequenceScore(MeanScore):
+class ObjectScore(Score):
+    """One object: J and F of every scored frame, from 0 to 1; the means over the frames are in percent."""
+
+    j_frames: Float64[np.ndarray, " frames"]
+    f_frames: Float64[np.ndarray, " frames"]
+
+    @property
+    def j(self) -> float:
+        return 100 * float(self.j_frames.mean())
+
+    @property
+    def f(self) -> float:
+        return 100 * float(self.f_frames.mean())
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceScore(Score):
     """One sequence; its objects by label."""
 
     objects: Mapping[int, ObjectScore]
 
     @property
     def all_objects(self) -> Collection[ObjectScore]:
-        """The objects of the sequence."""
         return self.objects.values()
 
 
 @dataclass(frozen=True, eq=False)
-class Scores(MeanScore):
+class Scores(Score):
     """A data set; its sequences by name. The means are over all objects of all sequences, not over sequences."""
 
     sequences: Mapping[str, SequenceScore]
 
     @property
     def all_objects(self) -> Collection[ObjectScore]:
-        """The objects of all sequences."""
         return [score for sequence in self.sequences.values() for score in sequence.all_objects]
 
+    def table(self) -> str:
+        """Lines of text: the whole data set first, then its sequences, in percent."""
+        rows: dict[str, Score] = {"global": self, **self.sequences}
+        width = max(len("sequence"), *map(len, rows))
+        lines = [f"{'sequence':<{width}}  objects    J&F      J      F"]
+        for name, row in rows.items():
+            lines.append(f"{name:<{width}}  {len(row.all_objects):>7}  {row.j_and_f:5.1f}  {row.j:5.1f}  {row.f:5.1f}")
+        return "\n".join(lines)
+
     def to_json_dict(self) -> dict[str, dict]:
-        """{"global": {"J&F", "J", "F"}, "sequences": {SEQUENCE: {OBJECT: {"J", "F"}}}}, all in percent."""
+        """{"global": {"J&F", "J", "F"}, "sequences": {SEQUENCE: {OBJECT: {"J", "F"}}}}, in percent."""
         return {
             "global": {"J&F": self.j_and_f, "J": self.j, "F": self.f},
             "sequences": {
@@ -87,3 +89,13 @@ class Scores(MeanScore):
                 for name, sequence in self.sequences.items()
             },
         }
+
+    def to_csv(self) -> str:
+        """One row for each object: sequence, object, J&F, J, F, in percent."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["sequence", "object", "J&F", "J", "F"])
+        for name, sequence in self.sequences.items():
+            for label, score in sequence.objects.items():
+                writer.writerow([name, label, score.j_and_f, score.j, score.f])
+        return text.getvalue()

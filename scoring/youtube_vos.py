@@ -1,7 +1,7 @@
 """YouTubeVOS's figures, where the ground truth is local: J and F of seen and unseen categories, and G, their mean.
 
-The evaluation server keeps the ground truth of the published sets to itself. Who has it lays it into
-`valid/GroundTruth/V/FRAME.png`; which categories are seen is known from `train/meta.json`.
+The evaluation server keeps the ground truth of the published sets to itself. Where a copy exists, it goes into
+`valid/GroundTruth/V/FRAME.png`; the seen categories are those of `train/meta.json`.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dataset.frames import read_text
 from dataset.label_map import read_label_map
 from scoring.measures import score_label_maps
 from util.errors import UserError
@@ -26,9 +27,9 @@ def has_ground_truth(root: Path, part: str = "valid") -> bool:
 
 
 def score_youtube_vos(root: Path, prediction: Path, part: str = "valid") -> dict[str, float]:
-    """G, Js, Fs, Ju and Fu in percent: means over objects, of each object's means over frames.
+    """G, Js, Fs, Ju and Fu in percent: means over objects of each object's mean over frames.
 
-    An object is scored in the frames that meta.json names for it, but for its first, in which it is given.
+    An object is scored in the frames that meta.json names for it, except its first, in which it is given.
 
     Args:
         root: the data set's folder, above train and valid.
@@ -44,12 +45,12 @@ def score_youtube_vos(root: Path, prediction: Path, part: str = "valid") -> dict
     figures: dict[str, list[float]] = {name: [] for name in ("Js", "Fs", "Ju", "Fu")}
     for name, things in objects.items():
         frames_of = {thing["label"]: thing["frames"] for thing in things}
-        category_of = {thing["label"]: thing["category"] for thing in things}
-        folders = (root / part / GROUND_TRUTH / name, prediction / name)
-        for label, (j, f) in score_video(*folders, frames_of).items():
-            kind = "s" if category_of[label] in seen_categories else "u"
-            figures[f"J{kind}"].append(j)
-            figures[f"F{kind}"].append(f)
+        scores = score_video(root / part / GROUND_TRUTH / name, prediction / name, frames_of)
+        for thing in things:
+            if thing["label"] in scores:
+                kind = "s" if thing["category"] in seen_categories else "u"
+                for measure, value in zip("JF", scores[thing["label"]], strict=True):
+                    figures[measure + kind].append(value)
     if not all(figures.values()):
         raise UserError(f"{root / part}: G needs objects of seen and of unseen categories")
     means = {name: 100 * fmean(values) for name, values in figures.items()}
@@ -76,13 +77,11 @@ def objects_of(meta: Path) -> list[tuple[str, dict[str, Any]]]:
         UserError: the file is missing or not as YouTubeVOS has it.
     """
     try:
-        videos = json.loads(meta.read_text(encoding="utf-8"))["videos"]
+        videos = json.loads(read_text(meta))["videos"]
         return [
             (name, {"label": int(label), "category": thing["category"], "frames": list(thing["frames"])})
             for name, video in videos.items()
             for label, thing in video["objects"].items()
         ]
-    except OSError as error:
-        raise UserError(f"{meta} cannot be read: {error.strerror}") from error
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{meta} is not a YouTubeVOS meta.json (videos.V.objects.ID.category, .frames)") from error

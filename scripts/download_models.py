@@ -59,7 +59,7 @@ def check_network(file: Path, name: str, record: Path) -> None:
             raise UserError(f"{record} cannot be written: {error.strerror}") from error
     elif digest != expected:
         raise UserError(
-            f"its SHA-256 is {digest}, but that of the file first used here was {expected}; if the change is meant, "
+            f"its SHA-256 is {digest}, but that of the file first used here was {expected}; if the change is intended, "
             f"remove the line of {name} from {record}"
         )
 

@@ -1,12 +1,10 @@
 """Make the example clip: two fish that cross over a reef, one hiding the other, with the true label map of every frame.
 
-Everything is painted from random numbers, so that the clip can be shared freely and made again by one command:
+Everything is painted from random numbers, so that the clip can be shared freely and made again:
 
-    python scripts/make_example_clip.py --output examples/crossing --overwrite
+    python -m scripts.make_example_clip FOLDER
 """
 
-import argparse
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,14 +17,12 @@ from PIL import Image
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from dataset.label_map import write_label_map
-from util.errors import UserError
-from util.files import atomic_path
 from util.painting import davis_palette
 
 VIDEO = "crossing"
+SEED = 0
+FRAMES, HEIGHT, WIDTH = 54, 240, 432
 JPEG_QUALITY = 92
 
 # Pictures are averages of samples finer than a pixel, in space and within the time the shutter is open.
@@ -287,12 +283,12 @@ class Reef:
 # --- The clip ---------------------------------------------------------------------------------------------------------
 
 
-def render(seed: int, frames: int, height: int, width: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def render(frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Every frame (RGB, 8 bits) with its label map: 1 is the banded fish, which is nearer, and 2 the spotted one.
 
     A pixel's label is the one it shows the most of while the shutter is open.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
     fine = (height * SAMPLES_PER_PIXEL, width * SAMPLES_PER_PIXEL)
     middle = height / width / 2
     reef = Reef(rng, fine)
@@ -321,45 +317,21 @@ def render(seed: int, frames: int, height: int, width: int) -> Iterator[tuple[np
         yield np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8), share.argmax(axis=2).astype(np.uint8)
 
 
-def write_clip(output: Path, seed: int, frames: int, height: int, width: int, overwrite: bool) -> None:
+def write_clip(output: Path, frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH) -> None:
     """Write JPEGImages/crossing/00000.jpg, ... and Annotations/crossing/00000.png, ... into `output`.
 
     Raises:
-        UserError: `output` is a file, or not empty and `overwrite` not set.
+        FileExistsError: there is a clip in `output`.
     """
     images, annotations = output / "JPEGImages" / VIDEO, output / "Annotations" / VIDEO
-    if output.is_file():
-        raise UserError(f"{output} is a file: name a folder by --output")
-    if output.exists() and any(output.iterdir()) and not overwrite:
-        raise UserError(f"{output} is not empty: name another folder by --output, or replace the clip by --overwrite")
     for folder in (images, annotations):
-        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    for index, (rgb, labels) in enumerate(render(seed, frames, height, width)):
-        with atomic_path(images / f"{index:05d}.jpg") as temporary:
-            Image.fromarray(rgb).save(temporary, quality=JPEG_QUALITY)
+    for index, (rgb, labels) in enumerate(render(frames, height, width)):
+        Image.fromarray(rgb).save(images / f"{index:05d}.jpg", quality=JPEG_QUALITY)
         write_label_map(annotations / f"{index:05d}.png", labels, davis_palette())
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("examples/crossing"), help="folder of the clip")
-    parser.add_argument("--seed", type=int, default=0, help="of everything that is painted")
-    parser.add_argument("--frames", type=int, default=54)
-    parser.add_argument("--height", type=int, default=240)
-    parser.add_argument("--width", type=int, default=432)
-    parser.add_argument("--overwrite", action="store_true", help="replace the clip that lies in --output")
-    arguments = parser.parse_args(argv)
-    try:
-        for flag, least in (("seed", 0), ("frames", 1), ("height", 16), ("width", 16)):
-            if getattr(arguments, flag) < least:
-                raise UserError(f"--{flag} must be at least {least}, not {getattr(arguments, flag)}")
-        write_clip(**vars(arguments))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python -m scripts.make_example_clip FOLDER\n\n{__doc__}")
+    write_clip(Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""See whether data sets are where they are looked for, and bring YouTubeVOS to 480p for training.
+"""Check whether data sets are where they are looked for, and resize YouTubeVOS to 480p for training.
 
 python -m scripts.prepare_data check [NAME ...] [--d17_path DIR ...]
 python -m scripts.prepare_data resize [--yv_root DIR]
@@ -9,11 +9,14 @@ See docs/data.md.
 import argparse
 import logging
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-from dataset.layout_checks import DATA_SETS, DataSet, LayoutReport
+from dataset.registry import DATA_SETS, TRAINING_SETS, Contents, Entry
 from dataset.resize import TARGET, resize_videos, train_videos
 from util.device import available_cores
 from util.errors import UserError
@@ -22,69 +25,85 @@ INCOMPLETE, NOTHING_DONE, INTERRUPTED = 1, 2, 130  # exit codes
 PROBLEMS_SHOWN = 5
 
 
+@dataclass(frozen=True)
+class Part:
+    """What is checked by itself: a split of a data set for evaluation, or a set for training."""
+
+    entry: Entry
+    contents: Callable[[Path], Contents]
+    only_if_named: bool = False
+
+
+PARTS = {
+    data_set.name if split == "val" else f"{data_set.name}-{split}": Part(
+        data_set, partial(data_set.contents, split=split), only_if_named=split != "val"
+    )
+    for data_set in DATA_SETS.values()
+    for split in data_set.splits
+} | {name: Part(training_set, training_set.contents) for name, training_set in TRAINING_SETS.items()}
+"""What can be checked, by name: D17 is its validation, D17-test its other split."""
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The flags of this program."""
     parser = argparse.ArgumentParser(prog="python -m scripts.prepare_data", description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
 
     check = commands.add_parser("check", help="say what is there of each data set, what is missing, where to get it")
-    names = [data_set.name for data_set in DATA_SETS]
-    help_names = f"of {', '.join(names)} (those whose flags are given; without any, all but -test and G)"
+    help_names = f"of {', '.join(PARTS)} (those whose flags are given; without any, all but -test and G)"
     check.add_argument("names", nargs="*", metavar="NAME", help=help_names)
-    roots = {data_set.flag: data_set.default_root for data_set in DATA_SETS}
-    for flag, default in roots.items():
-        held = ", ".join(data_set.name for data_set in DATA_SETS if data_set.flag == flag)
-        check.add_argument(f"--{flag}", type=Path, metavar="DIR", help=f"root of {held} ({default or 'none'})")
+    roots = {part.entry.root_name: part.entry.default_root for part in PARTS.values()}
+    for root_name, default in roots.items():
+        held = ", ".join(name for name, part in PARTS.items() if part.entry.root_name == root_name)
+        check.add_argument(f"--{root_name}", type=Path, metavar="DIR", help=f"root of {held} ({default or 'none'})")
 
-    resize = commands.add_parser("resize", help=f"make {TARGET} of YouTubeVOS's train; goes on where it stopped")
+    resize = commands.add_parser("resize", help=f"make {TARGET} from YouTubeVOS's train; resumes where it stopped")
     resize.add_argument("--yv_root", type=Path, metavar="DIR", default=roots["yv_root"], help="(%(default)s)")
-    resize.add_argument("--workers", type=int, default=available_cores(), help="processes (one per core: %(default)s)")
+    resize.add_argument("--workers", type=int, default=available_cores(), help="threads (one per core: %(default)s)")
     return parser
 
 
-def asked_for(arguments: argparse.Namespace) -> list[DataSet]:
-    """The data sets to check.
+def asked_for(arguments: argparse.Namespace) -> dict[str, Path]:
+    """The names to check, with their roots.
 
     Raises:
         UserError: there is none of a given name, or its root is not known.
     """
-    if unknown := set(arguments.names).difference(data_set.name for data_set in DATA_SETS):
-        raise UserError(f"{min(unknown)}: there is {', '.join(data_set.name for data_set in DATA_SETS)}")
-    if arguments.names:
-        chosen = [data_set for data_set in DATA_SETS if data_set.name in arguments.names]
-    else:
-        usual = [data_set for data_set in DATA_SETS if not data_set.optional]
-        chosen = [data_set for data_set in usual if getattr(arguments, data_set.flag) is not None]
-        chosen = chosen or [data_set for data_set in usual if data_set.default_root is not None]
-    for data_set in chosen:
-        if data_set.default_root is None and getattr(arguments, data_set.flag) is None:
-            raise UserError(f"{data_set.name} needs --{data_set.flag}")
-    return chosen
+    if unknown := set(arguments.names).difference(PARTS):
+        raise UserError(f"{min(unknown)}: there is {', '.join(PARTS)}")
+    given = {name: getattr(arguments, part.entry.root_name) for name, part in PARTS.items()}
+    names = [name for name in PARTS if name in arguments.names]
+    if not names:
+        usual = [name for name, part in PARTS.items() if not part.only_if_named]
+        names = [name for name in usual if given[name]] or [name for name in usual if PARTS[name].entry.default_root]
+    roots = {name: given[name] or PARTS[name].entry.default_root for name in names}
+    for name, root in roots.items():
+        if root is None:
+            raise UserError(f"{name} needs --{PARTS[name].entry.root_name}")
+    return roots
 
 
 def check(arguments: argparse.Namespace) -> int:
     """Print the table; returns the exit code."""
-    chosen = asked_for(arguments)
     complete = True
+    roots = asked_for(arguments)
     print(f"{'data set':<12}{'':<9}{'videos':>8}{'frames':>10}  root")
-    for data_set in chosen:
-        root = getattr(arguments, data_set.flag) or data_set.default_root
-        report = data_set.check(root)
-        complete = complete and not report.problems
-        print("\n".join(lines_of(data_set, root, report)), flush=True)
+    for name, root in roots.items():
+        contents = PARTS[name].contents(root)
+        complete = complete and not contents.problems
+        status = "ok" if not contents.problems else "partly" if contents.frames else "missing"
+        print(f"{name:<12}{status:<9}{contents.videos or '':>8}{contents.frames or '':>10}  {root}", flush=True)
+        for line in remedies(PARTS[name].entry, contents.problems):
+            print(f"    {line}")
     return 0 if complete else INCOMPLETE
 
 
-def lines_of(data_set: DataSet, root: Path, report: LayoutReport) -> list[str]:
-    """A data set's row of the table, and below it what is missing and where to get it."""
-    status = "ok" if not report.problems else "partly" if report.frames else "missing"
-    counts = f"{report.videos or '':>8}{report.frames or '':>10}"
-    shown = list(report.problems[:PROBLEMS_SHOWN])
-    if more := report.problems[PROBLEMS_SHOWN:]:
-        shown.append(f"and {len(more)} more")
-    if shown:
-        shown.append(f"get it from: {data_set.page}")
-    return [f"{data_set.name:<12}{status:<9}{counts}  {root}", *(f"    {line}" for line in shown)]
+def remedies(entry: Entry, problems: tuple[str, ...]) -> list[str]:
+    """What is missing, and where to get it."""
+    if not problems:
+        return []
+    more = [f"and {len(problems) - PROBLEMS_SHOWN} more"] if len(problems) > PROBLEMS_SHOWN else []
+    return [*problems[:PROBLEMS_SHOWN], *more, f"--{entry.root_name} names another root; get it from: {entry.page}"]
 
 
 def resize(arguments: argparse.Namespace) -> int:
@@ -116,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return NOTHING_DONE
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print("interrupted; the same command resumes from here", file=sys.stderr)
         return INTERRUPTED
 
 

@@ -4,13 +4,14 @@ python -m scripts.score --gt DIR --pred DIR [--json FILE] [--csv FILE], with lab
 """
 
 import argparse
+import json
 import logging
 import sys
 from pathlib import Path
 
 from scoring.folders import find_sequences, score_sequences
-from scoring.report import table, write_csv, write_json
 from util.errors import UserError
+from util.files import write_text_atomically
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -27,21 +28,20 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
-    """Find what would fail only after the scoring, before it.
+    """Refuse, before scoring, what would fail only after it.
 
     Raises:
         UserError: a flag has a value that cannot work.
     """
     if arguments.threads is not None and arguments.threads < 1:
         raise UserError(f"--threads must be at least 1, not {arguments.threads}")
-    for flag in "json", "csv":
-        path = getattr(arguments, flag)
+    for flag, path in ("json", arguments.json), ("csv", arguments.csv):
         if path is not None and (path.is_dir() or not path.parent.is_dir()):
             raise UserError(f"--{flag} must name a file in a folder that exists, not {path}")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the program; returns its exit code: 0, or 2 after a user's mistake, which is named in one line on stderr."""
+    """Run the program and return its exit code: 0, or 2 after a user's mistake, reported in one line on stderr."""
     logging.basicConfig(format="%(levelname)s: %(message)s")
     arguments = make_parser().parse_args(argv)
     try:
@@ -52,10 +52,10 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     if arguments.json is not None:
-        write_json(scores, arguments.json)
+        write_text_atomically(arguments.json, json.dumps(scores.to_json_dict(), indent=2) + "\n")
     if arguments.csv is not None:
-        write_csv(scores, arguments.csv)
-    print(table(scores))
+        write_text_atomically(arguments.csv, scores.to_csv())
+    print(scores.table())
     return 0
 
 

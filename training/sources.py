@@ -178,7 +178,7 @@ def synthetic_clips(data: TrainingData, sampling: SamplingConfig, sets: Sequence
     ]
     seen, contents = Seen(("synthetic sequences",)), {}
     if data.cutout_root is not None:
-        images = static_images(data.cutout_root, flag="--cutout_root")
+        images = static_images(data.cutout_root)
         photographs += images
         seen += Seen(("own images",))
         contents["own images"] = digest(pair.image.name for pair in images)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dataset.evaluation_sets import EvaluationSet, EvaluationVideo, open_evaluation_set
+from dataset.evaluation_sets import EvaluationSet, EvaluationVideo
+from dataset.registry import open_evaluation_set
 from tests.helpers.layouts import davis_2016_pairs, write_frames, write_masks, write_text, youtube_meta
 from util.errors import UserError
 
@@ -120,7 +121,7 @@ def test_davis_2017_image_sets_may_lie_beside_the_parts(davis_2017):
     (davis_2017 / "trainval/ImageSets").rename(davis_2017 / "ImageSets")
     assert len(open_evaluation_set("D17", "val", davis_2017, 480).videos) == 2
     (davis_2017 / "ImageSets/2017/val.txt").unlink()
-    with pytest.raises(UserError, match=r"trainval/ImageSets/2017/val\.txt does not exist; --d17_path"):
+    with pytest.raises(UserError, match=r"trainval/ImageSets/2017/val\.txt does not exist; the root of D17 is"):
         open_evaluation_set("D17", "val", davis_2017, 480)
 
 
@@ -144,7 +145,7 @@ def test_davis_at_other_sizes_reads_large_frames_and_writes_480p(request, datase
 
 @pytest.mark.parametrize("size", [720, -1])
 def test_davis_has_to_have_large_frames_for_large_sizes(davis_2017, size):
-    with pytest.raises(UserError, match=rf"JPEGImages has no folder Full-Resolution or 1080p, which --size {size}"):
+    with pytest.raises(UserError, match=rf"JPEGImages has no folder Full-Resolution or 1080p, which .* size {size} "):
         open_evaluation_set("D17", "val", davis_2017, size)
 
 
@@ -210,7 +211,7 @@ def test_youtube_has_no_ground_truth_even_where_every_saved_frame_has_a_mask(you
 
 def test_youtube_needs_all_frames(youtube):
     (youtube / "all_frames").rename(youtube / "frames")
-    with pytest.raises(UserError, match=r"all_frames/valid_all_frames/JPEGImages does not exist.*--y18_path"):
+    with pytest.raises(UserError, match=r"all_frames/valid_all_frames/JPEGImages does not exist.*; the root of Y18 is"):
         open_evaluation_set("Y18", "val", youtube, 480)
 
 
@@ -296,9 +297,9 @@ def test_hidden_folders_and_loose_files_are_no_videos(generic):
 
 
 @pytest.mark.parametrize("dataset", ["D16", "D17", "Y18", "Y19", "LV1", "LV3", "MOSE", "G"])
-def test_a_root_that_is_not_there_or_empty_is_named_with_its_flag(tmp_path, dataset):
+def test_a_root_that_is_not_there_or_empty_is_named_with_what_it_has_to_be(tmp_path, dataset):
     for root in (tmp_path / "absent", tmp_path):
-        with pytest.raises(UserError, match=rf"^{root}.* does not exist.*; --\w+_path is the folder") as error:
+        with pytest.raises(UserError, match=rf"^{root}.* does not exist.*; the root of {dataset} is the") as error:
             open_evaluation_set(dataset, "val", root, 480)
         assert "\n" not in str(error.value)
 
@@ -324,14 +325,14 @@ def test_sets_without_videos_are_refused(davis_2016, tmp_path):
 
 @pytest.mark.parametrize("dataset", ["D16", "LV1", "LV3", "MOSE", "G"])
 def test_sets_without_a_test_split_refuse_it(tmp_path, dataset):
-    with pytest.raises(UserError, match=f"--split test: {dataset} has no such split"):
+    with pytest.raises(UserError, match=f"split test: {dataset} has no such split"):
         open_evaluation_set(dataset, "test", tmp_path, 480)
 
 
 def test_unknown_sets_and_splits_are_refused(tmp_path):
-    with pytest.raises(UserError, match="--dataset D18: there is D16, D17"):
+    with pytest.raises(UserError, match="dataset D18: there is D16, D17"):
         open_evaluation_set("D18", "val", tmp_path, 480)
-    with pytest.raises(UserError, match="--split train"):
+    with pytest.raises(UserError, match="split train: D17"):
         open_evaluation_set("D17", "train", tmp_path, 480)
 
 

@@ -188,8 +188,8 @@ def test_single_images_and_masks_are_listed_up_to_ten(tmp_path):
     assert "alone10" not in str(error.value)
 
 
-def test_no_image_at_all_is_told_with_the_flag(tmp_path):
-    with pytest.raises(UserError, match="--static_root"):
+def test_no_image_at_all_is_reported_with_the_layout(tmp_path):
+    with pytest.raises(UserError, match="holds no image with a mask; it has to be the folder above fss"):
         static_images(tmp_path)
     with pytest.raises(UserError, match="does not exist"):
         static_images(tmp_path / "absent")
@@ -371,7 +371,7 @@ def test_synthetic_clips_show_objects_of_own_videos_and_images(tmp_path):
         # The short one is no part of the clips, nor is anything cut out of it.
         assert sources.seen.videos == (("long",) if name == "m" else ())
         assert_is_sample(sources.main.sample(0, 5))
-    with pytest.raises(UserError, match="--cutout_root is the folder above fss"):
+    with pytest.raises(UserError, match="nowhere does not exist; it has to be the folder above fss"):
         open_sources(stages["s"], TrainingData(cutout_root=tmp_path / "nowhere"), seed=1)
 
 
@@ -381,12 +381,9 @@ def test_frames_without_mask_are_listed_up_to_ten(tmp_path):
         own_videos(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("open_set", "flag"),
-    [(youtube_vos, "--yv_root"), (davis_2017, "--davis_root"), (own_videos, "--videos_root"), (bl30k, "--bl_root")],
-)
-def test_a_missing_root_is_told(tmp_path, open_set, flag):
-    with pytest.raises(UserError, match=flag):
+@pytest.mark.parametrize("open_set", [youtube_vos, davis_2017, own_videos, bl30k])
+def test_a_missing_root_is_named(tmp_path, open_set):
+    with pytest.raises(UserError, match=rf"{tmp_path}/absent/.* does not exist or is not a folder"):
         open_set(tmp_path / "absent")
 
 

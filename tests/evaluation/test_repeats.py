@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataset.back_and_forth import BackAndForth, repeat_videos, turning_order
-from dataset.evaluation_sets import EvaluationVideo, open_evaluation_set
+from dataset.evaluation_sets import EvaluationVideo
 from dataset.frames import FrameFolder, read_frame
+from dataset.registry import open_evaluation_set
 from tests.helpers.layouts import davis_2016_pairs, frame_name, write_frames, write_masks, write_text
 from util.errors import UserError
 
@@ -147,5 +148,5 @@ def test_sets_that_a_server_scores_are_refused(tmp_path):
     write_frames(tmp_path / "test-dev/JPEGImages/480p/judo", range(3))
     write_masks(tmp_path / "test-dev/Annotations/480p/judo", range(1))
     write_text(tmp_path / "test-dev/ImageSets/2017/test-dev.txt", "judo\n")
-    with pytest.raises(UserError, match="--repeat: D17 is scored by a server, which takes every frame once"):
+    with pytest.raises(UserError, match="repeat: D17 is scored by a server, which takes every frame once"):
         repeat_videos(open_evaluation_set("D17", "test", tmp_path, 480), 2)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
-from dataset.evaluation_sets import EvaluationSet, open_evaluation_set
+from dataset.evaluation_sets import EvaluationSet
+from dataset.registry import open_evaluation_set
 from evaluation.config import EvaluationConfig
 from evaluation.run import Summary, evaluate
 from evaluation.sharing import Sharing, StartFailedElsewhereError
@@ -38,7 +39,7 @@ def videos(root) -> EvaluationSet:
 
 
 def settings(root: Path, **inference: object) -> EvaluationConfig:
-    return EvaluationConfig("G", root, size=32, inference=InferenceConfig(**inference))
+    return EvaluationConfig("G", root, size=32, inference=InferenceConfig.from_settings(**inference))
 
 
 def label_maps(output: Path) -> dict[str, bytes]:

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from dataset import frames
-from dataset.evaluation_sets import EvaluationVideo, open_evaluation_set
+from dataset.evaluation_sets import EvaluationVideo
 from dataset.frames import read_frame
+from dataset.registry import open_evaluation_set
 from evaluation.config import EvaluationConfig
 from evaluation.reading import annotated_frames_for
 from evaluation.segmenter import SegmentedFrame, Segmenter

@@ -363,7 +363,7 @@ MISTAKES = {
     "frame": (lambda gt, pred: (pred / "moved" / "00002.png").unlink(), ["prediction/moved", "00002.png"]),
     "size": (
         lambda gt, pred: write_label_map(pred / "moved" / "00002.png", square(20)[:50]),
-        ["prediction/moved/00002.png", "80×50", "80×60"],
+        ["prediction/moved/00002.png", "80x50", "80x60"],
     ),
     "damaged": (lambda gt, pred: damage(pred / "pair" / "00001.png"), ["prediction/pair/00001.png"]),
     "damaged truth": (lambda gt, pred: damage(gt / "pair" / "00001.png"), ["truth/pair/00001.png"]),

@@ -67,12 +67,12 @@ def test_where_there_is_no_ground_truth(root, tmp_path):
     assert not has_ground_truth(tmp_path / "elsewhere")
 
 
-def test_mistakes_are_told(root, tmp_path):
+def test_mistakes_are_named(root, tmp_path):
     with pytest.raises(UserError, match=r"00005\.png does not exist"):
         score_youtube_vos(root, tmp_path / "nothing")
     (root / "train/meta.json").write_text('{"videos": {}}')
     with pytest.raises(UserError, match="seen and of unseen"):
         score_youtube_vos(root, root / "valid/GroundTruth")
     (root / "train/meta.json").unlink()
-    with pytest.raises(UserError, match=r"meta\.json cannot be read"):
+    with pytest.raises(UserError, match=r"meta\.json does not exist"):
         score_youtube_vos(root, root / "valid/GroundTruth")

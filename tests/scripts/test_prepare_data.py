@@ -9,7 +9,7 @@ from PIL import Image
 import eval as evaluation_program
 from dataset.frames import read_frame
 from dataset.label_map import read_label_map
-from dataset.layout_checks import DATA_SETS, STATIC_PAGES
+from dataset.registry import DATA_SETS, TRAINING_SETS
 from dataset.resize import resize_frame, resize_video, size_at_480p
 from dataset.static_images import PUBLISHED_SETS
 from dataset.training_videos import youtube_vos
@@ -81,29 +81,31 @@ def test_what_is_complete_is_ok_and_counted(everything, monkeypatch, capsys):
     monkeypatch.chdir(everything)
     assert prepare_data.main(["check"]) == 0
     rows = rows_of(capsys.readouterr().out)
-    assert rows.keys() == {data_set.name for data_set in DATA_SETS if not data_set.optional} - {"G"}
+    assert rows.keys() == (DATA_SETS.keys() | TRAINING_SETS.keys()) - {"G"}
     assert {row[0] for row in rows.values()} == {"ok"}
     assert rows["D16"] == ["ok", "2", "6", "../DAVIS/2016"]
     assert rows["YouTubeVOS"] == ["ok", "1", "3", "../YouTube"]
     assert rows["fss"] == ["ok", "2", "../static"]
 
 
-@pytest.mark.parametrize("data_set", DATA_SETS, ids=lambda data_set: data_set.name)
-def test_each_set_can_be_named(data_set, everything, monkeypatch, capsys):
+@pytest.mark.parametrize("name", prepare_data.PARTS)
+def test_each_set_can_be_named(name, everything, monkeypatch, capsys):
     monkeypatch.chdir(everything)
-    flags = ["--generic_path", "../mine"] if data_set.name == "G" else []
-    assert prepare_data.main(["check", data_set.name, *flags]) == 0
-    assert list(rows_of(capsys.readouterr().out)) == [data_set.name]
+    flags = ["--generic_path", "../mine"] if name == "G" else []
+    assert prepare_data.main(["check", name, *flags]) == 0
+    assert list(rows_of(capsys.readouterr().out)) == [name]
 
 
-@pytest.mark.parametrize("data_set", DATA_SETS, ids=lambda data_set: data_set.name)
-def test_what_is_not_there_is_told_with_where_to_get_it(data_set, tmp_path, capsys):
-    root = tmp_path / "absent"
-    assert prepare_data.main(["check", data_set.name, f"--{data_set.flag}", str(root)]) == 1
+@pytest.mark.parametrize("name", prepare_data.PARTS)
+def test_what_is_not_there_is_reported_with_where_to_get_it(name, tmp_path, capsys):
+    root, entry = tmp_path / "absent", prepare_data.PARTS[name].entry
+    assert prepare_data.main(["check", name, f"--{entry.root_name}", str(root)]) == 1
     _, row, *below = capsys.readouterr().out.splitlines()
-    assert row.split() == [data_set.name, "missing", str(root)]
-    assert str(root) in below[0]
-    assert below[-1] == f"    get it from: {data_set.page}"
+    assert row.split() == [name, "missing", str(root)]
+    assert below == [
+        f"    {root} does not exist or is not a folder; the root of {entry.name} is {entry.root_holds}",
+        f"    --{entry.root_name} names another root; get it from: {entry.page}",
+    ]
 
 
 def test_flags_choose_the_sets_whose_roots_they_name(everything, capsys):
@@ -121,7 +123,7 @@ def test_what_is_incomplete_is_named_the_first_five_lines_of_it(tmp_path, capsys
     _, row, *below = capsys.readouterr().out.splitlines()
     assert row.split() == ["D16", "partly", "2", "6", str(root)]
     assert below[0] == f"    c: {root}/JPEGImages/480p/c does not exist"
-    assert below[5:] == ["    and 1 more", "    get it from: https://davischallenge.org"]
+    assert below[5:] == ["    and 1 more", "    --d16_path names another root; get it from: https://davischallenge.org"]
 
 
 def test_an_image_without_its_mask_is_named(tmp_path, capsys):
@@ -134,7 +136,7 @@ def test_an_image_without_its_mask_is_named(tmp_path, capsys):
     assert f"{tmp_path}/fss holds no CLASS/X.jpg with its mask CLASS/X.png beside it" in printed
 
 
-def test_youtube_vos_that_is_not_resized_is_told_how_to_be(tmp_path, capsys):
+def test_youtube_vos_that_is_not_resized_is_reported_with_the_remedy(tmp_path, capsys):
     for name in ("a", "b"):
         write_video(tmp_path / "train/JPEGImages", tmp_path / "train/Annotations", name)
     assert prepare_data.main(["check", "--yv_root", str(tmp_path)]) == 1
@@ -159,13 +161,9 @@ def test_mistakes_are_one_line(capsys):
         assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_static_sets_are_those_of_training():
-    assert STATIC_PAGES.keys() == PUBLISHED_SETS.keys()
-
-
 def test_roots_are_those_of_eval():
     flags = vars(evaluation_program.parse_arguments([]))
-    ours = {data_set.flag: data_set.default_root for data_set in DATA_SETS}
+    ours = {data_set.root_name: data_set.default_root for data_set in DATA_SETS.values()}
     common = flags.keys() & ours.keys()
     assert common == {"d16_path", "d17_path", "y18_path", "y19_path", "lv_path", "mose_path", "generic_path"}
     assert {flag: ours[flag] for flag in common} == {flag: flags[flag] for flag in common}
@@ -290,7 +288,7 @@ def test_what_is_damaged_is_named_whole_or_absent_and_made_when_mended(tmp_path,
     assert tree(tmp_path / "train_480p").keys() == tree(tmp_path / "train").keys()
 
 
-def test_a_folder_that_something_else_left_incomplete_is_told_and_not_touched(tmp_path):
+def test_a_folder_that_something_else_left_incomplete_is_named_and_not_touched(tmp_path):
     write_original(tmp_path, "v", (20, 30))
     theirs = tmp_path / "train_480p/JPEGImages/v"
     theirs.mkdir(parents=True)
@@ -316,11 +314,11 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path, capsys):
     assert "cannot be written" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_an_interrupt_says_that_the_command_goes_on(tmp_path, monkeypatch, capsys):
+def test_an_interrupt_says_that_the_command_resumes(tmp_path, monkeypatch, capsys):
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     write_original(tmp_path, "v", (20, 30))
     monkeypatch.setattr(prepare_data, "resize_videos", interrupt)
     assert run_resize(tmp_path) == 130
-    assert "goes on from here" in capsys.readouterr().err
+    assert "resumes from here" in capsys.readouterr().err
