@@ -26,9 +26,10 @@ demo: $(INSTALLED)  ## follow two fish through the example clip; leaves pictures
 test: $(INSTALLED)  ## run the tests, as many at a time as there are cores
 	$(TEST) $(ARGS)
 
-lint: $(INSTALLED)  ## check style and formatting
+lint: $(INSTALLED)  ## check style, formatting and types
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
 
 format: $(INSTALLED)  ## sort imports, correct what the linter can, format
 	$(PYTHON) -m ruff check --fix .

@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 # A container's own count is often an estimate; only a clip much shorter than announced is worth a warning.
 SHORT_OF_ANNOUNCED = 0.95
 
-# Titles and the like may be bytes that are no UTF-8, and are not read here. PyAV 19 takes them as they are; those before
-# it refuse the whole file unless told otherwise, by an argument that 19 no longer has.
+# Titles and the like, which are not read here, need not be UTF-8. PyAV 19 takes them as they are; before it, the whole
+# file is refused unless this is given, and PyAV 19 does not know the argument.
 METADATA_OPTIONS: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
 
 

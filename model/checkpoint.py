@@ -8,7 +8,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -107,7 +107,7 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     return Checkpoint(path, config, state_dict, metadata)
 
 
-def is_state_dict(content: Any) -> bool:
+def is_state_dict(content: Any) -> TypeGuard[dict[str, Tensor]]:
     """Whether this is a dictionary of tensors by name, and not an empty one."""
     return (
         isinstance(content, dict)
