@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from dataset.evaluation_sets import EvaluationSet, EvaluationVideo
-from dataset.frames import Frame, FrameFolder, read_frame
+from dataset.frames import Frame, FrameFolder, FrameSource, read_frame
 from util.errors import UserError
 
 
@@ -67,9 +67,9 @@ def _repeated(video: EvaluationVideo, times: int) -> EvaluationVideo:
         return video
     ((first, annotation),) = video.annotations.items()
 
-    start = [path.stem for path in video.frames.paths].index(first)
-
-    def played(frames: FrameFolder) -> BackAndForth:
+    def played(frames: FrameSource) -> BackAndForth:
+        assert isinstance(frames, FrameFolder)
+        start = [path.stem for path in frames.paths].index(first)
         paths = frames.paths[start:]
         return BackAndForth(FrameFolder(frames.folder, paths), times * len(paths))
 
