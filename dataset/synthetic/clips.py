@@ -8,10 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from dataset.synthetic.scene import Materials, random_scene
-from dataset.synthetic.sprites import Sprite, cut_out, random_sprite
-from dataset.synthetic.textures import TextureBank, ramp
-from dataset.training_source import (
+from dataset.sampling import (
     SamplingConfig,
     TrainingSample,
     choose_frames,
@@ -19,6 +16,9 @@ from dataset.training_source import (
     draw_sample,
     labels_shown,
 )
+from dataset.synthetic.scene import Materials, random_scene
+from dataset.synthetic.sprites import Sprite, cut_out, random_sprite
+from dataset.synthetic.textures import TextureBank, ramp
 
 # Clips are taken out of a longer one, as from a video, with the same max_jump.
 VIDEO_LENGTH = 100

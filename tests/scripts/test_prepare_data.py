@@ -11,8 +11,7 @@ from dataset.frames import read_frame
 from dataset.label_map import read_label_map
 from dataset.registry import DATA_SETS, TRAINING_SETS
 from dataset.resize import resize_frame, resize_video, size_at_480p
-from dataset.static_images import PUBLISHED_SETS
-from dataset.training_videos import youtube_vos
+from dataset.training_sets import PUBLISHED_SETS, youtube_vos
 from scripts import prepare_data
 from tests.helpers.layouts import davis_2016_pairs, frame_name, write_frames, write_masks, write_text, youtube_meta
 from util.errors import UserError
@@ -81,7 +80,7 @@ def test_what_is_complete_is_ok_and_counted(everything, monkeypatch, capsys):
     monkeypatch.chdir(everything)
     assert prepare_data.main(["check"]) == 0
     rows = rows_of(capsys.readouterr().out)
-    assert rows.keys() == (DATA_SETS.keys() | TRAINING_SETS.keys()) - {"G"}
+    assert rows.keys() == (DATA_SETS.keys() | TRAINING_SETS.keys()) - {"G", "own"}
     assert {row[0] for row in rows.values()} == {"ok"}
     assert rows["D16"] == ["ok", "2", "6", "../DAVIS/2016"]
     assert rows["YouTubeVOS"] == ["ok", "1", "3", "../YouTube"]
@@ -91,7 +90,7 @@ def test_what_is_complete_is_ok_and_counted(everything, monkeypatch, capsys):
 @pytest.mark.parametrize("name", prepare_data.PARTS)
 def test_each_set_can_be_named(name, everything, monkeypatch, capsys):
     monkeypatch.chdir(everything)
-    flags = ["--generic_path", "../mine"] if name == "G" else []
+    flags = {"G": ["--generic_path", "../mine"], "own": ["--videos_root", "../mine"]}.get(name, [])
     assert prepare_data.main(["check", name, *flags]) == 0
     assert list(rows_of(capsys.readouterr().out)) == [name]
 
@@ -102,9 +101,11 @@ def test_what_is_not_there_is_reported_with_where_to_get_it(name, tmp_path, caps
     assert prepare_data.main(["check", name, f"--{entry.root_name}", str(root)]) == 1
     _, row, *below = capsys.readouterr().out.splitlines()
     assert row.split() == [name, "missing", str(root)]
+    root_title = entry.root_name if name in TRAINING_SETS else f"the root of {entry.name}"
+    source = f"; get it from: {entry.page}" if entry.page else ""
     assert below == [
-        f"    {root} does not exist or is not a folder; the root of {entry.name} is {entry.root_holds}",
-        f"    --{entry.root_name} names another root; get it from: {entry.page}",
+        f"    {root} does not exist or is not a folder; {root_title} is {entry.root_holds}",
+        f"    --{entry.root_name} names another root{source}",
     ]
 
 

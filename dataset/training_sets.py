@@ -1,4 +1,8 @@
-"""Stages 1 to 3: clips of annotated videos, in the layouts of the data sets that XMem is trained on."""
+"""The layouts of the data sets for training: single images with masks (stage 0), and annotated videos (stages 1 to 3).
+
+Opening a set lists its files and reads a few masks. `registry.py` says where each set lies; `training_clips.py` makes
+training samples of them.
+"""
 
 import logging
 import os
@@ -8,24 +12,31 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
-from dataset.augmentation import VideoAugmentation
-from dataset.frames import FRAME_SUFFIXES, listed_videos, read_frame, require_folder
-from dataset.label_map import read_label_map
-from dataset.training_source import (
-    SamplingConfig,
-    TrainingSample,
-    choose_frames,
-    clip_of_objects,
-    draw_sample,
-    first_few,
-    labels_shown,
+from dataset.frames import (
+    FRAME_SUFFIXES,
+    MASK_SUFFIXES,
+    folder_entries,
+    list_images,
+    listed_videos,
+    open_image,
+    read_frame,
+    require_folder,
 )
-from util.errors import UserError
+from dataset.label_map import read_label_map
+from dataset.resize import require_resized
+from util.errors import UserError, first_few
 
 logger = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg"})
+
+# Folder of each data set, and how often an epoch shows each of its images: the two finely annotated ones are small.
+PUBLISHED_SETS = {"fss": 1, "DUTS-TR": 1, "DUTS-TE": 1, "ecssd": 1, "BIG_small": 5, "HRSOD_small": 5}
+SETS_WITH_CLASS_FOLDERS = frozenset({"fss"})
+
+LAYOUT = f"the folder above {', '.join(PUBLISHED_SETS)}, or one with X.jpg and X.png side by side"
 
 # Masks that are read when a set is opened, since what is wrong with one is mostly wrong with all.
 MASKS_CHECKED = 20
@@ -34,8 +45,103 @@ MASKS_CHECKED = 20
 DAVIS_REPEATS = 5
 YOUTUBE_FRAME_STEP = 5
 
-# BL30K has objects that are specks; an object's side in pixels of the crop.
-SPECK, SMALL, STAYS_SMALL = 10, 30, 20
+
+# --- Images -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ImageWithMask:
+    """An image and the mask of its object, X.jpg and X.png of one folder."""
+
+    image: Path
+    mask: Path
+
+    def __str__(self) -> str:
+        return str(self.image)
+
+    def read(self) -> tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]:
+        """The image as RGB, and a label map: 1 where the object is.
+
+        Raises:
+            UserError: one of them cannot be read, or their sizes differ.
+        """
+        rgb, mask = read_frame(self.image).rgb, read_mask(self.mask)
+        if mask.shape != rgb.shape[:2]:
+            raise UserError(f"{self.mask} is {mask.shape[1]}x{mask.shape[0]}, its image {rgb.shape[1]}x{rgb.shape[0]}")
+        return rgb, mask.astype(np.uint8)
+
+
+def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
+    """The object of a mask file: label 1 and above in a palette image, 128 and above in a grey or RGB one.
+
+    A grey mask of nothing but 0 and 1 holds labels as well.
+
+    Raises:
+        UserError: `path` is missing, damaged or has more than 8 bits of grey.
+    """
+    with open_image(path) as image:
+        if image.mode in ("P", "1"):
+            return np.array(image) > 0
+        if image.mode.startswith(("I", "F")):
+            raise UserError(f"{path} has more than 8 bits per pixel of grey: convert it to 8 bits")
+        grey = np.array(image.convert("L"))
+    return grey >= (128 if grey.max() > 1 else 1)
+
+
+def static_images(root: Path) -> list[ImageWithMask]:
+    """The images of an epoch: of every published data set that lies in `root`, or else those of `root` itself.
+
+    Raises:
+        UserError: there is no image with a mask; an image lacks its mask, or a mask its image.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root} does not exist; it has to be {LAYOUT}")
+    if sets := [name for name in PUBLISHED_SETS if (root / name).is_dir()]:
+        return [pair for name in sets for pair in published_images(root, name) * PUBLISHED_SETS[name]]
+    if pairs := images_with_masks([root]):
+        return pairs
+    raise UserError(f"{root} holds no image with a mask; it has to be {LAYOUT}")
+
+
+def published_images(root: Path, name: str) -> list[ImageWithMask]:
+    """The images of the published data set in the folder `name` of `root`.
+
+    Raises:
+        MissingError: the folder does not exist.
+        UserError: there is no image with a mask; an image lacks its mask, or a mask its image.
+    """
+    folder = require_folder(root / name)
+    in_classes = name in SETS_WITH_CLASS_FOLDERS
+    if pairs := images_with_masks(
+        [path for path in folder_entries(folder) if path.is_dir()] if in_classes else [folder]
+    ):
+        return pairs
+    inside = "CLASS/" if in_classes else ""
+    raise UserError(f"{folder} holds no {inside}X.jpg with its mask {inside}X.png beside it")
+
+
+def images_with_masks(folders: Sequence[Path]) -> list[ImageWithMask]:
+    """Every X.jpg in these folders with its X.png.
+
+    Raises:
+        UserError: a folder cannot be listed; an image lacks its mask, or a mask its image (up to ten are named).
+    """
+    pairs: list[ImageWithMask] = []
+    single: list[Path] = []
+    for folder in folders:
+        images = {path.stem: path for path in list_images(folder, IMAGE_SUFFIXES)}
+        masks = {path.stem: path for path in list_images(folder, MASK_SUFFIXES)}
+        pairs += [ImageWithMask(images[stem], masks[stem]) for stem in images if stem in masks]
+        single += [(images.get(stem) or masks[stem]) for stem in sorted(images.keys() ^ masks.keys())]
+    if single:
+        raise UserError(
+            "every X.jpg needs its mask X.png beside it, and the reverse; "
+            f"{len(single)} files are alone: {first_few(single)}"
+        )
+    return pairs
+
+
+# --- Videos -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -52,7 +158,7 @@ class TrainingVideo:
     def read(
         self, frames: Iterable[int]
     ) -> tuple[UInt8[np.ndarray, "frames height width 3"], UInt8[np.ndarray, "frames height width"]]:
-        """These frames as RGB, and their label maps as stored.
+        """Read some frames as RGB, and their label maps as stored.
 
         Raises:
             UserError: a file cannot be read, is no label map, or has another size than the others.
@@ -100,9 +206,6 @@ class VideoSet:
     """Leave out objects that are very small in the first frame (section 4, BL30K)."""
 
 
-# --- Layouts ----------------------------------------------------------------------------------------------------------
-
-
 def youtube_vos(root: Path, subset: Path | None = None) -> VideoSet:
     """YouTubeVOS, `train_480p/{JPEGImages,Annotations}/V`: those frames that are annotated, every fifth.
 
@@ -111,30 +214,30 @@ def youtube_vos(root: Path, subset: Path | None = None) -> VideoSet:
         subset: a text file that names the videos to use, one a line; without it, all are used.
 
     Raises:
-        UserError: a folder or a video named in `subset` is missing; masks are no label maps.
+        UserError: a folder or a video named in `subset` is missing; masks are no label maps; without a subset, videos
+            of the original `train` that lies beside are not resized yet.
     """
+    if subset is None:
+        require_resized(root)
     folder = root / "train_480p"
     names = None if subset is None else listed_videos(subset)
     videos = _videos(folder / "JPEGImages", folder / "Annotations", names, annotated_only=True)
     return VideoSet("YouTubeVOS", videos, frame_step=YOUTUBE_FRAME_STEP)
 
 
-def davis_2017(root: Path, repeats: int = DAVIS_REPEATS) -> VideoSet:
-    """DAVIS 2017: the 60 videos of its train.txt, without those for validation.
-
-    Args:
-        root: the folder above 2017/trainval.
+def davis_2017(root: Path) -> VideoSet:
+    """DAVIS 2017, `2017/trainval` in `root`: the 60 videos of its train.txt, without those for validation.
 
     Raises:
         UserError: a folder, the list or one of its videos is missing; masks are missing or no label maps.
     """
-    folder = require_folder(root / "2017" / "trainval")
+    folder = root / "2017" / "trainval"
     names = listed_videos(folder / "ImageSets" / "2017" / "train.txt")
     videos = _videos(folder / "JPEGImages" / "480p", folder / "Annotations" / "480p", names)
-    return VideoSet("DAVIS 2017", videos, repeats)
+    return VideoSet("DAVIS 2017", videos, DAVIS_REPEATS)
 
 
-def own_videos(root: Path | None, subset: Path | None = None) -> VideoSet:
+def own_videos(root: Path, subset: Path | None = None) -> VideoSet:
     """Any videos in `{JPEGImages,Annotations}/V`, or, as in DAVIS 2016, in `{JPEGImages,Annotations}/480p/V`.
 
     The videos are those that `subset` names; without it those of DAVIS 2016's ImageSets/480p/train.txt where that is
@@ -145,10 +248,8 @@ def own_videos(root: Path | None, subset: Path | None = None) -> VideoSet:
         subset: a text file with the name of a video in each line.
 
     Raises:
-        UserError: there is no root; otherwise as `davis_2017`.
+        UserError: as `davis_2017`.
     """
-    if root is None:
-        raise UserError("videos_root: this stage trains on your own videos; give the folder above JPEGImages")
     resolution = "480p" if (root / "JPEGImages" / "480p").is_dir() else ""
     listed = root / "ImageSets" / "480p" / "train.txt"
     names = None
@@ -178,7 +279,7 @@ def _videos(
     present = [name for name in _file_names(images) if (images / name).is_dir()]
     names = present if names is None else list(dict.fromkeys(names))
     if missing := sorted(set(names).difference(present)):
-        raise UserError(f"{images} lacks {first_few(missing, 'videos')}")
+        raise UserError(f"{images} lacks {len(missing)} videos: {first_few(missing)}")
     if not names:
         raise UserError(f"{images} holds no video")
     videos: list[TrainingVideo] = []
@@ -191,7 +292,7 @@ def _videos(
             without_mask += [images / name / frame for frame in sorted(set(frames).difference(annotated))]
         videos.append(TrainingVideo(images / name, masks / name, tuple(annotated)))
     if without_mask:
-        raise UserError(f"{masks} has no mask for {first_few(without_mask, 'frames')}")
+        raise UserError(f"{masks} has no mask for {len(without_mask)} frames: {first_few(without_mask)}")
     with_frames = [video for video in videos if video.frames]
     for video in with_frames[:: max(1, len(with_frames) // MASKS_CHECKED)]:
         read_label_map(video.masks / mask_name(video.frames[0]))
@@ -199,18 +300,15 @@ def _videos(
 
 
 def _file_names(folder: Path) -> list[str]:
-    """Sorted; one string for all files of a name, since BL30K has ten million files with 160 names."""
+    """Sorted names; equal names are one string, since BL30K has ten million files with 160 names."""
     try:
         return sorted(sys.intern(name) for name in os.listdir(folder) if not name.startswith("."))
     except OSError as error:
         raise UserError(f"{folder} cannot be listed: {error.strerror}") from error
 
 
-# --- Sampling ---------------------------------------------------------------------------------------------------------
-
-
 def long_enough(sets: Sequence[VideoSet], num_frames: int, strict: bool = False) -> list[VideoSet]:
-    """The same without the videos that have fewer annotated frames than a clip; a warning tells which.
+    """Return the sets without videos that have fewer annotated frames than a clip; a warning names these.
 
     Raises:
         UserError: no video is long enough, or (`strict`) one is not.
@@ -219,72 +317,8 @@ def long_enough(sets: Sequence[VideoSet], num_frames: int, strict: bool = False)
     left_out = set(too_short)
     sets = [replace(each, videos=tuple(video for video in each.videos if video not in left_out)) for each in sets]
     if too_short:
-        complaint = f"fewer than {num_frames} annotated frames have {first_few(too_short, 'videos')}"
+        complaint = f"{len(too_short)} videos have fewer than {num_frames} annotated frames: {first_few(too_short)}"
         if strict or not any(video_set.videos for video_set in sets):
             raise UserError(complaint)
-        logger.warning("left out: %s", complaint)
+        logger.warning("skipped: %s", complaint)
     return sets
-
-
-class TrainingVideos:
-    """Clips of annotated videos.
-
-    Args:
-        sets: an epoch shows every video of each, as often as the set says; all are `long_enough`.
-        finetune: frames are not turned and sheared by themselves.
-    """
-
-    def __init__(self, sets: Sequence[VideoSet], config: SamplingConfig, finetune: bool = False):
-        self.config = config
-        self.entries: list[_Entry] = []
-        for video_set in sets:
-            augment = VideoAugmentation(
-                config.size, video_set.smallest_crop, frame_affine=video_set.frame_affine and not finetune
-            )
-            for video in video_set.videos:
-                self.entries += [_Entry(video, video_set, augment)] * video_set.repeats
-
-    def sample(self, number: int, max_jump: int) -> TrainingSample:
-        """Sample `number`, in which neighbouring frames are at most `max_jump` frames of the video apart.
-
-        Raises:
-            UserError: as `draw_sample`.
-        """
-        return draw_sample(self.config, number, self.entries, lambda entry, rng: self._draw(entry, max_jump, rng))
-
-    def _draw(self, entry: "_Entry", max_jump: int, rng: np.random.Generator) -> TrainingSample | None:
-        video, video_set = entry.video, entry.video_set
-        max_jump = max(1, max_jump // video_set.frame_step)
-        rgb, stored = video.read(choose_frames(rng, len(video.frames), self.config.num_frames, max_jump))
-        images, masks = entry.augment(torch.from_numpy(rgb).permute(0, 3, 1, 2), torch.from_numpy(stored), rng)
-        labels = masks.numpy()
-        objects = [label for label in labels_shown(stored[0]) if label in labels[0]]
-        if video_set.drop_specks:
-            objects = [label for label in objects if not is_speck(labels == label)]
-        if not objects:
-            return None
-        if len(objects) > self.config.max_objects:
-            objects = rng.choice(objects, self.config.max_objects, replace=False).tolist()
-        return clip_of_objects(images, labels, objects)
-
-
-@dataclass(frozen=True)
-class _Entry:
-    video: TrainingVideo
-    video_set: VideoSet
-    augment: VideoAugmentation
-
-    def __str__(self) -> str:
-        return str(self.video)
-
-
-def is_speck(masks: np.ndarray) -> bool:
-    """Whether an object (bool, frames × height × width) is too small in the first frame.
-
-    It is at most 10² pixels; or at most 30², and does not stay under 20² in the next two frames, where it is in truth
-    much larger.
-    """
-    first, *following = masks[:3].sum(axis=(1, 2)).tolist()
-    if first <= SPECK**2:
-        return True
-    return first <= SMALL**2 and max(following, default=0) >= STAYS_SMALL**2
