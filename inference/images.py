@@ -1,4 +1,6 @@
-"""From a decoded frame to what the network takes, and from its probabilities back to the frame's size."""
+"""From a decoded frame to what the network takes, and from its probabilities back to a label map."""
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -10,12 +12,15 @@ from util.device import send
 
 
 def normalise_image(rgb: UInt8[Tensor, "height width 3"]) -> Float[Tensor, "3 height width"]:
-    """A decoded RGB image as the network takes it."""
+    """Normalise a decoded RGB image as the network takes it."""
     return normalise_images(rgb.permute(2, 0, 1))
 
 
 def network_size(height: int, width: int, shorter_side: int) -> tuple[int, int]:
-    """The size at which a frame is segmented; −1 keeps its own. The longer side is rounded down, as published."""
+    """Return the (height, width) at which a frame is segmented: `shorter_side` and its aspect ratio; −1: its own size.
+
+    The longer side is rounded down, as published.
+    """
     if shorter_side < 0:
         return height, width
     if height <= width:
@@ -26,7 +31,7 @@ def network_size(height: int, width: int, shorter_side: int) -> tuple[int, int]:
 def resize_channels(
     x: Float[Tensor, "channels height width"], size: tuple[int, int]
 ) -> Float[Tensor, "channels new_height new_width"]:
-    """Bilinear, without antialiasing, for normalised images and for probabilities."""
+    """Resize normalised images or probabilities bilinearly, without antialiasing."""
     if tuple(x.shape[-2:]) == size:
         return x
     return F.interpolate(x.unsqueeze(0), size, mode="bilinear", align_corners=False)[0]
@@ -35,13 +40,48 @@ def resize_channels(
 def resize_label_map(
     labels: Integer[Tensor, "height width"], size: tuple[int, int]
 ) -> Integer[Tensor, "new_height new_width"]:
-    """Nearest neighbour."""
+    """Resize a label map to the nearest neighbour."""
     if tuple(labels.shape) == size:
         return labels
     return F.interpolate(labels[None, None].float(), size, mode="nearest")[0, 0].to(labels.dtype)
 
 
 def label_map_of(prob: Float[Tensor, "channels height width"], objects: list[int]) -> Integer[Tensor, "height width"]:
-    """The most probable label of every pixel, for the objects of channels 1, 2, …; 0 is the background."""
-    labels = send(torch.tensor([0, *objects], dtype=torch.uint8), prob.device)
-    return labels[prob.argmax(dim=0)]
+    """Return the most probable label of every pixel.
+
+    Args:
+        prob: probabilities of background and objects.
+        objects: the labels of channels 1, 2, …; 0 stands for the background.
+
+    Returns:
+        A label map of 8-bit integers, or of 32-bit ones where a label is above 255.
+    """
+    dtype = torch.uint8 if max(objects, default=0) <= 255 else torch.int32
+    labels = send(torch.tensor([0, *objects], dtype=dtype), prob.device)
+    return labels[prob.max(dim=0).indices]  # what argmax returns, which takes twenty times as long on a CPU
+
+
+@dataclass(frozen=True)
+class Padding:
+    """Zeros on each side of an image, since the network takes multiples of its stride only.
+
+    Where their number is odd, the larger half comes after.
+    """
+
+    left: int
+    right: int
+    top: int
+    bottom: int
+
+    @classmethod
+    def to_multiple(cls, height: int, width: int, multiple: int) -> "Padding":
+        """Return the least padding after which both sides are multiples of `multiple`."""
+        rows, columns = -height % multiple, -width % multiple
+        return cls(left=columns // 2, right=columns - columns // 2, top=rows // 2, bottom=rows - rows // 2)
+
+    def pad(self, x: Float[Tensor, "channels height width"]) -> Float[Tensor, "channels padded_height padded_width"]:
+        return F.pad(x, (self.left, self.right, self.top, self.bottom))
+
+    def crop(self, x: Float[Tensor, "channels height width"]) -> Float[Tensor, "channels cropped_height cropped_width"]:
+        height, width = x.shape[-2:]
+        return x[:, self.top : height - self.bottom, self.left : width - self.right]

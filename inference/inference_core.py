@@ -1,4 +1,4 @@
-"""The per-frame loop: a frame goes in, perhaps with masks; probabilities for every object come out (section 3).
+"""The per-frame loop: a frame goes in, perhaps with masks; probabilities of every object come out (section 3).
 
 core = InferenceCore(network, InferenceConfig())
 prob = core.step(first_image, first_label_map)
@@ -10,41 +10,35 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 from zlib import crc32
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
 
 from inference.config import InferenceConfig
-from inference.memory.manager import MemoryManager
+from inference.images import Padding
+from inference.inputs import check_image, read_masks
+from inference.memory_manager import MemoryManager
 from inference.object_manager import ObjectManager
-from inference.padding import Padding
 from model.aggregation import soft_aggregation
-from model.config import NetworkConfig
 from model.encoders import ImageFeatures
 from model.network import STRIDE, XMem
 from util.errors import UserError
 from util.files import atomic_path
+from util.provenance import differences
 from util.torch_files import read_torch_file
 
 __all__ = ["InferenceConfig", "InferenceCore"]
 
-MEMORY_FORMAT = "xmem-memory-1"
+MEMORY_FORMAT = "xmem-memory-2"
 
-log = logging.getLogger(__name__)
-
-
-class GivenMasks(NamedTuple):
-    """The masks that came with a frame: one per object that they define."""
-
-    objects: list[int]
-    masks: Shaped[Tensor, "masks height width"]
+logger = logging.getLogger(__name__)
 
 
 class InferenceCore:
-    """Follows objects through one video; `reset` starts the next. Runs where the network's parameters are.
+    """Follows objects through one video, on the device of the network's parameters; `reset` starts the next video.
 
     Mixed precision is the caller's `torch.autocast`.
     """
@@ -52,35 +46,37 @@ class InferenceCore:
     def __init__(self, network: XMem, config: InferenceConfig | None = None) -> None:
         self.network = network.eval()
         self.config = config or InferenceConfig()
-        self._insertion = self.config.insertion_strategy()
-        self._deep_update = self.config.deep_update_strategy()
         self.reset()
 
     def reset(self, video_name: str = "", video_length: int | None = None) -> None:
         """Forget everything: the next frame is the first of a new video.
 
         Args:
-            video_name: with the frame's time the seed of what is random; nothing is with the default strategies.
-            video_length: its number of frames, which sparse insertion has to know.
+            video_name: with the frame's time the seed of what is random; nothing is with the published strategies.
+            video_length: the number of frames, which sparse insertion has to know.
         """
         self._video_name, self._video_length = video_name, video_length
-        self.memory = MemoryManager(self.config, self.network.config.hidden_dim)
-        self._objects = ObjectManager()
+        self._restart(ObjectManager())
+
+    def _restart(self, objects: ObjectManager) -> None:
+        self._objects = objects
+        self.memory = MemoryManager(self.config, objects, self.network.config.hidden_dim)
         self._time = 0  # frames since the first annotated one, which is 0; frozen frames are not counted
         self._last_memory_time: int | None = None
         self._last_deep_update_time: int | None = None
         self._image_size: tuple[int, int] | None = None
+        self._ended = False
 
     @property
     def objects(self) -> list[int]:
-        """The labels being followed, in channel order: order of arrival, ascending within a frame."""
+        """The labels being followed, in channel order: in order of arrival, and ascending within a frame."""
         return self._objects.labels
 
     @torch.no_grad()
     def step(
         self,
-        image: Float[Tensor, "3 height width"],
-        mask: Shaped[Tensor, "*masks height width"] | None = None,
+        image: Any,  # checked inside, with messages for users
+        mask: Any = None,
         objects: Sequence[int] | None = None,
         end: bool = False,
         memorize: bool = True,
@@ -89,39 +85,47 @@ class InferenceCore:
         """Segment the next frame.
 
         Args:
-            image: RGB, normalised with the statistics in `model.network`.
-            mask: an integer label map (H×W), or soft masks in [0, 1] (K×H×W), one for each of `objects`. New labels
-                are new objects; masks of known objects correct them. Objects without a mask are segmented.
+            image: RGB, a float tensor of 3×H×W on the network's device, normalised with the statistics in
+                `model.network`. Values are checked in the first frame, and in every frame on a CPU.
+            mask: an integer label map (H×W), or soft masks in [0, 1] (K×H×W), one for each of `objects`; a tensor or an
+                array. New labels are new objects; masks of known objects correct them. Objects without a mask are
+                segmented.
             objects: the labels that `mask` defines; by default those that occur in it. Label 0 is "unknown".
-            end: this is the last frame; nothing is prepared for a next one.
+            end: this is the last frame; nothing is prepared for a next one, and only `reset` may follow.
             memorize: False freezes the memory: it is read, but stores nothing, counts no usage, and its clocks stand
                 still; the sensory memory is updated by the decoder alone.
             permanent: store this frame, never consolidate it, and do not count it in T_min and T_max.
 
         Returns:
             Probabilities of background and objects, (1 + K)×H×W, in the order of `self.objects`. Before any object
-            was given all is background.
+            was given everything is background.
 
         Raises:
-            ValueError: sizes, labels or arguments that do not fit together; sparse insertion, and no length was given.
+            ValueError: an image or mask of another kind than described; sizes, labels or arguments that do not fit
+                together; a frame after the last; sparse insertion without the video's length.
         """
-        given = read_masks(None if mask is None else mask.to(image.device), objects, image.shape[-2:])
+        if self._ended:
+            raise ValueError("the frame before was the last (end=True): reset() begins a new video")
+        image = check_image(image, check_values=self._image_size is None or image.device.type == "cpu")
+        given = read_masks(mask, objects, image.shape[-2:], image.device)
         if not memorize and (permanent or (given and any(label not in self._objects for label in given.objects))):
             raise ValueError("memorize=False stores nothing: no new objects and no permanent frame with it")
-        if self.objects != self.memory.objects:
-            raise ValueError("the frame before was announced as the last, and its new objects were not stored: reset")
-        if not self._objects.labels and given is None:
-            return image.new_ones(1, *image.shape[-2:])
         if self._image_size not in (None, tuple(image.shape[-2:])):
             raise ValueError(f"frames of one video have one size: {self._image_size}, now {tuple(image.shape[-2:])}")
         self._image_size = tuple(image.shape[-2:])
+        self._ended = end
+        if not self.objects and given is None:
+            return image.new_ones(1, *image.shape[-2:])
 
         is_memory_frame = memorize and (permanent or ((given is not None or self._memory_is_due()) and not end))
-        is_deep_update = (is_memory_frame or (memorize and not end)) and self._deep_update.is_due(
-            self._time, self._last_deep_update_time, is_memory_frame
+        deep_update = self.config.deep_update
+        is_deep_update = (
+            deep_update is not None
+            and (is_memory_frame or (memorize and not end))
+            and deep_update.is_due(self._time, self._last_deep_update_time, is_memory_frame)
         )
-        replaces_decoders = is_deep_update and self._deep_update.replaces_decoders
-        is_normal_update = self.config.enable_sensory and not end and not replaces_decoders
+        replaces_decoders = is_deep_update and deep_update.replaces_decoders
+        is_decoder_update = deep_update is not None and not end and not replaces_decoders
 
         padding = Padding.to_multiple(*image.shape[-2:], STRIDE)
         padded = padding.pad(image).unsqueeze(0)
@@ -130,7 +134,8 @@ class InferenceCore:
         prob: Tensor | None = None
         known = self.objects
         if known and not (given and set(known) <= set(given.objects)):
-            prob = self._segment(query.key[0], query.selection[0], features, memorize, is_normal_update)
+            prob = self._segment(query.key[0], query.selection[0], features, memorize, is_decoder_update)
+        arrived: list[int] = []
         if given is not None:
             arrived = self._objects.add(given.objects)
             self.memory.sensory.add_objects(len(arrived), like=query.key)
@@ -143,10 +148,10 @@ class InferenceCore:
             if is_memory_frame:
                 seed = crc32(f"{self._video_name} {self._time}".encode())
                 key, shrinkage, selection = (feature[0] for feature in query)
-                self.memory.insert(key, shrinkage, selection, encoded.value[0], self.objects, permanent, seed)
+                self.memory.insert(key, shrinkage, selection, encoded.value[0], arrived, permanent, seed)
                 self._last_memory_time = self._time
             if is_deep_update:
-                self.memory.sensory.hidden = encoded.hidden
+                self.memory.sensory.update(encoded.hidden)
                 self._last_deep_update_time = self._time
         if memorize:
             self._time += 1
@@ -158,13 +163,12 @@ class InferenceCore:
         Raises:
             KeyError: a label that is not followed.
         """
-        known = self._objects.labels
-        self._objects.remove(objects)
-        self.memory.sensory.keep([channel for channel, label in enumerate(known) if label in self._objects])
         self.memory.delete_objects(objects)
 
     def _memory_is_due(self) -> bool:
-        return self._insertion.is_due(self._time, self._last_memory_time, self._video_length)
+        return self._last_memory_time is not None and self.config.insertion.is_due(
+            self._time, self._last_memory_time, self._video_length
+        )
 
     def _segment(
         self,
@@ -175,14 +179,14 @@ class InferenceCore:
         update_hidden: bool,
     ) -> Float[Tensor, "channels height width"]:
         """Read the memory and decode: probabilities of the objects known so far, background first."""
-        if self.config.enable_working:
+        if self.config.working is not None:
             readout = self.memory.read(key, selection, count_usage).unsqueeze(0)
         else:
             readout = key.new_zeros(1, len(self.objects), self.network.config.value_dim, *key.shape[1:])
         readout = readout.to(features.f16.dtype)  # values may have been stored in another precision than this frame's
         segmentation = self.network.segment(features, readout, self.memory.sensory.hidden, update_hidden)
         if update_hidden:
-            self.memory.sensory.hidden = segmentation.hidden
+            self.memory.sensory.update(segmentation.hidden)
         return segmentation.prob[0]
 
     def _take_masks(
@@ -201,17 +205,18 @@ class InferenceCore:
         return soft_aggregation(merged).prob
 
     def save_memory(self, path: Path | str) -> None:
-        """Write all that was remembered to a file, whole or not at all; `load_memory` continues from it."""
+        """Write all that is remembered to a file, whole or not at all; `load_memory` continues from it."""
         content = {
             "format": MEMORY_FORMAT,
-            "config": asdict(self.config),
+            "settings": self.config.settings(),
             "network": asdict(self.network.config),
-            "objects": self.objects,
+            "objects": self._objects.arrivals,
             "memory": self.memory.state(),
             "time": self._time,
             "last_memory_time": self._last_memory_time,
             "last_deep_update_time": self._last_deep_update_time,
             "image_size": self._image_size,
+            "ended": self._ended,
             "video_name": self._video_name,
             "video_length": self._video_length,
         }
@@ -219,66 +224,28 @@ class InferenceCore:
             torch.save(content, temporary)
 
     def load_memory(self, path: Path | str) -> None:
-        """Continue where `save_memory` left off; what this core remembered before is forgotten.
+        """Continue where `save_memory` was called; what this core remembers is forgotten.
 
         Raises:
-            UserError: the file is missing, damaged, no memory, or another network's.
+            UserError: the file is missing, damaged, no memory, or that of another network.
         """
         device = next(self.network.parameters()).device
         content = read_torch_file(Path(path), MEMORY_FORMAT, "a saved memory", map_location=device)
-        # Older files know fewer settings.
-        network, recorded = asdict(NetworkConfig()) | content["network"], asdict(InferenceConfig()) | content["config"]
-        if network != asdict(self.network.config):
+        if content["network"] != asdict(self.network.config):
             raise UserError(f"{path} is the memory of a network with other widths: {content['network']}")
+        settings = content["settings"]
         stored = content["memory"]["working"]["shared"].keys()
-        if content["objects"] and self.config.enable_working and not recorded["enable_working"]:
+        if content["objects"] and self.config.working is not None and not settings.get("enable_working", True):
             raise UserError(f"{path} was saved without working memory (enable_working): there is nothing to read in it")
         if stored and not stored >= set(self.memory.when_full.columns):
-            reason = f"enable_long_term={recorded['enable_long_term']}, when_full={recorded['when_full']}"
-            raise UserError(f"{path} was saved by a memory without consolidation ({reason}): it cannot be consolidated")
-        changed = {name for name, value in asdict(self.config).items() if recorded[name] != value}
-        if changed:
-            log.warning("%s was saved with other settings: %s", path, ", ".join(sorted(changed)))
-        self.reset(content.get("video_name", ""), content.get("video_length"))
-        self._objects.restore(content["objects"])
+            raise UserError(f"{path} was saved by a memory without consolidation: it cannot be consolidated")
+        if changed := differences(settings, self.config.settings()):
+            logger.warning("%s was saved with other settings: %s", path, "; ".join(changed))
+        self._video_name, self._video_length = content["video_name"], content["video_length"]
+        self._restart(ObjectManager(content["objects"]))
         self.memory.restore(content["memory"])
         self._time = content["time"]
         self._last_memory_time = content["last_memory_time"]
         self._last_deep_update_time = content["last_deep_update_time"]
         self._image_size = content["image_size"]
-
-
-def read_masks(
-    mask: Shaped[Tensor, "*masks height width"] | None, objects: Sequence[int] | None, size: tuple[int, int]
-) -> GivenMasks | None:
-    """A frame's label map or soft masks as one mask per object; None where no object is defined.
-
-    Raises:
-        ValueError: the mask does not fit the image or the objects.
-    """
-    if mask is None:
-        if objects is not None:
-            raise ValueError("objects are the labels of a mask, but there is no mask")
-        return None
-    if tuple(mask.shape[-2:]) != tuple(size):
-        raise ValueError(f"the mask is {tuple(mask.shape[-2:])}, the image {tuple(size)}")
-    if objects is not None:
-        objects = [int(label) for label in objects]
-        if len(set(objects)) != len(objects) or any(label <= 0 for label in objects):
-            raise ValueError(f"objects must be distinct positive labels, not {objects}")
-    if mask.dim() == 3:
-        if objects is None or len(objects) != len(mask):
-            raise ValueError(f"{len(mask)} soft masks need as many objects, not {objects}")
-        if not ((mask.float() - 0.5).abs() < 0.501).all():  # a little over a half: whoever resized them has rounded
-            raise ValueError(f"soft masks are in [0, 1], not in [{mask.min()}, {mask.max()}]")
-        return GivenMasks(objects, mask) if objects else None
-    if mask.dim() != 2 or mask.is_floating_point():
-        raise ValueError(f"a mask is an integer H×W label map or K×H×W soft masks, not {mask.dtype} {mask.dim()}D")
-    if objects is None:
-        objects = [int(label) for label in mask.unique().tolist() if label]  # int: a boolean mask's object is 1
-        if any(label < 0 for label in objects):
-            raise ValueError(f"labels must be positive, not {objects}")
-    if not objects:
-        return None
-    labels = torch.tensor(objects, device=mask.device)
-    return GivenMasks(objects, mask.to(labels.dtype) == labels[:, None, None])
+        self._ended = content["ended"]

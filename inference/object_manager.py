@@ -1,28 +1,38 @@
-"""Which objects are followed, and which channel is whose."""
+"""Which objects are followed, which channel each has, and which of them arrived together."""
 
 from collections.abc import Collection, Sequence
 
 
 class ObjectManager:
-    """The labels of the objects being followed, in channel order: order of arrival, ascending within a frame."""
+    """The objects of one video, shared by the per-frame loop and the memory.
 
-    def __init__(self) -> None:
-        self._labels: list[int] = []
+    Channels are in order of arrival, and ascending by label among objects that arrived with the same frame.
+    """
+
+    def __init__(self, arrivals: Sequence[Sequence[int]] = ()) -> None:
+        self._arrivals = [list(group) for group in arrivals]
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self.labels)
 
     def __contains__(self, label: int) -> bool:
-        return label in self._labels
+        return any(label in group for group in self._arrivals)
 
     @property
     def labels(self) -> list[int]:
-        return list(self._labels)
+        """The label of each channel; the background has none."""
+        return [label for group in self._arrivals for label in group]
+
+    @property
+    def arrivals(self) -> list[list[int]]:
+        """The labels in groups that arrived together; the longest-standing group comes first."""
+        return [list(group) for group in self._arrivals]
 
     def add(self, labels: Collection[int]) -> list[int]:
-        """Start following those of `labels` that are not followed yet; they are returned, in channel order."""
-        arrived = sorted(set(labels) - set(self._labels))
-        self._labels.extend(arrived)
+        """Start following those of `labels` that are new, and return them in channel order."""
+        arrived = sorted(set(labels) - set(self.labels))
+        if arrived:
+            self._arrivals.append(arrived)
         return arrived
 
     def remove(self, labels: Collection[int]) -> None:
@@ -31,15 +41,12 @@ class ObjectManager:
         Raises:
             KeyError: a label that is not followed.
         """
-        unknown = sorted(set(labels) - set(self._labels))
-        if unknown:
-            raise KeyError(f"no such objects: {unknown}; being followed: {self._labels}")
-        self._labels = [label for label in self._labels if label not in labels]
+        if unknown := sorted(set(labels) - set(self.labels)):
+            raise KeyError(f"no such objects: {unknown}; being followed: {self.labels}")
+        remaining = [[label for label in group if label not in labels] for group in self._arrivals]
+        self._arrivals = [group for group in remaining if group]
 
     def channels(self, labels: Sequence[int]) -> list[int]:
-        """The channels (background not counted) of `labels`."""
-        return [self._labels.index(label) for label in labels]
-
-    def restore(self, labels: Sequence[int]) -> None:
-        """Take over a saved channel order."""
-        self._labels = list(labels)
+        """Return the channels of `labels`; the background is not counted."""
+        order = self.labels
+        return [order.index(label) for label in labels]

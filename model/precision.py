@@ -9,8 +9,8 @@ from torch import Tensor
 def half_precision(device: torch.device, training: bool = False) -> torch.dtype:
     """Return the type of mixed precision on a device, for evaluation or for training.
 
-    On a GPU evaluation uses float16, as published: its three more bits of mantissa keep probabilities closer to those of
-    full precision. Training uses bfloat16 where the GPU computes in it (Ampere and later), since gradients need its
+    On a GPU evaluation uses float16, as published: its three more bits of mantissa keep probabilities closer to those
+    of full precision. Training uses bfloat16 where the GPU computes in it (Ampere and later), since gradients need its
     range; older GPUs use float16 with a scaled loss. A CPU computes in bfloat16 only.
     """
     if device.type == "cpu":

@@ -14,7 +14,7 @@ from dataset.evaluation_sets import EvaluationVideo
 from evaluation.config import EvaluationConfig
 from evaluation.segmenter import Segmenter
 from inference.memory.element_store import ElementStore
-from inference.memory.manager import MemoryManager
+from inference.memory_manager import MemoryManager
 from model.network import XMem
 from reproduction.runs import as_json, without_places
 from util.device import peak_process_bytes

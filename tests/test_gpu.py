@@ -31,7 +31,7 @@ from util.processes import Processes
 pytestmark = pytest.mark.gpu
 
 AVAILABLE = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-CONFIG = InferenceConfig(
+CONFIG = InferenceConfig.from_settings(
     mem_every=2, min_mid_term_frames=2, max_mid_term_frames=4, num_prototypes=10, max_long_term_elements=25
 )
 

@@ -1,5 +1,5 @@
-"""The memory stores of the paper (section 3): sensory, working and long-term, and the manager that ties them.
+"""The memory stores of the paper (section 3): sensory, working and long-term memory, and how they are read.
 
-`working.py` and `long_term.py` hold elements (`element_store.py`), `sensory.py` the GRU's state, `reading.py` is the
-hot loop, and `manager.py` has a frame stored and, with the strategy that was chosen, room made for it.
+`working.py` and `long_term.py` hold elements (`element_store.py`), `sensory.py` the GRU's states; `reading.py` is the
+read of every frame. `inference/memory_manager.py` has frames stored and, by the strategy that was chosen, consolidated.
 """

@@ -1,4 +1,4 @@
-"""The hot loop: reading all stores together, object by object, in bounded memory (section 3.2).
+"""Reading all stores together, for every object, in bounded memory (section 3.2).
 
 The similarities of a chunk of queries to all elements fill one buffer, which is used again for the next chunk, so
 peak memory does not grow with elements × queries. Objects that arrived together share one affinity. Going through
@@ -14,8 +14,9 @@ from torch import Tensor
 from inference.memory.element_store import ElementStore
 from model.memory_reading import SparseAffinity, affinity, readout, similarity, sparse_readout, top_k_affinity
 
-CHUNK_SIMILARITIES = 2**23
-"""Similarities computed at a time (32 MiB): fewer make the matrix product slower, more only take memory."""
+CHUNK_SIMILARITIES = {"cpu": 2**23, "cuda": 2**26}
+"""Similarities computed at a time by kind of device (32 and 256 MiB): on a CPU more only take memory, while on a GPU
+every chunk costs as many kernel launches as any other."""
 
 
 def read_stores(
@@ -25,11 +26,11 @@ def read_stores(
     top_k: int | None,
     count_usage: bool = True,
 ) -> Float[Tensor, "objects queries value_dim"]:
-    """Read for every query and object, with the softmax over all stores together.
+    """Read the memory for every query and object, with one softmax over all stores.
 
     Args:
         queries: from `query_rows`.
-        stores: the stores to read; those that are empty are passed over.
+        stores: the stores to read; empty ones are skipped.
         arrivals: the labels of the objects, in groups that arrived together, in order of arrival. The first group
             has a value in every element.
         top_k: elements per query and object that have weight; None: all that have a value.
@@ -43,7 +44,7 @@ def read_stores(
     output = example.new_zeros(len(channels), len(queries), example.shape[1])
     use = queries.new_zeros(elements)
 
-    chunk_size = max(CHUNK_SIMILARITIES // elements, 1)
+    chunk_size = max(CHUNK_SIMILARITIES.get(queries.device.type, 2**23) // elements, 1)
     buffer = queries.new_empty(min(chunk_size, len(queries)), elements)
     for begin in range(0, len(queries), chunk_size):
         chunk = slice(begin, min(begin + chunk_size, len(queries)))
@@ -78,7 +79,7 @@ def read_stores(
 
 
 def split_affinity(sparse: SparseAffinity, sizes: Sequence[int], starts: Sequence[int]) -> list[SparseAffinity]:
-    """An affinity over several stores' elements side by side, as one per store over its elements from `start` on.
+    """Split an affinity over the elements of all stores into one per store, over its elements from `start` on.
 
     Where an element is another store's, its weight is 0 (and its index any valid one).
     """

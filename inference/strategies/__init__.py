@@ -1,13 +1,12 @@
-"""What may be done differently about memory: one interface per question, one class per answer.
+"""What may be done differently about the memory: the paper's ablations, and new ideas.
 
-| Question                                  | `InferenceConfig` | Module           |
-|-------------------------------------------|-------------------|------------------|
-| When does a frame enter working memory?   | `insertion`       | `insertion.py`   |
-| When is there a deep update?              | `deep_update`     | `deep_update.py` |
-| What happens when working memory is full? | `when_full`       | `when_full.py`   |
-| Which candidates become prototypes?       | `prototypes`      | `prototypes.py`  |
+| question | module | published answer |
+|---|---|---|
+| which frames enter working memory | `insertion.py` | every r-th |
+| when the value encoder refreshes the sensory memory | `deep_update.py` | with every memory frame |
+| what happens when working memory is full | `consolidation.py` | prototypes move to long-term memory |
+| which elements become prototypes, and with what values | `prototypes.py` | the most used, potentiated |
 
-A strategy is a frozen dataclass that derives from its module's first class; it remembers nothing between calls. Its
-fields are its settings: each has the name of the field of `InferenceConfig` that it is filled from. The dictionary at
-the end of a module gives strategies their names; a new one is a class, and a line there.
+Each answer is a small frozen dataclass with its own settings; `inference/config.py` chooses one for each question. A
+strategy remembers nothing from frame to frame: what it decides by is handed to it.
 """

@@ -2,14 +2,20 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
+
+from util.errors import SettingError
 
 
+@dataclass(frozen=True)
 class DeepUpdate(ABC):
-    """Says which frames have a deep update. The last frame of a video, and frozen ones, are not asked about."""
+    """Decides which frames have a deep update. The last frame of a video and frozen frames never have one."""
+
+    name: ClassVar[str]
 
     @abstractmethod
     def is_due(self, time: int, last: int | None, is_memory_frame: bool) -> bool:
-        """Whether the frame at `time` has a deep update. A frame that is not stored is encoded just for that.
+        """Return whether the frame at `time` has a deep update. A frame that is not stored is encoded just for that.
 
         Args:
             time: frames since the first annotated one, which is 0.
@@ -19,15 +25,26 @@ class DeepUpdate(ABC):
 
     @property
     def replaces_decoders(self) -> bool:
-        """Whether the decoder's update is left out where there is a deep one."""
+        """Whether a deep update takes the place of the decoder's update, instead of following it."""
         return False
 
 
 @dataclass(frozen=True)
 class OnMemoryFrames(DeepUpdate):
-    """With every memory frame, in the decoder's place, or at intervals of `deep_update_every`, with the decoder's."""
+    """A deep update with every memory frame, in place of the decoder's: as published.
 
-    deep_update_every: int
+    Attributes:
+        deep_update_every: frames between deep updates, which then follow the decoder's on the next memory frame that is
+            due; negative: with every memory frame.
+    """
+
+    deep_update_every: int = -1
+
+    name = "memory_frames"
+
+    def __post_init__(self) -> None:
+        if self.deep_update_every == 0:
+            raise SettingError("deep_update_every", "must be positive, or negative for every memory frame, not 0")
 
     def is_due(self, time: int, last: int | None, is_memory_frame: bool) -> bool:
         if not is_memory_frame:
@@ -41,7 +58,9 @@ class OnMemoryFrames(DeepUpdate):
 
 @dataclass(frozen=True)
 class OnEveryFrame(DeepUpdate):
-    """After the decoder's on every frame, as with any interval of deep updates that is not that of memory frames."""
+    """A deep update on every frame, after the decoder's."""
+
+    name = "every_frame"
 
     def is_due(self, time: int, last: int | None, is_memory_frame: bool) -> bool:
         return True
@@ -49,14 +68,9 @@ class OnEveryFrame(DeepUpdate):
 
 @dataclass(frozen=True)
 class Never(DeepUpdate):
-    """Not at frame 0 either: the sensory memory is the decoder's alone."""
+    """No deep update, not even at frame 0: the decoder alone updates the sensory memory."""
+
+    name = "never"
 
     def is_due(self, time: int, last: int | None, is_memory_frame: bool) -> bool:
         return False
-
-
-DEEP_UPDATES: dict[str, type[DeepUpdate]] = {
-    "memory_frames": OnMemoryFrames,
-    "every_frame": OnEveryFrame,
-    "never": Never,
-}

@@ -1,18 +1,24 @@
-"""When a frame enters working memory (section 3.4, and table 7).
+"""Which frames are stored in working memory (section 3.4, and table 7).
 
 Frames with a mask and permanent ones are stored in any case; the last frame of a video is not.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
+
+from util.errors import SettingError
 
 
+@dataclass(frozen=True)
 class Insertion(ABC):
-    """Says which frames are memory frames."""
+    """Decides which frames are memory frames."""
+
+    name: ClassVar[str]
 
     @abstractmethod
     def is_due(self, time: int, last: int, video_length: int | None) -> bool:
-        """Whether the frame at `time` is to be stored.
+        """Return whether the frame at `time` is to be stored.
 
         Args:
             time: frames since the first annotated one, which is 0.
@@ -26,10 +32,20 @@ class Insertion(ABC):
 
 @dataclass(frozen=True)
 class RegularInsertion(Insertion):
-    """Every r-th frame, as published. An offset o has the first one after frame 0 come o frames earlier, at r − o."""
+    """Every r-th frame, as published.
 
-    mem_every: int
-    mem_offset: int
+    Attributes:
+        mem_every: r, frames from one memory frame to the next.
+        mem_offset: the first memory frame after frame 0 comes so many frames earlier, at r − o.
+    """
+
+    mem_every: int = 5
+    mem_offset: int = 0
+
+    name = "regular"
+
+    def __post_init__(self) -> None:
+        check_offset(self.mem_every, self.mem_offset)
 
     def is_due(self, time: int, last: int, video_length: int | None) -> bool:
         return time - last >= self.mem_every - (self.mem_offset if last == 0 else 0)
@@ -37,25 +53,50 @@ class RegularInsertion(Insertion):
 
 @dataclass(frozen=True)
 class SparseInsertion(Insertion):
-    """As often as a bound on memory frames allows: every ⌈L / bound⌉-th of a video of L frames.
+    """As often as a bound on memory frames allows: every ⌈L / bound⌉-th frame of a video of L frames.
 
-    Videos have intervals of their own, so the offset is the same share of each as `mem_offset` is of `mem_every`.
+    Attributes:
+        max_memory_frames: the bound.
+        mem_every, mem_offset: videos have intervals of their own, so the offset is the share mem_offset / mem_every of
+            each.
     """
 
-    max_memory_frames: int
-    mem_every: int
-    mem_offset: int
+    max_memory_frames: int = 50
+    mem_every: int = 5
+    mem_offset: int = 0
+
+    name = "sparse"
+
+    def __post_init__(self) -> None:
+        check_memory_frames(self.max_memory_frames)
+        check_offset(self.mem_every, self.mem_offset)
 
     def is_due(self, time: int, last: int, video_length: int | None) -> bool:
         if video_length is None:
-            raise ValueError("insertion='sparse' needs the video's length: give it to reset()")
+            raise ValueError("sparse insertion has to know the length of the video: give it to reset()")
         interval = -(-video_length // self.max_memory_frames)
         offset = self.mem_offset * interval // self.mem_every
-        # In the last frames of all the offset could bring about an insertion more than the bound allows.
+        # In the last frames of all the offset could bring about one insertion more than the bound allows.
         return time < video_length - offset and RegularInsertion(interval, offset).is_due(time, last, video_length)
 
 
-INSERTIONS: dict[str, type[Insertion]] = {
-    "regular": RegularInsertion,
-    "sparse": SparseInsertion,
-}
+def check_offset(mem_every: int, mem_offset: int) -> None:
+    """Check an interval and its offset.
+
+    Raises:
+        SettingError: one of them is out of its range.
+    """
+    if mem_every < 1:
+        raise SettingError("mem_every", f"must be at least 1, not {mem_every}")
+    if not 0 <= mem_offset < mem_every:
+        raise SettingError("mem_offset", f"must be at least 0 and less than mem_every ({mem_every}), not {mem_offset}")
+
+
+def check_memory_frames(max_memory_frames: int) -> None:
+    """Check a bound on memory frames.
+
+    Raises:
+        SettingError: it is not positive.
+    """
+    if max_memory_frames < 1:
+        raise SettingError("max_memory_frames", f"must be at least 1, not {max_memory_frames}")

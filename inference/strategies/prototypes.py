@@ -1,37 +1,40 @@
-"""Which candidates become prototypes (section 3.3, "Prototype Selection", and table 6)."""
+"""Prototypes: which candidates are selected, and how potentiation enriches them (section 3.3, eq. 3, and table 6)."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from inference.memory.working import WorkingMemory
+from model.memory_reading import affinity, query_rows, readout, similarity
 from model.precision import full_precision
 
 LLOYD_ITERATIONS = 10
 
 
 class Prototypes(NamedTuple):
-    """What potentiation makes long-term memory elements of.
+    """Selected keys, in order of time, from which potentiation makes long-term memory elements.
 
-    A prototype has a value for the objects that its source has one for, and its source's age. Different prototypes
-    have different sources; they are in order of time.
+    A prototype has its source's age, and a value for each object that its source has one for. Different prototypes
+    have different sources.
     """
 
     source: Int[Tensor, " prototypes"]
-    """A candidate for each prototype: the one that it is, or that stands for it."""
+    """The index of a candidate for each prototype: the candidate itself, or the one nearest to a centroid."""
     key: Float[Tensor, "prototypes key_dim"]
     selection: Float[Tensor, "prototypes key_dim"]
 
 
 class Candidates(NamedTuple):
-    """The elements that are about to leave working memory, in order of time; all but `elements` are their columns."""
+    """The elements that are about to leave working memory, in order of time."""
 
     elements: Int[Tensor, " candidates"]
-    """Where they are in working memory."""
+    """The index of each candidate in working memory."""
     memory_row: Float[Tensor, "candidates row"]
     key: Float[Tensor, "candidates key_dim"]
     shrinkage: Float[Tensor, "candidates 1"]
@@ -40,22 +43,33 @@ class Candidates(NamedTuple):
     usage: Float[Tensor, " candidates"]
 
     def picked(self, indices: Int[Tensor, " prototypes"]) -> Prototypes:
-        """The candidates at these indices, as prototypes."""
+        """Return the candidates at these indices as prototypes."""
         indices = indices.sort().values
         return Prototypes(indices, self.key[indices], self.selection[indices])
 
 
+@dataclass(frozen=True)
 class PrototypeSelection(ABC):
     """Represents many candidates by a few prototypes."""
 
+    name: ClassVar[str]
+
     @abstractmethod
     def select(self, candidates: Candidates, count: int, seed: int) -> Prototypes:
-        """At most `count` prototypes, which is at most the number of candidates. `seed` is for what is random."""
+        """Return at most `count` prototypes.
+
+        Args:
+            candidates: at least `count` elements.
+            count: the number of prototypes wanted.
+            seed: the seed of what is random, another one for every frame of every video.
+        """
 
 
 @dataclass(frozen=True)
 class MostUsed(PrototypeSelection):
-    """The candidates that drew the most affinity per read, the older first among equals: as published."""
+    """The candidates that drew the most affinity per read, the older ones among equals: as published."""
+
+    name = "usage"
 
     def select(self, candidates: Candidates, count: int, seed: int) -> Prototypes:
         return candidates.picked(candidates.usage.argsort(descending=True, stable=True)[:count])
@@ -63,7 +77,9 @@ class MostUsed(PrototypeSelection):
 
 @dataclass(frozen=True)
 class Random(PrototypeSelection):
-    """Any candidates, all equally likely."""
+    """Random candidates, all equally likely."""
+
+    name = "random"
 
     def select(self, candidates: Candidates, count: int, seed: int) -> Prototypes:
         return candidates.picked(random_indices(len(candidates.key), count, seed).to(candidates.key.device))
@@ -71,10 +87,12 @@ class Random(PrototypeSelection):
 
 @dataclass(frozen=True)
 class Centroids(PrototypeSelection):
-    """Means of clusters of candidate keys, with the mean selection; the member nearest to it is a prototype's source.
+    """Means of clusters of candidate keys, with the mean selection; the source is the member nearest to the mean.
 
     Where candidates coincide there may be fewer clusters than asked for.
     """
+
+    name = "centroids"
 
     def select(self, candidates: Candidates, count: int, seed: int) -> Prototypes:
         with full_precision(candidates.key):
@@ -88,9 +106,10 @@ class Centroids(PrototypeSelection):
 def k_means(
     points: Float[Tensor, "points dim"], count: int, seed: int
 ) -> tuple[Float[Tensor, "clusters dim"], Float[Tensor, "clusters points"]]:
-    """Lloyd's algorithm from `count` random points: the means of all clusters, and 1 where a point is a member.
+    """Cluster points by Lloyd's algorithm, starting from `count` random ones.
 
-    Clusters that end empty are left out.
+    Returns:
+        The mean of each cluster, and a matrix that is 1 where a point is a member. Empty clusters are left out.
     """
     centroids = points[random_indices(len(points), count, seed).to(points.device)]
     for _ in range(LLOYD_ITERATIONS):
@@ -103,12 +122,45 @@ def k_means(
 
 
 def random_indices(size: int, count: int, seed: int) -> Int[Tensor, " count"]:
-    """`count` different ones of 0 … size − 1, the same on every device."""
+    """Return `count` different numbers of 0 … size − 1, the same on every device."""
     return torch.randperm(size, generator=torch.Generator().manual_seed(seed))[:count]
 
 
-PROTOTYPES: dict[str, type[PrototypeSelection]] = {
-    "usage": MostUsed,
-    "random": Random,
-    "centroids": Centroids,
-}
+Contents = tuple[dict[int, Float[Tensor, "valued value_dim"]], Float[Tensor, "prototypes 1"]]
+"""The values of prototypes by object (of the last prototypes only, where the first have none), and their shrinkage."""
+
+
+def potentiate(
+    candidates: Candidates, prototypes: Prototypes, working: WorkingMemory, arrivals: Sequence[Sequence[int]]
+) -> Contents:
+    """Memory potentiation: enrich prototypes with the candidates that resemble them (eq. 3).
+
+    Values and shrinkage become averages over all candidates, weighted by the affinity of their keys to the prototype's
+    own, without top-k. Candidates without a value for an object take no part in that object's average; shrinkage
+    follows the longest-standing objects.
+    """
+    similarities = similarity(query_rows(prototypes.key, prototypes.selection), candidates.memory_row)
+    values = {}
+    with full_precision(prototypes.key):
+        for index, group in enumerate(arrivals):
+            start = working.first_element(group[0])
+            valued = candidates.elements >= start
+            weights = affinity(similarities[valued[prototypes.source]][:, valued])
+            if index == 0:
+                shrinkage = readout(weights, candidates.shrinkage)
+            for label in group:
+                values[label] = readout(weights, working.values_of(label)[candidates.elements[valued] - start])
+    return values, shrinkage
+
+
+def take_from_sources(
+    candidates: Candidates, prototypes: Prototypes, working: WorkingMemory, arrivals: Sequence[Sequence[int]]
+) -> Contents:
+    """Return values and shrinkage of each prototype's source, instead of potentiation."""
+    sources = candidates.elements[prototypes.source]
+    values = {}
+    for group in arrivals:
+        start = working.first_element(group[0])
+        for label in group:
+            values[label] = working.values_of(label)[sources[sources >= start] - start]
+    return values, candidates.shrinkage[prototypes.source]

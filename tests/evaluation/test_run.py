@@ -39,7 +39,7 @@ def videos(root) -> EvaluationSet:
 
 
 def settings(root: Path, **inference: object) -> EvaluationConfig:
-    return EvaluationConfig("G", root, size=32, inference=InferenceConfig(**inference))
+    return EvaluationConfig("G", root, size=32, inference=InferenceConfig.from_settings(**inference))
 
 
 def label_maps(output: Path) -> dict[str, bytes]:

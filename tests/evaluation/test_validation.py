@@ -54,11 +54,13 @@ def scores_of_eval(network_file: Path, output: Path, *flags: object) -> dict[str
 def test_it_gives_the_scores_of_eval(davis, network_file, tmp_path, size, mem_every):
     flags = ["--dataset", "D16", "--d16_path", davis, "--size", size, "--mem_every", mem_every]
     expected = scores_of_eval(network_file, tmp_path / "output", *flags)
-    validation = Validation("D16", davis, size=size, inference=InferenceConfig(mem_every=mem_every))
+    validation = Validation("D16", davis, size=size, inference=InferenceConfig.from_settings(mem_every=mem_every))
     assert validation.scores(tiny_network()).to_json_dict() == expected
     assert validation(tiny_network()) == expected["global"]["J&F"]
     assert 0 < expected["global"]["J&F"] < 100
-    cows = Validation("D16", davis, ["cows"], size, InferenceConfig(mem_every=mem_every)).scores(tiny_network())
+    cows = Validation("D16", davis, ["cows"], size, InferenceConfig.from_settings(mem_every=mem_every)).scores(
+        tiny_network()
+    )
     assert cows.to_json_dict()["sequences"] == {"cows": expected["sequences"]["cows"]}
 
 

@@ -27,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inference.config import InferenceConfig
+from inference.strategies.consolidation import Consolidation
 
 Vector = Float[np.ndarray, "channels"]
 
@@ -97,7 +98,9 @@ class MemoryOracle:
     """Working and long-term memory of one video. Both stores are lists of elements, the older ones first."""
 
     def __init__(self, config: InferenceConfig) -> None:
-        self.config = config
+        self.top_k = config.working.top_k
+        when_full = config.working.when_full
+        self.long_term_settings = when_full if isinstance(when_full, Consolidation) else None
         self.objects: list[int] = []
         """Labels in order of arrival."""
         self.working: list[Element] = []
@@ -135,7 +138,9 @@ class MemoryOracle:
                 )
             )
         counted = sum(element.frame.counted for element in self.working)
-        if self.config.enable_long_term and counted >= self.config.max_mid_term_frames * len(positions(key)):
+        if self.long_term_settings is not None and counted >= self.long_term_settings.max_mid_term_frames * len(
+            positions(key)
+        ):
             self.consolidate()
 
     def read(
@@ -152,7 +157,7 @@ class MemoryOracle:
         for y, x in positions(key):
             similarities = similarity(elements, key[:, y, x], selection[:, y, x])
             for index, label in enumerate(self.objects):
-                weights = affinity(similarities, label, self.config.top_k)
+                weights = affinity(similarities, label, self.top_k)
                 readout[index, :, y, x] = sum(weight * element.values[label] for element, weight in weights.items())
                 if count_usage and label == self.longest_standing:
                     for element, weight in weights.items():
@@ -175,10 +180,10 @@ class MemoryOracle:
         """Turn all frames but the kept ones and the T_min − 1 last others into prototypes (section 3.3)."""
         frames = dict.fromkeys(element.frame for element in self.working)
         others = [frame for frame in frames if not frame.kept]
-        leaving = others[: max(0, len(others) - (self.config.min_mid_term_frames - 1))]
+        leaving = others[: max(0, len(others) - (self.long_term_settings.min_mid_term_frames - 1))]
         candidates = [element for element in self.working if element.frame in leaving]
         selected = self.select(candidates)
-        self.evict(len(self.long_term) + len(selected) - self.config.max_long_term_elements)
+        self.evict(len(self.long_term) + len(selected) - self.long_term_settings.max_long_term_elements)
         self.long_term += [self.potentiate(element, candidates) for element in selected]
         self.long_term.sort(key=lambda element: element.frame.time)  # no-op but for a frame that was kept for a while
         self.working = [element for element in self.working if element not in candidates]
@@ -186,7 +191,7 @@ class MemoryOracle:
     def select(self, candidates: list[Element]) -> list[Element]:
         """The P most used candidates, the older first among equals, in order of time ("Prototype Selection")."""
         ranked = sorted(candidates, key=lambda element: -element.usage)  # stable: equals stay in order of time
-        return [element for element in candidates if element in ranked[: self.config.num_prototypes]]
+        return [element for element in candidates if element in ranked[: self.long_term_settings.num_prototypes]]
 
     def potentiate(self, element: Element, candidates: list[Element]) -> Element:
         """The prototype of a candidate: vᵖ = vᶜ W(kᶜ, kᵖ) for each object it has a value for (equation 3)."""

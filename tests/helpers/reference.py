@@ -85,7 +85,7 @@ def read_clip(path: Path) -> Clip:
             masks={
                 int(t): torch.from_numpy(mask) for t, mask in zip(arrays["mask_frames"], arrays["masks"], strict=True)
             },
-            config=InferenceConfig(**settings),
+            config=InferenceConfig.from_settings(**settings),
             hidden_dim=hidden_dim,
             prob={int(t): torch.from_numpy(arrays[f"prob_{t}"]) for t in arrays["keep"]},
             work_elements=arrays["work_elements"].tolist(),

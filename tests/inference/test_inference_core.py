@@ -22,8 +22,8 @@ from torch import Tensor
 
 from inference import inference_core
 from inference.config import InferenceConfig
+from inference.images import Padding
 from inference.inference_core import InferenceCore, read_masks
-from inference.padding import Padding
 from model.aggregation import soft_aggregation
 from model.checkpoint import save_network
 from model.memory_reading import similarity
@@ -62,14 +62,15 @@ def one_hot(labels: Tensor, *objects: int) -> Tensor:
 
 def configuration(**changes: int | bool | None) -> InferenceConfig:
     """Small enough for a clip of 20 frames to consolidate and evict several times."""
-    settings = {
-        "mem_every": 2,
-        "min_mid_term_frames": 2,
-        "max_mid_term_frames": 4,
-        "num_prototypes": 10,
-        "max_long_term_elements": 25,
-    }
-    return InferenceConfig(**settings | changes)
+    settings: dict[str, int | bool | None] = {"mem_every": 2}
+    if changes.get("enable_long_term", True):
+        settings |= {
+            "min_mid_term_frames": 2,
+            "max_mid_term_frames": 4,
+            "num_prototypes": 10,
+            "max_long_term_elements": 25,
+        }
+    return InferenceConfig.from_settings(**settings | changes)
 
 
 def follow(core: InferenceCore, images: Sequence[Tensor], labels: Tensor | None = None) -> list[Tensor]:
@@ -101,13 +102,6 @@ def twin(core: InferenceCore) -> InferenceCore:
 # Settings and padding
 
 
-def test_default_settings_are_the_published_ones():
-    config = InferenceConfig()
-    assert (config.mem_every, config.deep_update_every, config.top_k, config.enable_long_term) == (5, -1, 30, True)
-    assert (config.max_mid_term_frames, config.min_mid_term_frames) == (10, 5)
-    assert (config.num_prototypes, config.max_long_term_elements) == (128, 10000)
-
-
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
@@ -117,7 +111,7 @@ def test_default_settings_are_the_published_ones():
         ({"top_k": 0}, "top_k"),
         ({"top_k": -1}, "top_k"),
         ({"min_mid_term_frames": 0}, "min_mid_term_frames"),
-        ({"min_mid_term_frames": 10}, "min_mid_term_frames"),
+        ({"min_mid_term_frames": 10}, "max_mid_term_frames must be over min_mid_term_frames"),
         ({"max_mid_term_frames": 5}, "max_mid_term_frames"),
         ({"num_prototypes": 0}, "num_prototypes"),
         ({"max_long_term_elements": 127}, "max_long_term_elements"),
@@ -125,12 +119,14 @@ def test_default_settings_are_the_published_ones():
 )
 def test_impossible_settings_are_refused(changes, complaint):
     with pytest.raises(ValueError, match=complaint):
-        InferenceConfig(**changes)
+        InferenceConfig.from_settings(**changes)
 
 
 def test_extreme_settings_are_accepted():
-    InferenceConfig(top_k=None, mem_every=1, min_mid_term_frames=1, max_mid_term_frames=2, deep_update_every=-7)
-    InferenceConfig(max_long_term_elements=128)
+    InferenceConfig.from_settings(
+        top_k=None, mem_every=1, min_mid_term_frames=1, max_mid_term_frames=2, deep_update_every=-7
+    )
+    InferenceConfig.from_settings(max_long_term_elements=128)
 
 
 @settings(deadline=None)
@@ -246,7 +242,7 @@ def test_channels_are_in_order_of_arrival(network):
         assert prob[channel][label_map(2, 7) == label].min() > 0.99
     assert core.step(images[2]).shape == (5, HEIGHT, WIDTH)
     assert core.memory.sensory.hidden.shape[1] == 4
-    assert core.memory.arrivals == [[4, 9], [2, 7]]
+    assert core.memory.objects.arrivals == [[4, 9], [2, 7]]
 
 
 def test_the_list_of_objects_is_the_callers_own(network):
@@ -552,7 +548,7 @@ def test_frozen_frames_might_as_well_not_have_been(network):
         hidden = frozen.memory.sensory.hidden
         for image in images[9:12]:
             frozen.step(image, memorize=False)
-        frozen.memory.sensory.hidden = hidden
+        frozen.memory.sensory.update(hidden)
         assert_same(results + follow(frozen, images[5:9]), expected)
         assert sizes(plain) == sizes(frozen)
 
@@ -661,12 +657,12 @@ def test_memory_is_bounded(network):
     largest = 0
     for index in range(300):
         core.step(images[index % 20], label_map(1, height=16, width=16) if index == 0 else None)
-        assert core.memory.working.size < config.max_mid_term_frames
-        assert core.memory.long_term.size <= config.max_long_term_elements
+        assert core.memory.working.size < config.working.when_full.max_mid_term_frames
+        assert core.memory.long_term.size <= config.working.when_full.max_long_term_elements
         columns = [*core.memory.working.shared.values(), *core.memory.long_term.shared.values()]
         largest = max(largest, *(len(rows._buffer) for rows in columns if rows._buffer is not None))
-    assert core.memory.long_term.size == config.max_long_term_elements
-    assert largest <= config.max_long_term_elements
+    assert core.memory.long_term.size == config.working.when_full.max_long_term_elements
+    assert largest <= config.working.when_full.max_long_term_elements
 
 
 def test_without_long_term_memory_everything_is_kept(network):
@@ -700,7 +696,7 @@ from model.network import XMem
 network, memory, frames, results = sys.argv[1:5]
 settings, images, masks = torch.load(frames, weights_only=True)
 torch.set_num_threads(1)
-core = InferenceCore(XMem.from_checkpoint(network), InferenceConfig(**settings))
+core = InferenceCore(XMem.from_checkpoint(network), InferenceConfig.from_settings(**settings))
 core.load_memory(memory)
 probabilities = [core.step(image, masks.get(index)) for index, image in enumerate(images)]
 torch.save((core.objects, probabilities), results)
@@ -718,7 +714,7 @@ def test_another_process_goes_on_with_the_same_bits(network, tmp_path):
     files = [str(tmp_path / name) for name in ("network.pth", "memory.pth", "frames.pth", "results.pth")]
     save_network(files[0], network.config, network.state_dict())
     core.save_memory(files[1])
-    torch.save((vars(settings), list(images[13:]), masks), files[2])
+    torch.save((settings.settings(), list(images[13:]), masks), files[2])
     before = sizes(core)
     expected = [core.step(image, masks.get(index)) for index, image in enumerate(images[13:])]
     assert (before[1], core.memory.long_term.size) == (10, 15)
@@ -764,7 +760,7 @@ def test_other_settings_are_taken_with_a_warning(network, tmp_path, caplog):
     other = InferenceCore(network, configuration(mem_every=7, max_long_term_elements=12))
     with caplog.at_level(logging.WARNING):
         other.load_memory(tmp_path / "memory.pth")
-    assert "max_long_term_elements, mem_every" in caplog.text
+    assert "max_long_term_elements: 25 before, 12 now; mem_every: 2 before, 7 now" in caplog.text
     follow(other, clip(30, seed=2))
     assert other.memory.long_term.size <= 12
 
@@ -832,7 +828,7 @@ def test_a_memory_without_long_term_cannot_be_consolidated(network, tmp_path):
     other = InferenceCore(network, configuration(enable_long_term=False))
     follow(other, clip(3), label_map(1))
     other.save_memory(tmp_path / "memory.pth")
-    assert_not_loaded(core, tmp_path / "memory.pth", "enable_long_term")
+    assert_not_loaded(core, tmp_path / "memory.pth", "without consolidation")
 
 
 def test_saving_leaves_an_old_file_alone_until_the_new_one_is_whole(network, tmp_path, monkeypatch):
@@ -881,7 +877,7 @@ def test_memory_keys_are_in_float32_under_mixed_precision(network, monkeypatch):
         return result
 
     monkeypatch.setattr("inference.memory.reading.similarity", watched)
-    monkeypatch.setattr("inference.strategies.when_full.similarity", watched)
+    monkeypatch.setattr("inference.strategies.prototypes.similarity", watched)
     core = InferenceCore(network, configuration())
     follow_mixed(core)
     assert seen == {torch.float32}
@@ -961,7 +957,7 @@ def test_objects_that_begin_on_the_last_frame_cannot_be_followed_further(network
     core.step(image, labels)
     labels[2:6, 30:40] = 2
     assert core.step(image, labels, end=True).shape == (3, 32, 48)
-    with pytest.raises(ValueError, match="announced as the last"):
+    with pytest.raises(ValueError, match="reset\\(\\) begins a new video"):
         core.step(image)
     core.reset()
     core.step(image, labels)

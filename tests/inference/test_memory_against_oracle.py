@@ -3,7 +3,6 @@
 First examples small enough to follow by hand, then random schedules of everything that can happen to a memory.
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inference.config import InferenceConfig
-from inference.memory.manager import MemoryManager
+from inference.memory_manager import MemoryManager
+from inference.object_manager import ObjectManager
 from tests.helpers.memory_oracle import MemoryOracle
 
 NOBODY: frozenset[int] = frozenset()
@@ -26,7 +26,7 @@ class MemoryPair:
     """A memory and its oracle. Whatever happens, happens to both, and they are compared afterwards."""
 
     def __init__(self, config: InferenceConfig, tolerance: float) -> None:
-        self.memory = MemoryManager(config)
+        self.memory = MemoryManager(config, ObjectManager())
         self.oracle = MemoryOracle(config)
         self.tolerance = tolerance
 
@@ -39,7 +39,8 @@ class MemoryPair:
         objects: Sequence[int],
         permanent: bool = False,
     ) -> None:
-        self.memory.insert(key, shrinkage, selection, values, objects, permanent=permanent)
+        arrived = self.memory.objects.add(objects)
+        self.memory.insert(key, shrinkage, selection, values, arrived, permanent=permanent)
         self.oracle.insert(key, shrinkage, selection, values, objects, permanent=permanent)
         self.compare_stores()
 
@@ -74,15 +75,14 @@ class MemoryPair:
 
 def configuration(**changes: int | bool | None) -> InferenceConfig:
     """A long-term memory of 100 elements; without the first frame, working memory holds one frame or two."""
-    settings = {
-        "top_k": None,
-        "enable_long_term": True,
+    long_term = {
         "min_mid_term_frames": 2,
         "max_mid_term_frames": 4,
         "num_prototypes": 10,
         "max_long_term_elements": 100,
     }
-    return InferenceConfig(**settings | changes)
+    settings = {"top_k": None} | (long_term if changes.get("enable_long_term", True) else {})
+    return InferenceConfig.from_settings(**settings | changes)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -388,9 +388,11 @@ def random_configuration(random: Random) -> InferenceConfig:
     """Small stores, which fill up, overflow and run dry; a frame has four elements."""
     t_min = random.randint(1, 3)
     prototypes = random.choice([1, 2, 4, 6, 12, 1000])  # of four to sixteen candidates as a rule
+    top_k = random.choice([None, 1, 2, 4, 8, 1000])
+    if random.random() >= 0.95:
+        return configuration(top_k=top_k, enable_long_term=False)
     return configuration(
-        top_k=random.choice([None, 1, 2, 4, 8, 1000]),
-        enable_long_term=random.random() < 0.95,
+        top_k=top_k,
         min_mid_term_frames=t_min,
         max_mid_term_frames=t_min + random.randint(1, 3),
         num_prototypes=prototypes,
@@ -454,7 +456,7 @@ class Schedule:
 
 def carry_out_random_schedule(seed: int, dtype: torch.dtype, tolerance: float, **changes: int | bool | None) -> None:
     random = Random(seed)
-    config = dataclasses.replace(random_configuration(random), **changes)
+    config = InferenceConfig.from_settings(**random_configuration(random).settings() | changes)
     schedule = Schedule(MemoryPair(config, tolerance), seed, dtype)
     for operation in random_operations(random, number=60):
         schedule.carry_out(operation)

@@ -3,23 +3,23 @@
 Memories by hand have keys on a line, S = −(k − q)², and one-dimensional values. Keys that are ten apart do not mix.
 """
 
-import logging
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from inference.config import PUBLISHED_LONG_TERM, STRATEGIES, InferenceConfig
+from inference.config import InferenceConfig, WorkingMemoryConfig
 from inference.inference_core import InferenceCore
 from inference.memory.element_store import ElementStore
-from inference.memory.manager import MemoryCounts, MemoryManager
+from inference.memory_manager import MemoryCounts, MemoryManager
+from inference.object_manager import ObjectManager
+from inference.strategies.consolidation import WhenFull
 from inference.strategies.insertion import Insertion, RegularInsertion, SparseInsertion
 from inference.strategies.prototypes import (
-    PROTOTYPES,
     Candidates,
     Centroids,
     MostUsed,
@@ -27,53 +27,75 @@ from inference.strategies.prototypes import (
     PrototypeSelection,
     Random,
 )
-from inference.strategies.when_full import WHEN_FULL, WhenFull
 from model.network import XMem
-from tests.helpers.plain_path import PlainCore
 from tests.helpers.reference import TINY, tiny_network
-from util.errors import UserError
+from util.errors import SettingError, UserError
 
 Setting = int | bool | str | None
 
 
 def configuration(**changes: Setting) -> InferenceConfig:
-    """Consolidates at the fourth frame, evicts at the eleventh element."""
-    settings = {
-        "mem_every": 2,
-        "min_mid_term_frames": 2,
-        "max_mid_term_frames": 4,
-        "num_prototypes": 3,
-        "max_long_term_elements": 10,
-    }
-    return InferenceConfig(**settings | changes)
+    """Consolidates at the fourth frame, evicts at the eleventh element, where there is long-term memory."""
+    settings: dict[str, Setting] = {"mem_every": 2}
+    if not changes.keys() & {"when_full", "enable_long_term", "enable_working"}:
+        settings |= {
+            "min_mid_term_frames": 2,
+            "max_mid_term_frames": 4,
+            "num_prototypes": 3,
+            "max_long_term_elements": 10,
+        }
+    return InferenceConfig.from_settings(**settings | changes)
 
 
-NO_CONSOLIDATION = {name: getattr(InferenceConfig(), name) for name in PUBLISHED_LONG_TERM}
-WINDOW = NO_CONSOLIDATION | {"when_full": "local_window"}
-SENSORY_ONLY = NO_CONSOLIDATION | {"enable_working": False}
+WINDOW = {"when_full": "local_window"}
+SENSORY_ONLY = {"enable_working": False}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Settings
 
 
+PLAIN: dict[str, Setting] = {
+    "insertion": "regular",
+    "mem_every": 5,
+    "mem_offset": 0,
+    "deep_update": "memory_frames",
+    "deep_update_every": -1,
+    "top_k": 30,
+    "when_full": "consolidate",
+    "max_mid_term_frames": 10,
+    "min_mid_term_frames": 5,
+    "num_prototypes": 128,
+    "max_long_term_elements": 10000,
+    "prototypes": "usage",
+    "potentiation": True,
+}
+
+
+def test_the_default_settings_are_the_published_ones():
+    assert InferenceConfig().settings() == InferenceConfig.from_settings().settings() == PLAIN
+    assert InferenceConfig.from_settings() == InferenceConfig()
+
+
 @pytest.mark.parametrize(
     "settings",
     [
-        *({field: name} for field, strategies in STRATEGIES.items() for name in strategies),
+        {"insertion": "regular", "prototypes": "usage", "when_full": "consolidate", "deep_update": "memory_frames"},
         {"prototypes": "random", "min_mid_term_frames": 1, "max_mid_term_frames": 2, "num_prototypes": 26},
         {"prototypes": "centroids", "potentiation": False},
         {"insertion": "sparse", "enable_long_term": False, "max_memory_frames": 20, "mem_offset": 4},
+        {"insertion": "sparse", "when_full": "local_window", "max_memory_frames": 20, "top_k": None},
         {"when_full": "local_window", "max_memory_frames": 20},
-        {"enable_long_term": False, "max_mid_term_frames": 7},  # as in the published program
         {"enable_working": False, "deep_update": "never"},
+        {"enable_working": False, "deep_update": "every_frame"},
         {"enable_sensory": False, "enable_long_term": False},
     ],
 )
-def test_variants_are_accepted(settings):
-    config = InferenceConfig(**settings)
-    assert asdict(config) == asdict(InferenceConfig()) | settings  # nothing is changed behind people's backs
-    assert all(type(value) in (int, bool, str) for value in asdict(config).values())  # plain, for files
+def test_settings_by_name_make_a_configuration_and_come_back(settings):
+    config = InferenceConfig.from_settings(**settings)
+    assert config.settings().items() >= settings.items()
+    assert InferenceConfig.from_settings(**config.settings()) == config
+    assert all(type(value) in (int, bool, str, type(None)) for value in config.settings().values())  # plain, for files
 
 
 @pytest.mark.parametrize(
@@ -86,33 +108,31 @@ def test_variants_are_accepted(settings):
         ({"mem_offset": 5}, "mem_offset .* less than mem_every"),
         ({"mem_offset": -1}, "mem_offset"),
         ({"max_memory_frames": 0, "insertion": "sparse"}, "max_memory_frames must be at least 1"),
-        ({"max_memory_frames": 20}, "max_memory_frames=20 would have no effect with insertion='regular'"),
-        ({"when_full": "local_window", "max_mid_term_frames": 9}, "max_mid_term_frames=9 .* when_full='local_window'$"),
-        ({"when_full": "local_window", "min_mid_term_frames": 2}, "min_mid_term_frames=2"),
-        ({"when_full": "local_window", "potentiation": False}, "potentiation=False"),
-        ({"when_full": "local_window", "prototypes": "random"}, "prototypes='random'"),
-        (
-            {"when_full": "local_window", "enable_long_term": False},
-            "when_full='local_window' .* enable_long_term=False$",
-        ),
-        ({"enable_long_term": False, "prototypes": "random"}, "prototypes='random' .* enable_long_term=False$"),
-        ({"enable_working": False, "num_prototypes": 64}, "num_prototypes=64 .* enable_working=False$"),
-        ({"enable_sensory": False, "deep_update": "never"}, "deep_update='never' .* enable_sensory=False$"),
-        ({"enable_sensory": False, "deep_update_every": 3}, "deep_update_every=3"),
-        ({"deep_update": "every_frame", "deep_update_every": 3}, "deep_update_every=3 .* deep_update='every_frame'$"),
+        ({"max_memory_frames": 20}, "max_memory_frames has no effect with the published strategies"),
+        ({"when_full": "local_window", "max_mid_term_frames": 9}, "max_mid_term_frames .* when_full=local_window$"),
+        ({"when_full": "local_window", "min_mid_term_frames": 2}, "min_mid_term_frames has no effect"),
+        ({"when_full": "local_window", "potentiation": False}, "potentiation has no effect"),
+        ({"when_full": "local_window", "prototypes": "random"}, "prototypes has no effect"),
+        ({"when_full": "local_window", "enable_long_term": False}, "when_full .* enable_long_term=False"),
+        ({"enable_long_term": False, "prototypes": "random"}, "prototypes .* enable_long_term=False"),
+        ({"enable_long_term": False, "max_mid_term_frames": 7}, "max_mid_term_frames .* enable_long_term=False"),
+        ({"enable_working": False, "num_prototypes": 64}, "num_prototypes .* enable_working=False$"),
+        ({"enable_working": False, "top_k": 3}, "top_k .* enable_working=False$"),
+        ({"enable_sensory": False, "deep_update": "never"}, "deep_update .* enable_sensory=False"),
+        ({"enable_sensory": False, "deep_update_every": 3}, "deep_update_every has no effect"),
+        ({"deep_update": "every_frame", "deep_update_every": 3}, "deep_update_every .* deep_update=every_frame$"),
         ({"enable_sensory": False, "enable_working": False}, "nothing would be remembered"),
     ],
 )
-def test_contradictions_are_refused(settings, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        InferenceConfig(**settings)
+def test_contradictions_are_refused_by_the_name_of_the_setting(settings, complaint):
+    with pytest.raises(SettingError, match=complaint) as error:
+        InferenceConfig.from_settings(**settings)
+    assert error.value.field in settings
 
 
-@pytest.mark.parametrize("strategy", [each for strategies in STRATEGIES.values() for each in strategies.values()])
-def test_the_settings_of_a_strategy_are_fields_of_the_configuration(strategy):
-    types = {field.name: field.type for field in fields(InferenceConfig)}
-    types["prototypes"] = PrototypeSelection  # which is named there
-    assert {field.name: field.type for field in fields(strategy)}.items() <= types.items()
+def test_a_setting_of_another_name_is_a_programming_error():
+    with pytest.raises(TypeError, match="there is no setting mem_evry"):
+        InferenceConfig.from_settings(mem_evry=3)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -157,9 +177,12 @@ def test_the_offset_of_sparse_insertion_is_a_share_of_the_interval(offset):
 
 
 def test_sparse_insertion_has_to_know_the_length(network):
-    core, images = InferenceCore(network, InferenceConfig(insertion="sparse", max_memory_frames=4)), clip(8)
+    core, images = (
+        InferenceCore(network, InferenceConfig.from_settings(insertion="sparse", max_memory_frames=4)),
+        clip(8),
+    )
     core.step(images[0], LABELS)
-    with pytest.raises(ValueError, match="length: give it to reset"):
+    with pytest.raises(ValueError, match="length of the video: give it to reset"):
         core.step(images[1])
     core.reset(video_length=8)
     follow(core, images)
@@ -174,7 +197,7 @@ class Line:
     """A memory of frames of a few positions. The first frame's keys are 0, so that the others are as they are given."""
 
     def __init__(self, positions: int = 1, **changes: Setting) -> None:
-        self.memory = MemoryManager(configuration(**changes))
+        self.memory = MemoryManager(configuration(**changes), ObjectManager())
         self.objects = [1]
         self.insert(*[0] * positions)
 
@@ -182,7 +205,8 @@ class Line:
         """A frame with these keys; values are ten times the keys, and shrinkage is 1 + key / 1000."""
         key = torch.tensor(keys, dtype=torch.float64).view(1, 1, -1)
         values = (10 * key).expand(len(self.objects), 1, 1, -1)
-        self.memory.insert(key, 1 + key / 1000, torch.ones_like(key), values, list(self.objects), permanent, seed)
+        arrived = self.memory.objects.add(self.objects)
+        self.memory.insert(key, 1 + key / 1000, torch.ones_like(key), values, arrived, permanent, seed)
 
     def enter(self, label: int) -> None:
         self.objects.append(label)
@@ -441,7 +465,7 @@ def test_without_potentiation_a_centroid_has_the_values_of_the_nearest_candidate
 
 
 @pytest.mark.parametrize("potentiation", [True, False])
-@pytest.mark.parametrize("prototypes", PROTOTYPES)
+@pytest.mark.parametrize("prototypes", ["usage", "random", "centroids"])
 def test_prototypes_of_a_late_object_have_values_if_their_sources_do(prototypes, potentiation):
     """Object 2 enters with the third frame, which is kept; of the candidates the last frame's have a value for it."""
     line = Line(positions=3, prototypes=prototypes, num_prototypes=6, potentiation=potentiation)
@@ -467,46 +491,32 @@ def test_counts_are_what_has_happened():
         line.insert(at, at + 100)
     # Those at 30 and 40 three more, two of which there was no room for.
     assert line.memory.counts == (6, 2, 4, 4, 2, 6, 2, 4)
-    restored = MemoryManager(line.memory.config)
+    restored = MemoryManager(line.memory.config, line.memory.objects)
     restored.restore(line.memory.state())
     assert restored.counts == line.memory.counts
 
 
-def test_a_new_strategy_is_a_class_and_a_line(monkeypatch):
+def test_a_new_strategy_is_a_class():
     @dataclass(frozen=True)
     class EveryOther(WhenFull):
         """Thins working memory out."""
 
-        max_memory_frames: int
+        frames: int = 5
+
+        name = "every_other"
 
         @property
         def full_at(self) -> int:
-            return self.max_memory_frames
+            return self.frames
 
         def make_room(self, working, long_term, arrivals, seed):
             working.remove_candidates(working.candidates(1)[::2])
 
-    monkeypatch.setitem(WHEN_FULL, "every_other", EveryOther)
-    line = Line(**NO_CONSOLIDATION, when_full="every_other", max_memory_frames=5)
-    for at in (10, 20, 30, 40):
+    line = Line()
+    line.memory = MemoryManager(InferenceConfig(working=WorkingMemoryConfig(when_full=EveryOther())), ObjectManager())
+    for at in (0, 10, 20, 30, 40):
         line.insert(at)
     assert line.working == [0, 20, 40]
-    with pytest.raises(ValueError, match="num_prototypes=3 would have no effect with when_full='every_other'"):
-        InferenceConfig(when_full="every_other", num_prototypes=3)
-
-
-def test_a_new_selection_of_prototypes_may_have_settings(monkeypatch):
-    @dataclass(frozen=True)
-    class Latest(PrototypeSelection):
-        max_memory_frames: int
-
-        def select(self, candidates, count, seed):
-            return candidates.picked(torch.arange(len(candidates.key))[-self.max_memory_frames :])
-
-    monkeypatch.setitem(PROTOTYPES, "latest", Latest)
-    assert consolidated(prototypes="latest", max_memory_frames=2).long_term == [21, 50]
-    with pytest.raises(ValueError, match="max_memory_frames=2 would have no effect with prototypes='random'"):
-        InferenceConfig(prototypes="random", max_memory_frames=2)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -538,27 +548,6 @@ def assert_same(one: Sequence[Tensor], other: Sequence[Tensor]) -> None:
     """Bit for bit."""
     for time, (a, b) in enumerate(zip(one, other, strict=True)):
         assert torch.equal(a, b), f"frame {time}: {(a - b).abs().max()}"
-
-
-@pytest.mark.parametrize("deep_update_every", [-1, 3])
-def test_the_default_strategies_are_the_plain_path_bit_for_bit(network, deep_update_every):
-    """Over consolidations, evictions, a correction, and an object that enters later."""
-    config = configuration(deep_update_every=deep_update_every, top_k=8)
-    masks = {0: LABELS * (LABELS == 1), 3: LABELS * (LABELS == 2), 9: LABELS}
-    core, plain = InferenceCore(network, config), PlainCore(network, config)
-    for time, image in enumerate(clip(22)):
-        end = time == 21
-        assert torch.equal(core.step(image, masks.get(time), end=end), plain.step(image, masks.get(time), end=end))
-        assert torch.equal(core.memory.sensory.hidden, plain.memory.sensory.hidden)
-        for store, plain_store in zip(
-            (core.memory.working, core.memory.long_term), (plain.memory.working, plain.memory.long_term), strict=True
-        ):
-            state, plain_state = store.state(), plain_store.state()
-            for part in ("shared", "values"):
-                assert state[part].keys() == plain_state[part].keys()
-                assert all(torch.equal(rows, plain_state[part][name]) for name, rows in state[part].items())
-    assert core.memory.counts.consolidations >= 4
-    assert core.memory.counts.evicted > 0
 
 
 VARIANTS = [
@@ -663,13 +652,13 @@ def frames_with(network: XMem, config: InferenceConfig, frames: int) -> dict[str
     ],
 )
 def test_what_happens_on_which_frame(network, changes, value, deep, normal, stored_frames):
-    happened = frames_with(network, InferenceConfig(mem_every=3, **changes), frames=9)
+    happened = frames_with(network, InferenceConfig.from_settings(mem_every=3, **changes), frames=9)
     expected = {"value": value, "deep": deep, "normal": normal, "stored": stored_frames}
     assert happened == {name: list(frames) for name, frames in expected.items()}
 
 
 def test_frozen_frames_have_no_deep_update(network):
-    core, images = InferenceCore(network, InferenceConfig(deep_update="every_frame")), clip(3)
+    core, images = InferenceCore(network, InferenceConfig.from_settings(deep_update="every_frame")), clip(3)
     frozen, plain = InferenceCore(network, InferenceConfig()), core
     for each in (frozen, plain):
         each.step(images[0], LABELS)
@@ -677,8 +666,9 @@ def test_frozen_frames_have_no_deep_update(network):
 
 
 def test_without_sensory_memory_the_network_is_fed_zeros(network):
-    core, images = InferenceCore(network, InferenceConfig(enable_sensory=False)), clip(4)
-    follow(core, images[:3])
+    core, images = InferenceCore(network, InferenceConfig.from_settings(enable_sensory=False)), clip(4)
+    for time, image in enumerate(images[:3]):
+        core.step(image, LABELS if time == 0 else None)
     hidden = core.memory.sensory.hidden
     assert torch.equal(hidden, torch.zeros_like(hidden))
     query, features = network.encode_key(images[3:])
@@ -689,7 +679,7 @@ def test_without_sensory_memory_the_network_is_fed_zeros(network):
 
 
 def test_without_working_memory_zeros_are_read(network):
-    core, images = InferenceCore(network, InferenceConfig(enable_working=False, mem_every=2)), clip(8)
+    core, images = InferenceCore(network, InferenceConfig.from_settings(enable_working=False, mem_every=2)), clip(8)
     for time, image in enumerate(images[:7]):
         core.step(image, {0: LABELS * (LABELS == 1), 3: LABELS * (LABELS == 2)}.get(time))
         assert core.memory.counts == (0,) * 8
@@ -708,8 +698,8 @@ def test_without_working_memory_zeros_are_read(network):
 @pytest.mark.parametrize(
     ("saved", "complaint"),
     [
-        (WINDOW, "when_full=local_window"),
-        ({"enable_long_term": False}, "enable_long_term=False"),
+        (WINDOW, "without consolidation"),
+        ({"enable_long_term": False}, "without consolidation"),
         (SENSORY_ONLY, "enable_working"),
     ],
 )
@@ -721,24 +711,3 @@ def test_a_memory_that_lacks_what_is_needed_is_refused(network, tmp_path, saved,
     with pytest.raises(UserError, match=complaint):
         other.load_memory(tmp_path / "memory.pth")
     assert other.objects == []
-
-
-def test_a_memory_from_before_there_were_strategies_is_the_default_ones(network, tmp_path, caplog):
-    path, images = tmp_path / "memory.pth", clip(12)
-    core, other = (InferenceCore(network, configuration()) for _ in range(2))
-    for time, image in enumerate(images[:7]):
-        core.step(image, LABELS if time == 0 else None)
-    core.save_memory(path)
-    content = torch.load(path, weights_only=True)
-    for name in ("video_name", "video_length"):
-        del content[name]
-    del content["memory"]["working"]["frames_removed"]
-    del content["memory"]["long_term"]["counts"]
-    known = {"mem_every", "deep_update_every", "top_k", "enable_long_term", "max_mid_term_frames"}
-    known |= {"min_mid_term_frames", "num_prototypes", "max_long_term_elements"}
-    content["config"] = {name: value for name, value in content["config"].items() if name in known}
-    torch.save(content, path)
-    with caplog.at_level(logging.WARNING):
-        other.load_memory(path)
-    assert caplog.text == ""
-    assert_same(*([each.step(image) for image in images[7:]] for each in (core, other)))

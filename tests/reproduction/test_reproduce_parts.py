@@ -48,15 +48,17 @@ def test_every_variant_can_be_configured_on_every_data_set(variant):
 
 def test_the_default_is_as_published():
     assert Run(v.XMEM, SETS["paper"]["D17"]).inference() == InferenceConfig()
-    assert Run(v.XMEM, SETS["paper"]["L3x"]).inference() == InferenceConfig(mem_every=10)
-    assert Run(v.ONE_SIZE, SETS["paper"]["D17"]).inference() == InferenceConfig(mem_every=3)
+    assert Run(v.XMEM, SETS["paper"]["L3x"]).inference() == InferenceConfig.from_settings(mem_every=10)
+    assert Run(v.ONE_SIZE, SETS["paper"]["D17"]).inference() == InferenceConfig.from_settings(mem_every=3)
 
 
 def test_what_a_data_set_says_of_other_strategies_is_left_out():
     long = SETS["small"]["L1x"]
-    assert Run(v.NO_WORKING, long).inference() == InferenceConfig(mem_every=5, enable_working=False)
+    assert Run(v.NO_WORKING, long).inference() == InferenceConfig.from_settings(mem_every=5, enable_working=False)
     window = Run(v.LOCAL_WINDOW, long, offset=2).inference()
-    assert window == InferenceConfig(mem_every=5, mem_offset=2, when_full="local_window", max_memory_frames=8)
+    assert window == InferenceConfig.from_settings(
+        mem_every=5, mem_offset=2, when_full="local_window", max_memory_frames=8
+    )
 
 
 def test_eager_compression_compresses_as_much():
@@ -79,7 +81,7 @@ def test_several_sizes_and_precisions(tmp_path):
 @pytest.mark.parametrize(("prototypes", "percent"), [(64, 12656), (128, 6328), (256, 3164)])
 def test_compression_of_the_published_configuration(prototypes, percent):
     """480p is padded to 480 × 864: 30 × 54 elements a frame."""
-    ratio = compression_percent(InferenceConfig(num_prototypes=prototypes), 30 * 54)
+    ratio = compression_percent(InferenceConfig.from_settings(num_prototypes=prototypes), 30 * 54)
     assert math.floor(ratio) == percent
 
 

@@ -1,16 +1,13 @@
-"""What is remembered, and what moves from working to long-term memory (sections 3.3 and 3.4).
+"""What is remembered of a video, and what moves from working to long-term memory (sections 3.3 and 3.4).
 
     insert → working memory ──(T_max frames)──► prototypes by usage ──► potentiation ──► long-term memory ──► eviction
     read   ← working and long-term memory together
-
-What happens from T_max on is a strategy (`inference/strategies/when_full.py`).
 
 Keys are shared by all objects. An element has no value for an object that was not there when it was stored; it then
 takes no part in that object's softmax, neither in a read nor in potentiation.
 """
 
-from collections.abc import Mapping, Sequence
-from itertools import groupby
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -23,11 +20,12 @@ from inference.memory.long_term import LongTermMemory
 from inference.memory.reading import read_stores
 from inference.memory.sensory import SensoryMemory
 from inference.memory.working import MemoryFrame, WorkingMemory
+from inference.object_manager import ObjectManager
 from model.memory_reading import memory_rows, query_rows, rows_of
 
 
 class MemoryCounts(NamedTuple):
-    """What a video's memory holds, and what has happened to it so far."""
+    """The contents of a video's memory, and what has happened to it so far."""
 
     insertions: int
     """Frames that were stored."""
@@ -46,33 +44,27 @@ class MemoryCounts(NamedTuple):
 class MemoryManager:
     """The three stores of one video.
 
-    What writes to them runs in inference mode whatever the caller's is, since rows that were stored in that mode cannot
-    be written to outside it.
+    Args:
+        objects: the objects being followed, shared with the per-frame loop, which adds to them.
+        hidden_dim: channels of the sensory memory; 0: the network has none.
     """
 
-    def __init__(self, config: InferenceConfig, hidden_dim: int = 0) -> None:
+    # What writes to the stores runs in inference mode whatever the caller's is, since rows that were stored in that
+    # mode cannot be written to outside it.
+
+    def __init__(self, config: InferenceConfig, objects: ObjectManager, hidden_dim: int = 0) -> None:
         self.config = config
-        self.when_full = config.when_full_strategy()
+        self.objects = objects
+        self.when_full = config.when_full
         self.working = WorkingMemory()
-        self.long_term = LongTermMemory(capacity=config.max_long_term_elements)
+        self.long_term = LongTermMemory(capacity=getattr(self.when_full, "max_long_term_elements", 0))
         self.sensory = SensoryMemory(hidden_dim)
         self._origin: Float[Tensor, "1 key_dim"] | None = None  # keys are measured from here, see model/memory_reading
         self._insertions = 0
-        self._arrival: dict[int, int] = {}  # object → the insertion at which it arrived, in channel order
-
-    @property
-    def objects(self) -> list[int]:
-        """The labels of the objects that are remembered, in channel order."""
-        return list(self._arrival)
-
-    @property
-    def arrivals(self) -> list[list[int]]:
-        """The objects in groups that arrived together; the first is the longest-standing one."""
-        return [list(group) for _, group in groupby(self._arrival, key=self._arrival.__getitem__)]
 
     @property
     def counts(self) -> MemoryCounts:
-        """For reports."""
+        """Counts of frames and elements, for reports."""
         working, long_term = self.working, self.long_term
         return MemoryCounts(
             insertions=self._insertions,
@@ -92,23 +84,19 @@ class MemoryManager:
         shrinkage: Float[Tensor, "1 height width"],
         selection: Float[Tensor, "key_dim height width"],
         values: Float[Tensor, "objects value_dim height width"],
-        objects: Sequence[int],
+        arrived: Collection[int] = (),
         permanent: bool = False,
         seed: int = 0,
     ) -> None:
         """Store a frame in working memory, and make room if that fills it.
 
         Args:
-            objects: the labels of all objects that are there now, in channel order. This frame is kept for those that
-                are new to the memory: it is their first annotation.
+            values: one for each object, in channel order.
+            arrived: the labels of the objects that are new with this frame, which is kept for them.
             permanent: never consolidate this frame, and do not count it in T_min and T_max.
-            seed: for what is random in making room; another one for every frame.
+            seed: the seed of what is random in making room; another one for every frame.
         """
-        arrived = list(objects[len(self._arrival) :])
-        if list(objects) != [*self._arrival, *arrived] or len(values) != len(objects):
-            raise ValueError(f"values of objects {list(objects)} do not continue {list(self._arrival)}")
-        self._arrival.update(dict.fromkeys(arrived, self._insertions))
-        if not self.config.enable_working:
+        if self.config.working is None:
             return
 
         keys = rows_of(key)
@@ -126,12 +114,11 @@ class MemoryManager:
         if full_at is not None:
             self.working.reserve(full_at * len(keys))
         frame = MemoryFrame(first=self._insertions == 0, permanent=permanent, annotates=set(arrived))
-        self.working.append_frame(
-            frame, {label: rows_of(value) for label, value in zip(objects, values, strict=True)}, **columns
-        )
+        rows = {label: rows_of(value) for label, value in zip(self.objects.labels, values, strict=True)}
+        self.working.append_frame(frame, rows, **columns)
         self._insertions += 1
         if full_at is not None and self.working.counted_frames >= full_at:
-            self.when_full.make_room(self.working, self.long_term, self.arrivals, seed)
+            self.when_full.make_room(self.working, self.long_term, self.objects.arrivals, seed)
 
     @torch.inference_mode()
     def read(
@@ -141,29 +128,36 @@ class MemoryManager:
         count_usage: bool = True,
     ) -> Float[Tensor, "objects value_dim height width"]:
         """Read working and long-term memory together, for every object in channel order (eq. 1)."""
+        if self._origin is None or self.config.working is None:
+            raise LookupError("nothing was stored yet")
         queries = query_rows(rows_of(key) - self._origin, rows_of(selection))
-        read = read_stores(queries, [self.long_term, self.working], self.arrivals, self.config.top_k, count_usage)
+        stores, arrivals = [self.long_term, self.working], self.objects.arrivals
+        read = read_stores(queries, stores, arrivals, self.config.working.top_k, count_usage)
         return read.transpose(1, 2).unflatten(2, key.shape[1:])
 
     @torch.inference_mode()
     def delete_objects(self, labels: Sequence[int]) -> None:
-        """Forget objects; elements that no remaining object has a value for go with them."""
-        for label in labels:
-            self._arrival.pop(label, None)
+        """Forget objects; elements that no remaining object has a value for go with them.
+
+        Raises:
+            KeyError: a label that is not followed.
+        """
+        known = self.objects.labels
+        self.objects.remove(labels)
+        self.sensory.keep([channel for channel, label in enumerate(known) if label in self.objects])
         self.working.delete_objects(list(labels))
         self.long_term.delete_objects(list(labels))
-        if not self._arrival:
+        if not self.objects.labels:
             self._origin = None
 
     def state(self) -> dict[str, Any]:
-        """Everything needed to continue in another process: plain values and tensors."""
+        """Return everything needed to continue in another process, as plain values and tensors."""
         return {
             "working": self.working.state(),
             "long_term": self.long_term.state(),
             "hidden": self.sensory.hidden,
             "origin": self._origin,
             "insertions": self._insertions,
-            "arrival": dict(self._arrival),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -173,7 +167,6 @@ class MemoryManager:
         shared = {name: rows for name, rows in working["shared"].items() if name in stored}
         self.working.restore(working | {"shared": shared})
         self.long_term.restore(state["long_term"])
-        self.sensory.hidden = state["hidden"]
+        self.sensory.update(state["hidden"])
         self._origin = state["origin"]
         self._insertions = state["insertions"]
-        self._arrival = dict(state["arrival"])

@@ -1,0 +1,79 @@
+"""Following objects through decoded frames of any size: resizing, mirroring and mixed precision around the core."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer, UInt8
+from torch import Tensor
+
+from inference.config import InferenceConfig
+from inference.images import network_size, normalise_image, resize_channels, resize_label_map
+from inference.inference_core import InferenceCore
+from inference.inputs import as_tensor
+from model.network import XMem
+from model.precision import half_precision
+from util.device import send
+
+
+class VideoSegmenter:
+    """Follows objects through the frames of one video; `core.reset` starts the next video.
+
+    Args:
+        size: the shorter side in pixels at which frames are segmented; −1: their own size.
+        flip: mirror every frame, and mirror the result back.
+        mixed_precision: compute in half precision where that is accurate enough.
+    """
+
+    def __init__(
+        self,
+        network: XMem,
+        config: InferenceConfig | None = None,
+        *,
+        size: int = 480,
+        flip: bool = False,
+        mixed_precision: bool = False,
+    ) -> None:
+        self.core = InferenceCore(network, config)
+        self.device = next(network.parameters()).device
+        self._size, self._flip, self._mixed_precision = size, flip, mixed_precision
+
+    @torch.inference_mode()
+    def step(
+        self,
+        rgb: UInt8[Tensor, "height width 3"],
+        label_map: Integer[np.ndarray, "height width"] | None = None,
+        *,
+        objects: Sequence[int] | None = None,
+        end: bool = False,
+        output_size: tuple[int, int] | None = None,
+    ) -> Float[Tensor, "channels out_height out_width"]:
+        """Segment the next frame.
+
+        Args:
+            rgb: the decoded frame.
+            label_map: the masks that it comes with, at the frame's size or any other of its aspect ratio.
+            objects: the labels that `label_map` defines; None: those that occur in it.
+            end: this is the last frame.
+            output_size: (height, width) of the result; None: the frame's.
+
+        Returns:
+            Probabilities of background and objects, in the order of `core.objects`.
+
+        Raises:
+            ValueError: as `InferenceCore.step`.
+        """
+        image = normalise_image(send(rgb, self.device))
+        output_size = output_size or tuple(image.shape[-2:])
+        size = network_size(*image.shape[-2:], self._size)
+        image = resize_channels(image, size)
+        mask = None
+        if label_map is not None:
+            if objects is None:  # from the original: an object that vanishes in resizing is one all the same
+                objects = np.unique(label_map[label_map > 0]).tolist()
+            mask = resize_label_map(send(as_tensor(label_map), self.device), size)
+        if self._flip:
+            image, mask = image.flip(-1), None if mask is None else mask.flip(-1)
+        with torch.autocast(self.device.type, dtype=half_precision(self.device), enabled=self._mixed_precision):
+            prob = self.core.step(image, mask, objects, end=end)
+        return resize_channels(prob.flip(-1) if self._flip else prob, output_size)
