@@ -1,4 +1,4 @@
-"""Videos played back and forth, to be longer than anyone would annotate: table 1 and figure 7."""
+"""Videos played back and forth, which makes them longer than any annotated video (table 1, figure 7)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from util.errors import UserError
 
 
 def turning_order(frames: int, length: int) -> Iterator[int]:
-    """The first `length` of 0, 1, …, L−1, L−2, …, 0, 1, … for L `frames`: those where it turns come once."""
+    """The first `length` of 0, 1, …, L−1, L−2, …, 0, 1, … for L `frames`: frames at which the video turns come once."""
     period = max(2 * (frames - 1), 1)
     for position in range(length):
         phase = position % period
@@ -22,7 +22,7 @@ def turning_order(frames: int, length: int) -> Iterator[int]:
 class BackAndForth:
     """Frames of a folder, played back and forth through an index; nothing is copied.
 
-    A frame is named by its position and by the one that it shows: 00012-00004.
+    A frame's name is its position and the name of the frame that it shows: 00012-00004.
     """
 
     frames: FrameFolder
@@ -50,7 +50,7 @@ class BackAndForth:
 
 
 def repeat_videos(evaluation_set: EvaluationSet, times: int) -> EvaluationSet:
-    """Every video `times` as long, played back and forth from its first annotation, and scored all along.
+    """Play every video back and forth from its first annotation, to `times` its length; all of it is scored.
 
     Raises:
         UserError: an evaluation server scores the set.

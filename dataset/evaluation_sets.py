@@ -37,10 +37,10 @@ class EvaluationVideo:
             one, the first, in all sets but YouTubeVOS.
         saved_frames: names of the frames whose masks are written unless all are asked for; None: every frame.
         ground_truth: frame name → the label map that its mask is scored by, for every saved frame from the first
-            annotation on, in the order of the frames; None where one of them has none.
-        frames_elsewhere: size → the same frames from another place, for sizes that are not to be had from `frames`.
+            annotation on, in the order of the frames; None if a saved frame has no label map.
+        frames_elsewhere: size → the same frames from another folder, for sizes that `frames` do not serve.
         output_size: (height, width) of the written masks where it is not the frames' own.
-        problem: what keeps this video from being evaluated, one line for the user; there are no frames then.
+        problem: why this video cannot be evaluated, in one line for the user; `frames` are empty then.
     """
 
     name: str
@@ -53,7 +53,7 @@ class EvaluationVideo:
     problem: str | None = None
 
     def frames_for(self, size: int) -> FrameSource:
-        """The frames to segment at a shorter side of `size`, which is among those that the set was opened for."""
+        """Return the frames to segment at a shorter side of `size`, one of the sizes that the set was opened for."""
         return self.frames_elsewhere.get(size, self.frames)
 
 
@@ -149,7 +149,7 @@ def _davis_videos(
 
 
 def _davis_frames(images: Path, size: int) -> Path:
-    """The folder of JPEGImages that frames are read from for `size`."""
+    """Return the folder of JPEGImages from which frames are read for `size`."""
     resolutions = ["480p"] if size == 480 else ["Full-Resolution", "1080p"]
     if 0 < size < 480:
         resolutions.append("480p")
@@ -160,10 +160,10 @@ def _davis_frames(images: Path, size: int) -> Path:
 
 
 def _same_frames(frames: FrameFolder, folder: Path) -> FrameFolder:
-    """Frames of the same names from another folder.
+    """Return the frames of the same names from another folder.
 
     Raises:
-        UserError: one of them is not there.
+        UserError: a frame is not there.
     """
     there = {path.stem: path for path in list_images(folder)}
     if missing := [path.stem for path in frames.paths if path.stem not in there]:
@@ -194,15 +194,14 @@ def _open_video(
     objects_start_later: bool = False,
     from_first_frame: bool = False,
 ) -> EvaluationVideo:
-    """List one video's frames and masks and see that they fit together.
+    """List the frames and masks of one video, and check that they fit together.
 
     Args:
         only: the names of the frames (and masks) that belong to the video, all of them saved; None: all that are there.
-        saved_frames: as in EvaluationVideo.
-        save_masked_frames: the frames to be saved are those with a mask.
+        saved_frames: names of the frames whose masks are written; None: every frame.
+        save_masked_frames: masks are written for the frames that have one in the data set.
         objects_start_later: every mask is an annotation, not the first alone.
-        from_first_frame: the first frame must have a mask; a later one would do, but give figures that compare with
-            nobody's.
+        from_first_frame: the first frame must have a mask; without it, figures would compare with no published ones.
 
     Raises:
         UserError: a folder is missing or empty, a mask or a frame to be saved has no frame, or the first has no mask.

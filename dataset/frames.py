@@ -24,7 +24,7 @@ class MissingError(UserError):
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One image of a clip; `name` is the stem of its mask's file, `path` the file it was read from."""
+    """One image of a clip: `name` is the stem of its mask's file, `path` the file that it was read from."""
 
     name: str
     rgb: UInt8[np.ndarray, "height width 3"]
@@ -48,7 +48,7 @@ class FrameSource(Protocol):
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """The image file `path`, its header read; damage that shows only when the block decodes it is a UserError as well.
+    """Open the image file `path`; damage that shows only when the block decodes it is a UserError as well.
 
     Raises:
         UserError: `path` is missing, no image, truncated or otherwise unreadable.
@@ -79,7 +79,7 @@ def read_frame(path: Path) -> Frame:
 
 
 def frame_size(path: Path) -> tuple[int, int]:
-    """(height, width) of an image file, from its header alone.
+    """Return (height, width) of an image file, read from its header alone.
 
     Raises:
         UserError: `path` is missing or not an image.
@@ -89,7 +89,7 @@ def frame_size(path: Path) -> tuple[int, int]:
 
 
 def size_text(size: tuple[int, int]) -> str:
-    """(height, width) as people write it."""
+    """Return a size (height, width) as text, width first."""
     height, width = size
     return f"{width}x{height}"
 
@@ -106,7 +106,7 @@ def require_folder(folder: Path) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """The content of a text file.
+    """Read a text file.
 
     Raises:
         MissingError: `path` does not exist.
@@ -121,7 +121,7 @@ def read_text(path: Path) -> str:
 
 
 def listed_videos(path: Path) -> list[str]:
-    """The lines of a text file that names a video in each, without blank ones.
+    """Read a text file that names a video in each line; blank lines are skipped.
 
     Raises:
         MissingError, UserError: as `read_text`.
@@ -134,7 +134,7 @@ def listed_videos(path: Path) -> list[str]:
 
 
 def folder_entries(folder: Path) -> list[Path]:
-    """What lies in `folder`, sorted by name; hidden files are left out.
+    """Return the files and folders in `folder`, sorted by name, without hidden ones.
 
     Raises:
         UserError: `folder` does not exist, is no folder or may not be read.
@@ -148,7 +148,7 @@ def folder_entries(folder: Path) -> list[Path]:
 
 
 def list_images(folder: Path, suffixes: frozenset[str] = FRAME_SUFFIXES) -> tuple[Path, ...]:
-    """The image files of `folder` with one of the (lower-case) `suffixes`, in any case, sorted by name.
+    """Return the image files of `folder` with one of the (lower-case) `suffixes`, in any case, sorted by name.
 
     Raises:
         UserError: as `folder_entries`; or two files have the same stem (a.jpg and a.png), so one mask name.

@@ -26,7 +26,7 @@ class StaticImages:
     """Clips whose frames are different views of one image.
 
     Args:
-        images: an epoch shows each once; may hold one several times.
+        images: an epoch shows each of them once; an image may be listed several times.
     """
 
     def __init__(self, images: Sequence[ImageWithMask], config: SamplingConfig):
@@ -35,7 +35,7 @@ class StaticImages:
         self.augment = ImageAugmentation(config.size)
 
     def sample(self, number: int, max_jump: int = 1) -> TrainingSample:
-        """Sample `number`; there is no time in an image, so `max_jump` changes nothing.
+        """Return sample `number`; there is no time in an image, so `max_jump` changes nothing.
 
         Raises:
             UserError: as `draw_sample`.
@@ -52,8 +52,8 @@ class TrainingVideos:
     """Clips of annotated videos.
 
     Args:
-        sets: an epoch shows every video of each, as often as the set says; all are `long_enough`.
-        finetune: frames are not turned and sheared by themselves.
+        sets: an epoch shows every video as often as its set says; all videos are `long_enough`.
+        finetune: frames are not rotated and sheared differently.
     """
 
     def __init__(self, sets: Sequence[VideoSet], config: SamplingConfig, finetune: bool = False):
@@ -67,7 +67,7 @@ class TrainingVideos:
                 self.entries += [_Entry(video, video_set, augment)] * video_set.repeats
 
     def sample(self, number: int, max_jump: int) -> TrainingSample:
-        """Sample `number`, in which neighbouring frames are at most `max_jump` frames of the video apart.
+        """Return sample `number`, in which neighbouring frames are at most `max_jump` frames of the video apart.
 
         Raises:
             UserError: as `draw_sample`.
@@ -103,8 +103,8 @@ class _Entry:
 def is_speck(masks: Bool[np.ndarray, "frames height width"]) -> bool:
     """Whether an object is too small in the first frame (section 4, BL30K).
 
-    It is at most 10² pixels; or at most 30², and does not stay under 20² in the next two frames, where it is in truth
-    much larger.
+    It has at most 10² pixels; or at most 30², but 20² or more in one of the next two frames: then the first frame shows
+    only a small part of it.
     """
     first, *following = masks[:3].sum(axis=(1, 2)).tolist()
     if first <= SPECK**2:

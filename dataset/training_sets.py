@@ -51,7 +51,7 @@ YOUTUBE_FRAME_STEP = 5
 
 @dataclass(frozen=True)
 class ImageWithMask:
-    """An image and the mask of its object, X.jpg and X.png of one folder."""
+    """An image and the mask of its object, X.jpg and X.png in one folder."""
 
     image: Path
     mask: Path
@@ -60,10 +60,10 @@ class ImageWithMask:
         return str(self.image)
 
     def read(self) -> tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]:
-        """The image as RGB, and a label map: 1 where the object is.
+        """Read the image as RGB, and the mask as a label map that is 1 where the object is.
 
         Raises:
-            UserError: one of them cannot be read, or their sizes differ.
+            UserError: a file cannot be read, or the sizes differ.
         """
         rgb, mask = read_frame(self.image).rgb, read_mask(self.mask)
         if mask.shape != rgb.shape[:2]:
@@ -72,9 +72,9 @@ class ImageWithMask:
 
 
 def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
-    """The object of a mask file: label 1 and above in a palette image, 128 and above in a grey or RGB one.
+    """Read the object of a mask file: label 1 and above in a palette image, 128 and above in a grey or RGB one.
 
-    A grey mask of nothing but 0 and 1 holds labels as well.
+    In a grey mask that holds nothing but 0 and 1, the object is 1.
 
     Raises:
         UserError: `path` is missing, damaged or has more than 8 bits of grey.
@@ -89,7 +89,7 @@ def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
 
 
 def static_images(root: Path) -> list[ImageWithMask]:
-    """The images of an epoch: of every published data set that lies in `root`, or else those of `root` itself.
+    """Return the images of an epoch: of every published data set that lies in `root`, or else of `root` itself.
 
     Raises:
         UserError: there is no image with a mask; an image lacks its mask, or a mask its image.
@@ -104,7 +104,7 @@ def static_images(root: Path) -> list[ImageWithMask]:
 
 
 def published_images(root: Path, name: str) -> list[ImageWithMask]:
-    """The images of the published data set in the folder `name` of `root`.
+    """Return the images of the published data set in the folder `name` of `root`.
 
     Raises:
         MissingError: the folder does not exist.
@@ -121,7 +121,7 @@ def published_images(root: Path, name: str) -> list[ImageWithMask]:
 
 
 def images_with_masks(folders: Sequence[Path]) -> list[ImageWithMask]:
-    """Every X.jpg in these folders with its X.png.
+    """Pair every X.jpg in these folders with its X.png.
 
     Raises:
         UserError: a folder cannot be listed; an image lacks its mask, or a mask its image (up to ten are named).
@@ -180,7 +180,7 @@ class VideoFrame:
     index: int
 
     def read(self) -> tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]:
-        """RGB, and the label map as stored; raises UserError as `TrainingVideo.read`."""
+        """Read the frame as RGB, and its label map as stored; raises UserError as `TrainingVideo.read`."""
         rgb, labels = self.video.read([self.index])
         return rgb[0], labels[0]
 
@@ -197,9 +197,9 @@ class VideoSet:
     name: str
     videos: tuple[TrainingVideo, ...]
     repeats: int = 1
-    """Times that an epoch shows each video."""
+    """How often an epoch shows each video."""
     frame_step: int = 1
-    """Frames of the video from one annotated frame to the next: max_jump counts the former."""
+    """Frames of the video between neighbouring annotated ones; max_jump counts frames of the video."""
     smallest_crop: float = 0.36
     frame_affine: bool = True
     drop_specks: bool = False
@@ -207,7 +207,7 @@ class VideoSet:
 
 
 def youtube_vos(root: Path, subset: Path | None = None) -> VideoSet:
-    """YouTubeVOS, `train_480p/{JPEGImages,Annotations}/V`: those frames that are annotated, every fifth.
+    """YouTubeVOS, `train_480p/{JPEGImages,Annotations}/V`: the annotated frames, every fifth of the video.
 
     Args:
         root: the folder above train_480p.
@@ -240,8 +240,8 @@ def davis_2017(root: Path) -> VideoSet:
 def own_videos(root: Path, subset: Path | None = None) -> VideoSet:
     """Any videos in `{JPEGImages,Annotations}/V`, or, as in DAVIS 2016, in `{JPEGImages,Annotations}/480p/V`.
 
-    The videos are those that `subset` names; without it those of DAVIS 2016's ImageSets/480p/train.txt where that is
-    there, else all.
+    The videos are those that `subset` names; without it, those of DAVIS 2016's ImageSets/480p/train.txt if it exists,
+    else all.
 
     Args:
         root: the folder above JPEGImages and Annotations.

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import eval as evaluation_program
 from dataset.frames import read_frame
 from dataset.label_map import read_label_map
 from dataset.registry import DATA_SETS, TRAINING_SETS
@@ -160,14 +159,6 @@ def test_mistakes_are_one_line(capsys):
     for flags in (["check", "D18"], ["check", "G"], ["resize", "--workers", "0"], ["resize", "--yv_root", "absent"]):
         assert prepare_data.main(flags) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
-
-
-def test_roots_are_those_of_eval():
-    flags = vars(evaluation_program.parse_arguments([]))
-    ours = {data_set.root_name: data_set.default_root for data_set in DATA_SETS.values()}
-    common = flags.keys() & ours.keys()
-    assert common == {"d16_path", "d17_path", "y18_path", "y19_path", "lv_path", "mose_path", "generic_path"}
-    assert {flag: ours[flag] for flag in common} == {flag: flags[flag] for flag in common}
 
 
 # --- resize -----------------------------------------------------------------------------------------------------------
