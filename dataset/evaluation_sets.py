@@ -165,10 +165,10 @@ def _same_frames(frames: FrameFolder, folder: Path) -> FrameFolder:
     Raises:
         UserError: a frame is not there.
     """
-    there = {path.stem: path for path in list_images(folder)}
-    if missing := [path.stem for path in frames.paths if path.stem not in there]:
+    there = list_images(folder)
+    if missing := [name for name in frames.paths if name not in there]:
         raise UserError(f"{folder} lacks the frame {missing[0]}, which {frames.folder} has")
-    return FrameFolder(folder, [there[path.stem] for path in frames.paths])
+    return FrameFolder(folder, {name: there[name] for name in frames.paths})
 
 
 def _videos(names: Iterable[str], open_video: Callable[[str], EvaluationVideo]) -> tuple[EvaluationVideo, ...]:
@@ -178,7 +178,7 @@ def _videos(names: Iterable[str], open_video: Callable[[str], EvaluationVideo]) 
         try:
             return open_video(name)
         except UserError as error:
-            return EvaluationVideo(name, FrameFolder(Path(name), paths=()), {}, None, problem=str(error))
+            return EvaluationVideo(name, FrameFolder(Path(name), paths={}), {}, None, problem=str(error))
 
     return tuple(opened(name) for name in names)
 
@@ -206,39 +206,35 @@ def _open_video(
     Raises:
         UserError: a folder is missing or empty, a mask or a frame to be saved has no frame, or the first has no mask.
     """
-    frames = FrameFolder(frames_folder)
-    masks = list_images(masks_folder, MASK_SUFFIXES)
+    frames, masks = list_images(frames_folder), list_images(masks_folder, MASK_SUFFIXES)
     if only is not None:
-        frames = FrameFolder(frames_folder, [path for path in frames.paths if path.stem in only])
-        masks = tuple(path for path in masks if path.stem in only)
-    if not frames.paths:
+        frames, masks = ({name: files[name] for name in files if name in only} for files in (frames, masks))
+        saved_frames = frozenset(only)
+    if not frames:
         raise UserError(f"{frames_folder} holds no frames (.jpg, .jpeg, .png)")
     if not masks:
         raise UserError(f"{masks_folder} holds no label maps (.png) that say which objects to follow")
-    names = [path.stem for path in frames.paths]
-    position = {name: index for index, name in enumerate(names)}
-    if without_frame := [path for path in masks if path.stem not in position]:
-        raise UserError(f"{without_frame[0]} has no frame: {without_frame[0].stem} is not in {frames_folder}")
-    if missing := sorted((only or set()).union(saved_frames or ()) - position.keys()):
+    if without_frame := [name for name in masks if name not in frames]:
+        raise UserError(f"{masks[without_frame[0]]} has no frame: {without_frame[0]} is not in {frames_folder}")
+    if missing := sorted((saved_frames or set()) - frames.keys()):
         raise UserError(f"{frames_folder} lacks the frame {missing[0]}, which the data set names")
 
-    mask_of_frame = {path.stem: path for path in sorted(masks, key=lambda path: position[path.stem])}
-    first = next(iter(mask_of_frame))
-    if from_first_frame and position[first] > 0:
+    names = list(frames)
+    masks = {name: masks[name] for name in names if name in masks}  # in the order of the frames
+    first = next(iter(masks))
+    if from_first_frame and first != names[0]:
         raise UserError(f"{masks_folder / names[0]}.png, the label map of the first frame, does not exist")
-    if only is not None:
-        saved_frames = frozenset(only)
     if save_masked_frames:
-        saved_frames = frozenset(mask_of_frame)
+        saved_frames = frozenset(masks)
     # Frames before the first annotation are skipped. Where every mask is an annotation, none is left to compare with.
-    scored = [name for name in names[position[first] :] if saved_frames is None or name in saved_frames]
-    has_ground_truth = not objects_start_later and mask_of_frame.keys() >= set(scored)
+    scored = [frame for frame in names[names.index(first) :] if saved_frames is None or frame in saved_frames]
+    has_ground_truth = not objects_start_later and masks.keys() >= set(scored)
     return EvaluationVideo(
         name=name,
-        frames=frames,
-        annotations=mask_of_frame if objects_start_later else {first: mask_of_frame[first]},
+        frames=FrameFolder(frames_folder, frames),
+        annotations=masks if objects_start_later else {first: masks[first]},
         saved_frames=saved_frames,
-        ground_truth={name: mask_of_frame[name] for name in scored} if has_ground_truth else None,
+        ground_truth={frame: masks[frame] for frame in scored} if has_ground_truth else None,
     )
 
 

@@ -129,8 +129,7 @@ def images_with_masks(folders: Sequence[Path]) -> list[ImageWithMask]:
     pairs: list[ImageWithMask] = []
     single: list[Path] = []
     for folder in folders:
-        images = {path.stem: path for path in list_images(folder, IMAGE_SUFFIXES)}
-        masks = {path.stem: path for path in list_images(folder, MASK_SUFFIXES)}
+        images, masks = list_images(folder, IMAGE_SUFFIXES), list_images(folder, MASK_SUFFIXES)
         pairs += [ImageWithMask(images[stem], masks[stem]) for stem in images if stem in masks]
         single += [(images.get(stem) or masks[stem]) for stem in sorted(images.keys() ^ masks.keys())]
     if single:
