@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from dataset.training_videos import own_videos
+from dataset.training_sets import own_videos
 from evaluation.networks import BUNDLED
 from model.checkpoint import read_checkpoint, save_network
 from util.errors import UserError
