@@ -22,14 +22,20 @@ from evaluation.config import PUBLISHED_SIZE, EvaluationConfig
 from evaluation.evaluate import evaluate
 from evaluation.flags import add_inference_flags, in_flags, inference_config
 from evaluation.frame_reader import read_annotation
-from evaluation.networks import default_network_file, is_bundled, is_davis, size_without_flag, videos_seen
+from evaluation.networks import (
+    default_network_file,
+    is_bundled,
+    size_without_flag,
+    videos_seen,
+    warn_of_training_videos,
+)
 from evaluation.summary import Summary
 from evaluation.work_queue import StartFailedElsewhereError, WorkQueue
 from model.checkpoint import read_checkpoint
 from model.network import XMem
 from util.command_line import Parser
 from util.device import choose_device
-from util.errors import SettingError, UserError, first_few
+from util.errors import SettingError, UserError
 from util.files import sha256_of
 
 NOTHING_STARTED, VIDEOS_FAILED, INTERRUPTED = 2, 1, 130  # exit codes
@@ -138,23 +144,15 @@ def configure(
     )
 
 
-def report_choices(arguments: argparse.Namespace, config: EvaluationConfig, videos: EvaluationSet, seen: list) -> None:
-    """Log what was chosen where no flag says it, and where scores are not what they seem to be."""
-    model = config.weights
+def report_choices(arguments: argparse.Namespace, config: EvaluationConfig) -> None:
+    """Log what was chosen where no flag says it."""
     if arguments.model is None:
-        logger.info("no --model: taking the %s network, %s", "bundled" if is_bundled(model) else "published", model)
+        kind = "bundled" if is_bundled(config.weights) else "published"
+        logger.info("no --model: taking the %s network, %s", kind, config.weights)
     if arguments.size is None and config.size == -1:
         logger.info("no --size: taking frames of %s at their own, as published", config.dataset)
     elif arguments.size is None and config.size != PUBLISHED_SIZE:
         logger.info("no --size: taking %d, which the network is meant for", config.size)
-    if seen:
-        share = f"{len(seen)} of these {len(videos.videos)} videos ({first_few(seen, 6)})"
-        logger.warning("%s has been trained on %s: its scores on them are no measure of anything", model, share)
-    if is_bundled(model) and is_davis(videos):
-        logger.warning(
-            "the bundled network was trained on a part of DAVIS's validation videos: fine for a demonstration, "
-            "never for a published number"
-        )
 
 
 def report(summary: Summary, output: Path, server_zip: bool) -> int:
@@ -190,7 +188,8 @@ def run(arguments: argparse.Namespace, queue: WorkQueue) -> int:
     output = arguments.output or Path("../output") / default_name
     network = XMem.from_checkpoint(checkpoint, device)
     if queue.rank == 0:
-        report_choices(arguments, config, videos, seen)
+        report_choices(arguments, config)
+        warn_of_training_videos(checkpoint.path, videos, seen)
     summary = evaluate(
         videos, network, config, output,
         queue=queue, videos_seen=seen, overwrite=arguments.overwrite, restart=arguments.benchmark,

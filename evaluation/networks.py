@@ -1,13 +1,17 @@
 """Which network file is used where none is named, and what a network file says of its training."""
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from dataset.evaluation_sets import EvaluationSet
 from dataset.registry import DATA_SETS
 from evaluation.config import PUBLISHED_SIZE, SMALLEST_SIZE
 from model.checkpoint import Checkpoint
-from util.errors import UserError
+from util.errors import UserError, first_few
 from util.provenance import REPOSITORY
+
+logger = logging.getLogger(__name__)
 
 PUBLISHED = Path("saves/XMem.pth")
 """Where the published network is looked for: below the working directory, then below the repository."""
@@ -35,9 +39,9 @@ def default_network_file() -> Path:
     )
 
 
-def is_bundled(path: Path) -> bool:
+def is_bundled(path: Path | None) -> bool:
     """Return whether this is the network that comes with the repository."""
-    return path.resolve() == BUNDLED.resolve()
+    return path is not None and path.resolve() == BUNDLED.resolve()
 
 
 def intended_size(checkpoint: Checkpoint) -> int:
@@ -59,7 +63,8 @@ def size_without_flag(checkpoint: Checkpoint, dataset: str | None) -> int:
         UserError: as `intended_size`.
     """
     size = intended_size(checkpoint)
-    return -1 if dataset in DATA_SETS and DATA_SETS[dataset].at_own_size and size == PUBLISHED_SIZE else size
+    at_own_size = dataset is not None and dataset in DATA_SETS and DATA_SETS[dataset].at_own_size
+    return -1 if at_own_size and size == PUBLISHED_SIZE else size
 
 
 def videos_seen(checkpoint: Checkpoint, evaluation_set: EvaluationSet) -> list[str]:
@@ -76,3 +81,15 @@ def videos_seen(checkpoint: Checkpoint, evaluation_set: EvaluationSet) -> list[s
 def is_davis(evaluation_set: EvaluationSet) -> bool:
     """Return whether a set's videos are DAVIS's, some of which trained the bundled network."""
     return evaluation_set.name in DATA_SETS and DATA_SETS[evaluation_set.name].is_davis
+
+
+def warn_of_training_videos(path: Path, evaluation_set: EvaluationSet, seen: Sequence[str]) -> None:
+    """Log a warning where scores mislead, since the network was trained on some of the videos."""
+    if seen:
+        share = f"{len(seen)} of these {len(evaluation_set.videos)} videos ({first_few(seen, 6)})"
+        logger.warning("%s has been trained on %s: its scores on them are no measure of anything", path, share)
+    if is_bundled(path) and is_davis(evaluation_set):
+        logger.warning(
+            "the bundled network was trained on a part of DAVIS's validation videos: fine for a demonstration, "
+            "never for a published number"
+        )

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 Item = TypeVar("Item")
 
@@ -25,7 +25,7 @@ def prefetch(items: Iterable[Item], ahead: int) -> Iterator[Iterator[tuple[Item,
             while (item := pending.popleft().result()) is not _END:
                 pending.append(thread.submit(next, source, _END))
                 following = pending[0]
-                yield item, following.exception() is None and following.result() is _END
+                yield cast(Item, item), following.exception() is None and following.result() is _END
 
         try:
             yield in_order()
@@ -34,7 +34,7 @@ def prefetch(items: Iterable[Item], ahead: int) -> Iterator[Iterator[tuple[Item,
                 future.cancel()
 
 
-class BackgroundWriter(AbstractContextManager):
+class BackgroundWriter(AbstractContextManager[Any, None]):
     """Calls functions in threads, with a bounded number of calls waiting; leaving the block waits for all of them.
 
     The first error in a call is raised in the caller: at a later `submit`, or when the block ends. When the block ends
@@ -44,7 +44,7 @@ class BackgroundWriter(AbstractContextManager):
     def __init__(self, threads: int = 2, waiting: int = 16) -> None:
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="write")
         self._waiting = waiting
-        self._pending: deque[Future] = deque()
+        self._pending: deque[Future[Any]] = deque()
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Call `function` in a thread; wait first while too many calls are waiting."""

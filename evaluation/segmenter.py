@@ -1,6 +1,6 @@
 """One video from its frames to its label maps."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +65,7 @@ class Segmenter:
         """The core of the first view."""
         return next(iter(self.views.values())).core
 
-    def segment(self, video: EvaluationVideo) -> Iterator[SegmentedFrame]:
+    def segment(self, video: EvaluationVideo) -> Generator[SegmentedFrame, None, None]:
         """Yield every frame from the first annotated one on. The timer then shows this video's network time.
 
         Raises:

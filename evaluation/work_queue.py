@@ -114,7 +114,7 @@ class WorkQueue:
         return self._store.add("finished", 0) == self.world_size
 
 
-class Progress(AbstractContextManager):
+class Progress(AbstractContextManager[Any, None]):
     """A progress bar over all processes and the videos that were finished before; process 0 shows it."""
 
     def __init__(self, videos: Sequence[EvaluationVideo], pending: Sequence[str], queue: WorkQueue) -> None:
