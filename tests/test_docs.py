@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -49,15 +50,15 @@ def test_the_python_of_a_document_runs(name, small_checkout):
     assert blocks
     namespace: dict[str, object] = {}
     for block in blocks:
-        exec(compile(block.replace("shorter_side=480", "shorter_side=32"), name, "exec"), namespace)
+        exec(compile(block.replace("size=480", "size=32"), name, "exec"), namespace)
     assert namespace["labels"].shape == (40, 72)
-    assert namespace["core"].objects == [1, 2]
+    assert set(np.unique(namespace["labels"])) <= {0, 1, 2}
 
 
 def test_the_python_of_the_python_guide_writes_what_it_says(small_checkout):
     exec(python_blocks(REPOSITORY / "docs" / "python.md")[0], {})
     written = sorted(path.name for path in (small_checkout / "output" / "python").iterdir())
-    assert written == [f"{number:05d}.png" for number in range(1, FRAMES)]
+    assert written == [f"{number:05d}.png" for number in range(FRAMES)]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
