@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from dataset.training_videos import listed_videos
+from dataset.frames import listed_videos
 from evaluation.validation import Validation
 from model.config import ENCODERS, NetworkConfig
 from model.network import XMem

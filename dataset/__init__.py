@@ -1,1 +1,1 @@
-"""What is read from disk: frames, label maps, the evaluation sets' layouts, and the training sets."""
+"""Frames, label maps, the layouts of data sets for evaluation and training, and training samples."""

@@ -1,4 +1,4 @@
-"""Random changes to a clip and its masks, as published (section 4): some the same in all frames, some anew in each."""
+"""Random changes to a clip and its masks, as in section 4: some the same in all frames, some different in each."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from torchvision.transforms import v2 as transforms
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-# The mean colour of ImageNet: what becomes visible where there is no image.
+# The mean colour of ImageNet; it fills what the image does not cover.
 UNCOVERED_COLOUR = (124, 116, 104)
 FILL = {Image.Image: UNCOVERED_COLOUR, tv_tensors.Image: UNCOVERED_COLOUR, tv_tensors.Mask: 0}
 
@@ -27,7 +27,7 @@ GRID_CELLS = 48
 
 @contextmanager
 def torch_seeded_by(rng: np.random.Generator) -> Iterator[None]:
-    """Within the block torch's random numbers on the CPU, on which the transforms draw, follow from `rng`."""
+    """Seed torch's random numbers on the CPU, which the transforms use, from `rng` for the block alone."""
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would seed the GPUs as well, which are not restored.
         torch.default_generator.manual_seed(int(rng.integers(2**63)))
@@ -35,12 +35,12 @@ def torch_seeded_by(rng: np.random.Generator) -> Iterator[None]:
 
 
 class VideoAugmentation:
-    """Clips of stages 1 to 3: crop, flip and colours alike in all frames; a little of colour and place in each.
+    """Augmentation in stages 1 to 3: crop, flip and colours are the same in all frames, small shifts differ in each.
 
     Args:
-        size: of the square crop, in pixels.
-        smallest_crop: least share of the frame's area that is cropped.
-        frame_affine: turn and shear every frame by itself.
+        size: side of the square crop, in pixels.
+        smallest_crop: smallest share of the frame's area that a crop keeps.
+        frame_affine: rotate and shear every frame differently.
     """
 
     def __init__(self, size: int, smallest_crop: float = 0.36, frame_affine: bool = True):
@@ -65,7 +65,7 @@ class VideoAugmentation:
         labels: UInt8[Tensor, "frames height width"],
         rng: np.random.Generator,
     ) -> tuple[UInt8[Tensor, "frames 3 size size"], UInt8[Tensor, "frames size size"]]:
-        """The clip and its label maps, changed alike."""
+        """Return the clip and its label maps, transformed alike."""
         with torch_seeded_by(rng):
             clip, masks = self.clip(tv_tensors.Video(images), tv_tensors.Mask(labels))
             frames = [
@@ -76,10 +76,10 @@ class VideoAugmentation:
 
 
 class ImageAugmentation:
-    """Stage 0: a clip from one image, every frame another view of it, some of them bent.
+    """Augmentation in stage 0: a clip from one image, in which every frame is another view of it, some of them warped.
 
     Args:
-        size: of the square frames, in pixels.
+        size: side of the square frames, in pixels.
     """
 
     def __init__(self, size: int):
@@ -109,9 +109,9 @@ class ImageAugmentation:
         num_frames: int,
         rng: np.random.Generator,
     ) -> tuple[UInt8[Tensor, "frames 3 size size"], UInt8[Tensor, "frames size size"]]:
-        """`num_frames` views of the image with their label maps."""
+        """Return `num_frames` views of the image with their label maps."""
         with torch_seeded_by(rng):
-            # Only Pillow turns and shears with bicubic interpolation.
+            # Only Pillow rotates and shears with bicubic interpolation.
             clip = self.clip(Image.fromarray(image), tv_tensors.Mask(torch.from_numpy(labels)))
             frames = [self.frame(*clip) for _ in range(num_frames)]
         return _stacked(frames)
@@ -125,7 +125,7 @@ class ResizedCrop(nn.Module):
 
     Args:
         size: side of the square in pixels.
-        box: draws the part of some images: (top, left, height, width).
+        box: draws the part to crop at random, as (top, left, height, width).
     """
 
     def __init__(
@@ -150,14 +150,14 @@ class ResizedCrop(nn.Module):
 
 
 def _random_square(image: Image.Image) -> tuple[int, int, int, int]:
-    """The largest square of an image at random: its shorter side, that is, comes to the size of the crop."""
+    """One of the largest squares within an image, at random."""
     side = min(image.size)
     top, left = (int(torch.randint(room - side + 1, ())) for room in (image.height, image.width))
     return top, left, side, side
 
 
 class ThinPlateSplineWarp(nn.Module):
-    """Bend an image smoothly: 12 points at random go elsewhere, by 0.02 of the side (one standard deviation)."""
+    """Warp an image smoothly: 12 random points move by 0.02 of the side (one standard deviation)."""
 
     def __init__(self, deviation: float = 0.02):
         super().__init__()
@@ -184,10 +184,10 @@ class ThinPlateSplineWarp(nn.Module):
 def _spline_map(
     points: Float64[np.ndarray, "points 2"], targets: Float64[np.ndarray, "points 2"], shape: tuple[int, int]
 ) -> tuple[Float32[np.ndarray, "height width"], Float32[np.ndarray, "height width"]]:
-    """For every pixel, the column and the row that a thin-plate spline through points → targets takes it from.
+    """Return, for every pixel, the column and row of its source under a thin-plate spline from points to targets.
 
-    `points` and `targets` are shares of (width, height). The spline is computed on a grid and interpolated, which moves
-    it by less than a pixel where it moves things by eight.
+    `points` and `targets` are shares of (width, height). The spline is computed on a coarse grid and interpolated: an
+    error of less than a pixel in a shift of eight.
     """
     height, width = shape
     spline = RBFInterpolator(targets, points - targets, kernel="thin_plate_spline")

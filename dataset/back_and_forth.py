@@ -1,56 +1,37 @@
-"""Videos played back and forth, to be longer than anyone would annotate: table 1 and figure 7."""
+"""Videos played back and forth, which makes them longer than any annotated video (table 1, figure 7)."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from fractions import Fraction
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
 
 from dataset.evaluation_sets import EvaluationSet, EvaluationVideo
-from dataset.frames import Frame, FrameFolder, FrameSource, read_frame
+from dataset.frames import FrameFolder
 from util.errors import UserError
 
 
 def turning_order(frames: int, length: int) -> Iterator[int]:
-    """The first `length` of 0, 1, …, L−1, L−2, …, 0, 1, … for L `frames`: those where it turns come once."""
+    """The first `length` of 0, 1, …, L−1, L−2, …, 0, 1, … for L `frames`: frames at which the video turns come once."""
     period = max(2 * (frames - 1), 1)
     for position in range(length):
         phase = position % period
         yield min(phase, period - phase)
 
 
-@dataclass(frozen=True)
-class BackAndForth:
-    """Frames of a folder, played back and forth through an index; nothing is copied.
+def back_and_forth(frames: FrameFolder, length: int) -> FrameFolder:
+    """Play frames back and forth, `length` in all; nothing is copied.
 
-    A frame is named by its position and by the one that it shows: 00012-00004.
+    A frame's name is its position and the name of the frame that it shows: 00012-00004.
     """
-
-    frames: FrameFolder
-    length: int
-
-    @property
-    def frame_count(self) -> int:
-        """Number of frames, repeated ones counted each time."""
-        return self.length
-
-    @property
-    def frame_rate(self) -> Fraction:
-        """Frames per second."""
-        return self.frames.frame_rate
-
-    @property
-    def paths(self) -> Mapping[str, Path]:
-        """The name of each frame → the image that it shows, in the order of the frames and of their names."""
-        digits = max(5, len(str(self.length - 1)))
-        order = (self.frames.paths[index] for index in turning_order(len(self.frames), self.length))
-        return {f"{position:0{digits}d}-{path.stem}": path for position, path in enumerate(order)}
-
-    def __iter__(self) -> Iterator[Frame]:
-        return (replace(read_frame(path), name=name) for name, path in self.paths.items())
+    digits = max(5, len(str(length - 1)))
+    named = tuple(frames.paths.items())
+    order = (named[index] for index in turning_order(len(named), length))
+    return FrameFolder(
+        frames.folder, {f"{position:0{digits}d}-{name}": path for position, (name, path) in enumerate(order)}
+    )
 
 
 def repeat_videos(evaluation_set: EvaluationSet, times: int) -> EvaluationSet:
-    """Every video `times` as long, played back and forth from its first annotation, and scored all along.
+    """Play every video back and forth from its first annotation, to `times` its length; all of it is scored.
 
     Raises:
         UserError: an evaluation server scores the set.
@@ -66,15 +47,14 @@ def _repeated(video: EvaluationVideo, times: int) -> EvaluationVideo:
     if video.problem is not None:
         return video
     ((first, annotation),) = video.annotations.items()
+    start = list(video.frames.paths).index(first)
 
-    def played(frames: FrameSource) -> BackAndForth:
-        assert isinstance(frames, FrameFolder)
-        start = [path.stem for path in frames.paths].index(first)
-        paths = frames.paths[start:]
-        return BackAndForth(FrameFolder(frames.folder, paths), times * len(paths))
+    def played(frames: FrameFolder) -> FrameFolder:
+        kept = dict(islice(frames.paths.items(), start, None))
+        return back_and_forth(FrameFolder(frames.folder, kept), times * len(kept))
 
     frames = played(video.frames)
-    shown = {name: path.stem for name, path in frames.paths.items()}
+    shown = {name: name.partition("-")[2] for name in frames.paths}
     saved, truth = video.saved_frames, video.ground_truth
     return replace(
         video,

@@ -37,10 +37,10 @@ class EvaluationVideo:
             one, the first, in all sets but YouTubeVOS.
         saved_frames: names of the frames whose masks are written unless all are asked for; None: every frame.
         ground_truth: frame name → the label map that its mask is scored by, for every saved frame from the first
-            annotation on, in the order of the frames; None where one of them has none.
-        frames_elsewhere: size → the same frames from another place, for sizes that are not to be had from `frames`.
+            annotation on, in the order of the frames; None if a saved frame has no label map.
+        frames_elsewhere: size → the same frames from another folder, for sizes that `frames` do not serve.
         output_size: (height, width) of the written masks where it is not the frames' own.
-        problem: what keeps this video from being evaluated, one line for the user; there are no frames then.
+        problem: why this video cannot be evaluated, in one line for the user; `frames` are empty then.
     """
 
     name: str
@@ -53,7 +53,7 @@ class EvaluationVideo:
     problem: str | None = None
 
     def frames_for(self, size: int) -> FrameSource:
-        """The frames to segment at a shorter side of `size`, which is among those that the set was opened for."""
+        """Return the frames to segment at a shorter side of `size`, one of the sizes that the set was opened for."""
         return self.frames_elsewhere.get(size, self.frames)
 
 
@@ -150,7 +150,7 @@ def _davis_videos(
 
 
 def _davis_frames(images: Path, size: int) -> Path:
-    """The folder of JPEGImages that frames are read from for `size`."""
+    """Return the folder of JPEGImages from which frames are read for `size`."""
     resolutions = ["480p"] if size == 480 else ["Full-Resolution", "1080p"]
     if 0 < size < 480:
         resolutions.append("480p")
@@ -161,15 +161,15 @@ def _davis_frames(images: Path, size: int) -> Path:
 
 
 def _same_frames(frames: FrameFolder, folder: Path) -> FrameFolder:
-    """Frames of the same names from another folder.
+    """Return the frames of the same names from another folder.
 
     Raises:
-        UserError: one of them is not there.
+        UserError: a frame is not there.
     """
-    there = {path.stem: path for path in list_images(folder)}
-    if missing := [path.stem for path in frames.paths if path.stem not in there]:
+    there = list_images(folder)
+    if missing := [name for name in frames.paths if name not in there]:
         raise UserError(f"{folder} lacks the frame {missing[0]}, which {frames.folder} has")
-    return FrameFolder(folder, [there[path.stem] for path in frames.paths])
+    return FrameFolder(folder, {name: there[name] for name in frames.paths})
 
 
 def _videos(names: Iterable[str], open_video: Callable[[str], EvaluationVideo]) -> tuple[EvaluationVideo, ...]:
@@ -179,7 +179,7 @@ def _videos(names: Iterable[str], open_video: Callable[[str], EvaluationVideo]) 
         try:
             return open_video(name)
         except UserError as error:
-            return EvaluationVideo(name, FrameFolder(Path(name), paths=()), {}, None, problem=str(error))
+            return EvaluationVideo(name, FrameFolder(Path(name), paths={}), {}, None, problem=str(error))
 
     return tuple(opened(name) for name in names)
 
@@ -195,52 +195,47 @@ def _open_video(
     objects_start_later: bool = False,
     from_first_frame: bool = False,
 ) -> EvaluationVideo:
-    """List one video's frames and masks and see that they fit together.
+    """List the frames and masks of one video, and check that they fit together.
 
     Args:
         only: the names of the frames (and masks) that belong to the video, all of them saved; None: all that are there.
-        saved_frames: as in EvaluationVideo.
-        save_masked_frames: the frames to be saved are those with a mask.
+        saved_frames: names of the frames whose masks are written; None: every frame.
+        save_masked_frames: masks are written for the frames that have one in the data set.
         objects_start_later: every mask is an annotation, not the first alone.
-        from_first_frame: the first frame must have a mask; a later one would do, but give figures that compare with
-            nobody's.
+        from_first_frame: the first frame must have a mask; without it, figures would compare with no published ones.
 
     Raises:
         UserError: a folder is missing or empty, a mask or a frame to be saved has no frame, or the first has no mask.
     """
-    frames = FrameFolder(frames_folder)
-    masks = list_images(masks_folder, MASK_SUFFIXES)
+    frames, masks = list_images(frames_folder), list_images(masks_folder, MASK_SUFFIXES)
     if only is not None:
-        frames = FrameFolder(frames_folder, [path for path in frames.paths if path.stem in only])
-        masks = tuple(path for path in masks if path.stem in only)
-    if not frames.paths:
+        frames, masks = ({name: files[name] for name in files if name in only} for files in (frames, masks))
+        saved_frames = frozenset(only)
+    if not frames:
         raise UserError(f"{frames_folder} holds no frames (.jpg, .jpeg, .png)")
     if not masks:
         raise UserError(f"{masks_folder} holds no label maps (.png) that say which objects to follow")
-    names = [path.stem for path in frames.paths]
-    position = {name: index for index, name in enumerate(names)}
-    if without_frame := [path for path in masks if path.stem not in position]:
-        raise UserError(f"{without_frame[0]} has no frame: {without_frame[0].stem} is not in {frames_folder}")
-    if missing := sorted((only or set()).union(saved_frames or ()) - position.keys()):
+    if without_frame := [name for name in masks if name not in frames]:
+        raise UserError(f"{masks[without_frame[0]]} has no frame: {without_frame[0]} is not in {frames_folder}")
+    if missing := sorted((saved_frames or set()) - frames.keys()):
         raise UserError(f"{frames_folder} lacks the frame {missing[0]}, which the data set names")
 
-    mask_of_frame = {path.stem: path for path in sorted(masks, key=lambda path: position[path.stem])}
-    first = next(iter(mask_of_frame))
-    if from_first_frame and position[first] > 0:
+    names = list(frames)
+    masks = {name: masks[name] for name in names if name in masks}  # in the order of the frames
+    first = next(iter(masks))
+    if from_first_frame and first != names[0]:
         raise UserError(f"{masks_folder / names[0]}.png, the label map of the first frame, does not exist")
-    if only is not None:
-        saved_frames = frozenset(only)
     if save_masked_frames:
-        saved_frames = frozenset(mask_of_frame)
+        saved_frames = frozenset(masks)
     # Frames before the first annotation are skipped. Where every mask is an annotation, none is left to compare with.
-    scored = [name for name in names[position[first] :] if saved_frames is None or name in saved_frames]
-    has_ground_truth = not objects_start_later and mask_of_frame.keys() >= set(scored)
+    scored = [frame for frame in names[names.index(first) :] if saved_frames is None or frame in saved_frames]
+    has_ground_truth = not objects_start_later and masks.keys() >= set(scored)
     return EvaluationVideo(
         name=name,
-        frames=frames,
-        annotations=mask_of_frame if objects_start_later else {first: mask_of_frame[first]},
+        frames=FrameFolder(frames_folder, frames),
+        annotations=masks if objects_start_later else {first: masks[first]},
         saved_frames=saved_frames,
-        ground_truth={name: mask_of_frame[name] for name in scored} if has_ground_truth else None,
+        ground_truth={frame: masks[frame] for frame in scored} if has_ground_truth else None,
     )
 
 

@@ -1,9 +1,9 @@
 """Frames of a clip as RGB images, read one at a time from a folder of image files, and what else lies in folders."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -24,7 +24,7 @@ class MissingError(UserError):
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One image of a clip; `name` is the stem of its mask's file, `path` the file it was read from."""
+    """One image of a clip: `name` is the stem of its mask's file, `path` the file that it was read from."""
 
     name: str
     rgb: UInt8[np.ndarray, "height width 3"]
@@ -48,7 +48,7 @@ class FrameSource(Protocol):
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """The image file `path`, its header read; damage that shows only when the block decodes it is a UserError as well.
+    """Open the image file `path`; damage that shows only when the block decodes it is a UserError as well.
 
     Raises:
         UserError: `path` is missing, no image, truncated or otherwise unreadable.
@@ -79,7 +79,7 @@ def read_frame(path: Path) -> Frame:
 
 
 def frame_size(path: Path) -> tuple[int, int]:
-    """(height, width) of an image file, from its header alone.
+    """Return (height, width) of an image file, read from its header alone.
 
     Raises:
         UserError: `path` is missing or not an image.
@@ -89,7 +89,7 @@ def frame_size(path: Path) -> tuple[int, int]:
 
 
 def size_text(size: tuple[int, int]) -> str:
-    """(height, width) as people write it."""
+    """Return a size (height, width) as text, width first."""
     height, width = size
     return f"{width}x{height}"
 
@@ -106,7 +106,7 @@ def require_folder(folder: Path) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """The content of a text file.
+    """Read a text file.
 
     Raises:
         MissingError: `path` does not exist.
@@ -121,7 +121,7 @@ def read_text(path: Path) -> str:
 
 
 def listed_videos(path: Path) -> list[str]:
-    """The lines of a text file that names a video in each, without blank ones.
+    """Read a text file that names a video in each line; blank lines are skipped.
 
     Raises:
         MissingError, UserError: as `read_text`.
@@ -134,7 +134,7 @@ def listed_videos(path: Path) -> list[str]:
 
 
 def folder_entries(folder: Path) -> list[Path]:
-    """What lies in `folder`, sorted by name; hidden files are left out.
+    """Return the files and folders in `folder`, sorted by name, without hidden ones.
 
     Raises:
         UserError: `folder` does not exist, is no folder or may not be read.
@@ -147,8 +147,8 @@ def folder_entries(folder: Path) -> list[Path]:
         raise UserError(f"{folder} cannot be listed: {error.strerror}") from error
 
 
-def list_images(folder: Path, suffixes: frozenset[str] = FRAME_SUFFIXES) -> tuple[Path, ...]:
-    """The image files of `folder` with one of the (lower-case) `suffixes`, in any case, sorted by name.
+def list_images(folder: Path, suffixes: frozenset[str] = FRAME_SUFFIXES) -> dict[str, Path]:
+    """Return the image files of `folder` by their stems, sorted, with one of the (lower-case) `suffixes` in any case.
 
     Raises:
         UserError: as `folder_entries`; or two files have the same stem (a.jpg and a.png), so one mask name.
@@ -160,30 +160,31 @@ def list_images(folder: Path, suffixes: frozenset[str] = FRAME_SUFFIXES) -> tupl
         if path.stem in by_stem:
             raise UserError(f"{folder} holds both {by_stem[path.stem].name} and {path.name}: keep one of them")
         by_stem[path.stem] = path
-    return tuple(by_stem.values())
+    return by_stem
 
 
 class FrameFolder:
     """The frames of a folder in the order of their names.
 
-    `paths` chooses some of them (image sets may); without it they are the images that lie in `folder`.
+    Args:
+        paths: frame name → image file; by default all images in `folder`, by their stems.
 
     Raises:
-        UserError: as `list_images`; in iterating as `read_frame`.
+        UserError: as `list_images`; during iteration as `read_frame`.
     """
 
     # Image files carry no rate; this is the one of the DAVIS videos.
     frame_rate = Fraction(24)
 
-    def __init__(self, folder: Path, paths: Iterable[Path] | None = None):
+    def __init__(self, folder: Path, paths: Mapping[str, Path] | None = None):
         self.folder = folder
-        self.paths = list_images(folder) if paths is None else tuple(sorted(paths))
+        self.paths = list_images(folder) if paths is None else paths
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __iter__(self) -> Iterator[Frame]:
-        return (read_frame(path) for path in self.paths)
+        return (replace(read_frame(path), name=name) for name, path in self.paths.items())
 
     def __repr__(self) -> str:
         return f"FrameFolder({str(self.folder)!r}, {len(self)} frames)"

@@ -1,6 +1,6 @@
-"""Label maps: one image channel whose values name the objects, 0 being the background, with or without a palette.
+"""Label maps: images with one channel, in which 0 is the background and each value from 1 to 255 an object.
 
-Values may have gaps and are kept as they are (DAVIS 2016 stores its one object as 255).
+Values may have gaps and are kept as they are (DAVIS 2016 stores its one object as 255). A palette is optional.
 """
 
 import zlib
@@ -18,7 +18,7 @@ from util.files import atomic_path
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
-    """`palette` holds up to 256 RGB triples, one byte a channel; None for a grey image."""
+    """Labels, and a palette of up to 256 RGB triples with one byte a channel; None for a grey image."""
 
     labels: UInt8[np.ndarray, "height width"]
     palette: bytes | None = None
@@ -43,7 +43,7 @@ def read_label_map(path: Path) -> LabelMap:
 
 
 def write_label_map(path: Path, labels: Integer[np.ndarray, "height width"], palette: bytes | None = None) -> None:
-    """Write `labels` as an 8-bit PNG, in the colours of `palette` or, without one, grey; whole or not at all.
+    """Write `labels` as an 8-bit PNG, in the colours of `palette` or, without one, grey; atomically.
 
     Raises:
         UserError: a label is outside 0..255.

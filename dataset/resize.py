@@ -88,7 +88,7 @@ def resize_video(source: Path, target: Path, name: str) -> None:
         ("Annotations", MASK_SUFFIXES, resize_label_map),
         ("JPEGImages", FRAME_SUFFIXES, resize_frame),
     ):
-        files = list_images(source / part / name, suffixes)
+        files = list_images(source / part / name, suffixes).values()
         if not files:
             raise UserError(f"{source / part / name} is empty")
         folder = target / part / name

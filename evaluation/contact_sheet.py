@@ -35,9 +35,10 @@ def contact_sheet(
         raise ValueError(f"{len(column_captions)} captions for {columns} columns")
     height, width, _ = next(images[0] for _, images in rows if images).shape
     cell_height = max(1, round(cell_width * height / width))
-    font = ImageFont.load_default(max(10, cell_width // 14))
+    font_size = max(10, cell_width // 14)
+    font = ImageFont.load_default(font_size)
     margin = GAP + max(round(font.getlength(caption)) for caption, _ in rows) + GAP
-    head = GAP + (sum(font.getmetrics()) if column_captions else 0)
+    head = GAP + (round(1.4 * font_size) if column_captions else 0)
 
     sheet_size = margin + columns * (cell_width + GAP), head + len(rows) * (cell_height + GAP)
     sheet = Image.new("RGB", sheet_size, BACKGROUND)

@@ -124,23 +124,28 @@ class InferenceCore:
             and (is_memory_frame or (memorize and not end))
             and deep_update.is_due(self._time, self._last_deep_update_time, is_memory_frame)
         )
-        replaces_decoders = is_deep_update and deep_update.replaces_decoders
+        replaces_decoders = deep_update is not None and is_deep_update and deep_update.replaces_decoders
         is_decoder_update = deep_update is not None and not end and not replaces_decoders
 
-        padding = Padding.to_multiple(*image.shape[-2:], STRIDE)
+        height, width = image.shape[-2:]
+        padding = Padding.to_multiple(height, width, STRIDE)
         padded = padding.pad(image).unsqueeze(0)
         query, features = self.network.encode_key(padded)
 
-        prob: Tensor | None = None
+        predicted: Tensor | None = None
         known = self.objects
         if known and not (given and set(known) <= set(given.objects)):
-            prob = self._segment(query.key[0], query.selection[0], features, memorize, is_decoder_update)
+            predicted = self._segment(query.key[0], query.selection[0], features, memorize, is_decoder_update)
         arrived: list[int] = []
-        if given is not None:
+        prob: Tensor
+        if given is None:
+            assert predicted is not None  # there are objects, and none of them has a mask
+            prob = predicted
+        else:
             arrived = self._objects.add(given.objects)
             self.memory.sensory.add_objects(len(arrived), like=query.key)
             masks = padding.pad(given.masks.to(image))  # in its precision, and on its device
-            prob = self._take_masks(prob, known, given.objects, masks)
+            prob = self._take_masks(predicted, known, given.objects, masks)
 
         if is_memory_frame or is_deep_update:
             hidden = self.memory.sensory.hidden

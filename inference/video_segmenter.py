@@ -42,7 +42,7 @@ class VideoSegmenter:
     def step(
         self,
         rgb: UInt8[Tensor, "height width 3"],
-        label_map: Integer[np.ndarray, "height width"] | None = None,
+        label_map: Integer[np.ndarray, "mask_height mask_width"] | None = None,
         *,
         objects: Sequence[int] | None = None,
         end: bool = False,
@@ -64,8 +64,8 @@ class VideoSegmenter:
             ValueError: as `InferenceCore.step`.
         """
         image = normalise_image(send(rgb, self.device))
-        output_size = output_size or tuple(image.shape[-2:])
-        size = network_size(*image.shape[-2:], self._size)
+        height, width = image.shape[-2:]
+        size = network_size(height, width, self._size)
         image = resize_channels(image, size)
         mask = None
         if label_map is not None:
@@ -76,4 +76,4 @@ class VideoSegmenter:
             image, mask = image.flip(-1), None if mask is None else mask.flip(-1)
         with torch.autocast(self.device.type, dtype=half_precision(self.device), enabled=self._mixed_precision):
             prob = self.core.step(image, mask, objects, end=end)
-        return resize_channels(prob.flip(-1) if self._flip else prob, output_size)
+        return resize_channels(prob.flip(-1) if self._flip else prob, output_size or (height, width))

@@ -71,7 +71,7 @@ def find_sequences(
 
 
 def _sequence(name: str, ground_truth: Path, prediction: Path) -> ScoredSequence:
-    truths = list_images(ground_truth, MASK_SUFFIXES)
+    truths = list_images(ground_truth, MASK_SUFFIXES).values()
     if not truths:
         raise UserError(f"{ground_truth} holds no label maps (.png)")
     return ScoredSequence(name, {prediction / truth.name: truth for truth in truths})

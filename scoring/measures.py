@@ -24,7 +24,7 @@ VOID = 255
 
 @dataclass(frozen=True, eq=False)
 class FrameScore:
-    """J and F (0 to 1) of each object, and the labels that the prediction holds outside the void pixels."""
+    """J and F (0 to 1) of each object, and the labels that the prediction has outside void pixels."""
 
     j: Float64[np.ndarray, " objects"]
     f: Float64[np.ndarray, " objects"]
@@ -87,7 +87,7 @@ def boundary_radius(height: int, width: int) -> int:
 
 
 def boundary(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
-    """The pixels that differ from their right, lower or lower right neighbour, as far as these are in the image."""
+    """Return the pixels that differ from a right, lower or lower right neighbour within the image."""
     # That is: the 2×2 window that begins at the pixel holds two values. The windows end where the image ends.
     window = np.ones((2, 2), np.uint8)
     return cv2.morphologyEx(mask.view(np.uint8), cv2.MORPH_GRADIENT, window, anchor=(0, 0)).view(bool)
@@ -96,7 +96,7 @@ def boundary(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height
 def count_within(
     points: Bool[np.ndarray, "height width"], others: Bool[np.ndarray, "height width"], radius: int
 ) -> int:
-    """How many of `points` have one of `others` at a distance of at most `radius` pixels."""
+    """Count the `points` that have one of `others` at a distance of at most `radius` pixels."""
     padded = cv2.copyMakeBorder(others.view(np.uint8), radius, radius, radius, radius, cv2.BORDER_CONSTANT, value=0)
     sums = cv2.integral(padded)
     stride = sums.shape[1]
@@ -125,7 +125,7 @@ def disk_rectangles(radius: int) -> tuple[tuple[int, int], ...]:
 
 
 def content_window(content: UInt8[np.ndarray, "height width"]) -> tuple[slice, slice]:
-    """Rows and columns of all that is not 0, and one pixel around it where the image has one.
+    """Return the rows and columns of everything that is not 0, and one pixel around it where the image has one.
 
     The boundary of a mask lies within the window of its content, and is the same in it as in the whole image.
     """

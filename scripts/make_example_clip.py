@@ -41,7 +41,7 @@ WATER_TOP, WATER_DEEP = (0.45, 0.80, 0.82), (0.05, 0.27, 0.42)
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, int], size: float, octaves: int = 1) -> Plane:
-    """Smooth noise of mean 0 and deviation 1 that tiles; `size` is that of its coarsest blobs in pixels."""
+    """Draw smooth noise that tiles, of mean 0 and deviation 1; its coarsest blobs measure `size` pixels."""
     spectrum = np.fft.rfft2(rng.standard_normal(shape))
     frequency = 2 * np.pi * np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1]))
     sizes = size / 2.0 ** np.arange(octaves)
@@ -53,19 +53,19 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], size: float, octaves
 
 
 def mix(first: Picture | Colour, second: Picture | Colour, share: Plane | float) -> Picture:
-    """`share` (0 to 1) of `second` and the rest of `first`."""
+    """Mix a `share` (0 to 1) of `second` with the rest of `first`."""
     begin, end = np.asarray(first, np.float32), np.asarray(second, np.float32)
     return begin + np.clip(np.asarray(share, np.float32), 0, 1)[..., None] * (end - begin)
 
 
 def step(value: Plane, softness: float) -> Plane:
-    """0 where `value` is negative, 1 where it is positive, and smooth between −softness and softness."""
+    """Return 0 where `value` is negative, 1 where it is positive, with a smooth step between −softness and softness."""
     share = np.clip(value / (2 * softness) + 0.5, 0, 1)
     return share * share * (3 - 2 * share)
 
 
 def emboss(height_map: Plane, strength: float) -> Plane:
-    """Brightness (about 1) of a surface of that height under light from the upper left."""
+    """Return the brightness (about 1) of a surface of that height under light from the upper left."""
     down, right = np.gradient(height_map)
     return np.clip(1 + strength * (0.45 * right + down), 0.3, 1.8).astype(np.float32)
 
@@ -127,7 +127,7 @@ SPOTTED = Species(0.6, FORKED_TAIL, fin=(0.96, 0.74, 0.20), fin_rim=(0.40, 0.16,
 
 
 def filled(points: Points, height: float) -> Plane:
-    """Coverage (0 to 1) of the canvas by the smooth closed curve through `points`, y scaled by `height`."""
+    """Return the coverage (0 to 1) of the canvas by the smooth closed curve through `points`, y scaled by `height`."""
     closed = np.array([*points, points[0]]) * [1, height]
     along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
     outline = CubicSpline(along, closed, bc_type="periodic")(np.linspace(0, along[-1], 400))
@@ -137,7 +137,7 @@ def filled(points: Points, height: float) -> Plane:
 
 
 def painted_fin(points: Points, species: Species, x: Plane, y: Plane) -> tuple[Picture, Plane]:
-    """Colours and coverage of a fin: rays that fan out from its root, and a rim of another colour."""
+    """Paint a fin: colours and coverage, with rays that fan out from its root and a rim of another colour."""
     coverage = filled(points, species.height)
     rays = np.sin(75 * np.arctan2(y - 0.3 * points[0][1] * species.height, x - points[0][0] + 0.12))
     rim = step(0.80 - gaussian_filter(coverage, 5), 0.15)
@@ -146,7 +146,7 @@ def painted_fin(points: Points, species: Species, x: Plane, y: Plane) -> tuple[P
 
 
 def paint(species: Species, rng: np.random.Generator) -> tuple[Picture, Plane]:
-    """Colours and coverage of a fish at rest that looks to the left."""
+    """Paint a fish at rest that looks to the left: colours and coverage."""
     rows, columns = np.mgrid[: CANVAS_SIZE[0], : CANVAS_SIZE[1]].astype(np.float32)
     x, y = (columns - CANVAS_NOSE[0]) / CANVAS_SCALE, (rows - CANVAS_NOSE[1]) / CANVAS_SCALE
     rgb, coverage = np.zeros((*CANVAS_SIZE, 3), np.float32), np.zeros(CANVAS_SIZE, np.float32)
@@ -155,14 +155,14 @@ def paint(species: Species, rng: np.random.Generator) -> tuple[Picture, Plane]:
         rgb, coverage = mix(rgb, fin, fin_coverage), np.maximum(coverage, fin_coverage)
 
     body = filled(BODY, species.height)
-    # The distance from the outline, rounded off, serves as the height of a plump body; then scales, and a gloss.
+    # The distance from the outline, rounded off, is the height of a plump body; then come scales and a gloss.
     inside = cv2.distanceTransform((body > 0.5).astype(np.uint8), cv2.DIST_L2, 5) / CANVAS_SCALE
     plump = gaussian_filter(np.sqrt(inside * (2 * inside.max() - inside)), 4)
     light = 0.3 + 0.7 * emboss(plump * CANVAS_SCALE, 0.45) * (0.97 - 0.3 * y) + 0.04 * noise(rng, x.shape, 8, 3)
     light += 0.05 * step(x - 0.28, 0.05) * np.cos(x * 190 + np.pi * np.round(y * 60)) * np.cos(y * 190)
     gloss = 0.35 * np.exp(-(((y + 0.55 * plump.max()) / 0.045) ** 2)) * step(plump - 0.1, 0.1)
     skin = species.skin(rng, x, y) * light[..., None] + gloss[..., None]
-    # Its end fades into the root of the tail.
+    # The body fades into the root of the tail.
     rgb, coverage = mix(rgb, skin, body * step(1.0 - x, 0.05)), np.maximum(coverage, body)
 
     gill = np.abs(np.hypot(x - EYE[0] + 0.06, 0.8 * y) - 0.21)
@@ -180,7 +180,7 @@ def paint(species: Species, rng: np.random.Generator) -> tuple[Picture, Plane]:
 
 @dataclass(frozen=True)
 class Swim:
-    """How a fish moves through the clip; time goes from 0 to 1, lengths are in picture widths, y goes downwards."""
+    """The motion of a fish through the clip; time goes from 0 to 1, lengths are in picture widths, y goes downwards."""
 
     start: tuple[float, float]
     end: tuple[float, float]
@@ -189,7 +189,7 @@ class Swim:
     bob: float  # how far it goes down, and then up, from its straight way
 
     def deform(self, time: float, shape: tuple[int, int]) -> tuple[Plane, Plane]:
-        """For every pixel of a picture, what lies there on the canvas (x, y): moved, pitched, turned and bent."""
+        """Return, for every pixel of a picture, the place (x, y) on the canvas that it shows."""
         height, width = shape
         phase = 2 * np.pi * (1.2 * time + 0.1)
         centre_x, centre_y = np.array(self.start) * (1 - time) + np.array(self.end) * time
@@ -213,11 +213,11 @@ class Swim:
 
 @dataclass(frozen=True)
 class Layer:
-    """One depth of the scenery, wider than the picture, for a camera that pans."""
+    """A layer of the scenery, wider than the picture, since the camera pans."""
 
     rgb: Picture
     coverage: Plane
-    parallax: float  # its speed, that of the nearest being 1
+    parallax: float  # speed relative to the nearest layer
     caustics: float  # how strongly the net of light from the waves shows on it
 
 
@@ -256,12 +256,12 @@ class Reef:
         self.beams = noise(rng, (1, 2 * wide[1]), 30 * unit, 2)
 
     def from_left(self, painted: np.ndarray, shift: float) -> np.ndarray:
-        """The picture-sized part of something wider that begins `shift` pixels from its left."""
+        """Return the picture-sized part that begins `shift` pixels from the left."""
         move = np.array([[1, 0, -shift], [0, 1, 0]], np.float32)
         return cv2.warpAffine(painted, move, self.shape[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
     def view(self, time: float) -> Picture:
-        """What the camera sees at `time` (0 to 1 in the clip)."""
+        """Return what the camera sees at `time` (0 to 1 in the clip)."""
         rgb = np.zeros((*self.shape, 3), np.float32)
         for layer in self.layers:
             shift = layer.parallax * self.pan * time
@@ -274,7 +274,7 @@ class Reef:
         return rgb
 
     def light(self, time: float) -> Plane:
-        """Brightness, about 1, of all that is there: beams from above, and a cloud that passes."""
+        """Return the brightness, about 1, of the whole scene: beams from above, and a passing cloud."""
         rows, columns = np.mgrid[: self.shape[0], : self.shape[1]].astype(np.float32)
         along = columns + 0.45 * rows + 0.06 * self.shape[1] * time
         beams = cv2.remap(self.beams, along, np.zeros_like(rows), cv2.INTER_LINEAR)
@@ -285,9 +285,9 @@ class Reef:
 
 
 def render(frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every frame (RGB, 8 bits) with its label map: 1 is the banded fish, which is nearer, and 2 the spotted one.
+    """Yield every frame (RGB, 8 bits) with its label map: 1 is the banded fish, which is nearer, and 2 the spotted one.
 
-    A pixel's label is the one it shows the most of while the shutter is open.
+    The label of a pixel is that of what it shows most while the shutter is open.
     """
     rng = np.random.default_rng(SEED)
     fine = (height * SAMPLES_PER_PIXEL, width * SAMPLES_PER_PIXEL)

@@ -1,4 +1,4 @@
-"""Make the picture at the top of README.md: the example clip with the masks that the demo found painted over it.
+"""Make the picture at the top of README.md: frames of the example clip with the demo's masks painted over them.
 
 make demo
 python -m scripts.make_readme_picture [--label_maps DIR]
@@ -20,7 +20,7 @@ GAP = 8
 
 
 def make_picture(label_maps: Path) -> Image.Image:
-    """The moments side by side, with gaps that let the page's own background through.
+    """Put the moments side by side, with transparent gaps.
 
     Raises:
         UserError: the folder lacks the label map of a moment.
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     """Write the picture; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m scripts.make_readme_picture")
     default = Demonstration(DEFAULT_OUTPUT).label_maps
-    parser.add_argument("--label_maps", type=Path, default=default, help="of the clip; default: %(default)s")
+    parser.add_argument("--label_maps", type=Path, default=default, help="label maps of the clip; default: %(default)s")
     arguments = parser.parse_args(argv)
     try:
         picture = make_picture(arguments.label_maps)

@@ -16,8 +16,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dataset.registry import DATA_SETS, TRAINING_SETS, Contents, Entry
+from dataset.evaluation_sets import EvaluationSet
+from dataset.registry import DATA_SETS, TRAINING_SETS, Entry
 from dataset.resize import TARGET, resize_videos, train_videos
+from dataset.training_sets import ImageWithMask, VideoSet
 from util.device import available_cores
 from util.errors import UserError
 
@@ -30,17 +32,17 @@ class Part:
     """What is checked by itself: a split of a data set for evaluation, or a set for training."""
 
     entry: Entry
-    contents: Callable[[Path], Contents]
+    open: Callable[[Path], EvaluationSet | VideoSet | list[ImageWithMask]]
     only_if_named: bool = False
 
 
 PARTS = {
     data_set.name if split == "val" else f"{data_set.name}-{split}": Part(
-        data_set, partial(data_set.contents, split=split), only_if_named=split != "val"
+        data_set, partial(data_set.open, split=split, sizes=[480]), only_if_named=split != "val"
     )
     for data_set in DATA_SETS.values()
     for split in data_set.splits
-} | {name: Part(training_set, training_set.contents) for name, training_set in TRAINING_SETS.items()}
+} | {name: Part(training_set, training_set.open) for name, training_set in TRAINING_SETS.items()}
 """What can be checked, by name: D17 is its validation, D17-test its other split."""
 
 
@@ -50,7 +52,9 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     check = commands.add_parser("check", help="say what is there of each data set, what is missing, where to get it")
-    help_names = f"of {', '.join(PARTS)} (those whose flags are given; without any, all but -test and G)"
+    help_names = (
+        f"of {', '.join(PARTS)} (those whose flags are given; without any, all that have a default root, but -test)"
+    )
     check.add_argument("names", nargs="*", metavar="NAME", help=help_names)
     roots = {part.entry.root_name: part.entry.default_root for part in PARTS.values()}
     for root_name, default in roots.items():
@@ -89,21 +93,37 @@ def check(arguments: argparse.Namespace) -> int:
     roots = asked_for(arguments)
     print(f"{'data set':<12}{'':<9}{'videos':>8}{'frames':>10}  root")
     for name, root in roots.items():
-        contents = PARTS[name].contents(root)
-        complete = complete and not contents.problems
-        status = "ok" if not contents.problems else "partly" if contents.frames else "missing"
-        print(f"{name:<12}{status:<9}{contents.videos or '':>8}{contents.frames or '':>10}  {root}", flush=True)
-        for line in remedies(PARTS[name].entry, contents.problems):
+        videos, frames, problems = contents(PARTS[name], root)
+        complete = complete and not problems
+        status = "ok" if not problems else "partly" if frames else "missing"
+        print(f"{name:<12}{status:<9}{videos or '':>8}{frames or '':>10}  {root}", flush=True)
+        if more := problems[PROBLEMS_SHOWN:]:
+            problems[PROBLEMS_SHOWN:] = [f"and {len(more)} more"]
+        if problems:
+            entry = PARTS[name].entry
+            source = f"; get it from: {entry.page}" if entry.page else ""
+            problems.append(f"--{entry.root_name} names another root{source}")
+        for line in problems:
             print(f"    {line}")
     return 0 if complete else INCOMPLETE
 
 
-def remedies(entry: Entry, problems: tuple[str, ...]) -> list[str]:
-    """What is missing, and where to get it."""
-    if not problems:
-        return []
-    more = [f"and {len(problems) - PROBLEMS_SHOWN} more"] if len(problems) > PROBLEMS_SHOWN else []
-    return [*problems[:PROBLEMS_SHOWN], *more, f"--{entry.root_name} names another root; get it from: {entry.page}"]
+def contents(part: Part, root: Path) -> tuple[int, int, list[str]]:
+    """What lies in `root`: videos (0 for a set of images), frames, and what is missing or does not fit together."""
+    try:
+        opened = part.open(root)
+    except UserError as error:
+        return 0, 0, [str(error)]
+    match opened:
+        case EvaluationSet(videos=videos):
+            problems = [f"{video.name}: {video.problem}" for video in videos if video.problem]
+            frames = sum(video.frames.frame_count or 0 for video in videos)
+        case VideoSet(videos=videos):
+            problems = [f"{video.images.name}: none of its frames has a mask" for video in videos if not video.frames]
+            frames = sum(len(video.frames) for video in videos)
+        case images:
+            return 0, len(images), []
+    return len(videos) - len(problems), frames, problems
 
 
 def resize(arguments: argparse.Namespace) -> int:

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 
-from dataset.training_videos import own_videos
-from evaluation.network_file import BUNDLED
+from dataset.training_sets import own_videos
+from evaluation.networks import BUNDLED
 from model.checkpoint import read_checkpoint, save_network
 from util.errors import UserError
 from util.provenance import REPOSITORY

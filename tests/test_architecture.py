@@ -17,6 +17,7 @@ LAYERS = {  # package → the packages it may import, beside itself
     "training": {"dataset", "model", "util"},
     "inference": {"model", "util"},
     "evaluation": {"dataset", "inference", "model", "scoring", "util"},
+    "xmem": {"dataset", "evaluation", "inference", "model", "util"},
     "reproduction": {"dataset", "evaluation", "inference", "model", "scoring", "training", "util"},
 }
 EDGES = {"scripts", "tests"}  # programs and tests may import anything; only they may import programs
@@ -104,8 +105,8 @@ def test_imports_are_found_wherever_they_stand():
         ("model.network", {"inference.config"}, ["inference.config"]),
         ("model.network", {"util.errors", "model.config"}, []),
         ("scoring.folders", {"dataset.frames", "model.network"}, ["model.network"]),
-        ("evaluation.run", {"eval", "scripts.score"}, ["eval", "scripts.score"]),
-        ("eval", {"evaluation.run", "scripts.score"}, ["scripts.score"]),
+        ("evaluation.evaluate", {"eval", "scripts.score"}, ["eval", "scripts.score"]),
+        ("eval", {"evaluation.evaluate", "scripts.score"}, ["scripts.score"]),
         ("scripts.demo", {"eval", "model.network"}, []),
     ],
 )

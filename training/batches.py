@@ -11,8 +11,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from dataset.curriculum import max_jump
-from dataset.training_source import TrainingSample, TrainingSource
+from dataset.sampling import TrainingSample, TrainingSource, max_jump
 from training.clip import draw_choices
 from training.config import OptimisationConfig, StageConfig
 from training.step import TrainingBatch

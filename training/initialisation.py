@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
-from dataset.training_source import TrainingSource
+from dataset.sampling import TrainingSource
 from model.checkpoint import Checkpoint, widen_single_object
 from model.config import NetworkConfig
 from model.network import XMem, normalise_images

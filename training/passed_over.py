@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 
-from dataset.training_source import first_few
+from util.errors import first_few
 from util.processes import Processes
 
 log = logging.getLogger(__name__)
@@ -38,5 +38,5 @@ class PassedOver:
         """Tell what has not been told yet. All processes call it."""
         noted = [line for lines in self._processes.gather(list(self._noted)) for line in lines]
         if new := [line for line in dict.fromkeys(noted) if line not in self._told]:
-            log.warning("stage %s passed over %s", self._stage, first_few(new, "entries of its data"))
+            log.warning("stage %s passed over %s", self._stage, f"{len(new)} entries of its data: {first_few(new)}")
         self._told.update(new)

@@ -8,18 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from dataset.static_images import StaticImages, static_images
+from dataset.registry import TRAINING_SETS
+from dataset.sampling import SamplingConfig, TrainingSample, TrainingSource
 from dataset.synthetic.clips import Photograph, SyntheticClips
-from dataset.training_source import SamplingConfig, TrainingSample, TrainingSource
-from dataset.training_videos import (
-    TrainingVideos,
+from dataset.training_clips import StaticImages, TrainingVideos
+from dataset.training_sets import (
     VideoFrame,
     VideoSet,
-    bl30k,
-    davis_2017,
     long_enough,
-    own_videos,
-    youtube_vos,
+    static_images,
 )
 from training.config import StageConfig
 from util.errors import UserError
@@ -128,14 +125,17 @@ def open_sources(stage: StageConfig, data: TrainingData, seed: int) -> StageSour
             contents = {"static images": digest(pair.image.name for pair in images)}
             return StageSources(source, source, Seen(("static images",)), contents, len(images))
         case "BL30K":
-            return video_clips(usable([bl30k(data.bl_root)], sampling), sampling)
+            return video_clips(usable([TRAINING_SETS["BL30K"].open(data.bl_root)], sampling), sampling)
         case "YouTubeVOS and DAVIS":
-            sets = [youtube_vos(data.yv_root, data.yv_subset), davis_2017(data.davis_root)]
+            sets = [
+                TRAINING_SETS["YouTubeVOS"].open(data.yv_root, data.yv_subset),
+                TRAINING_SETS["DAVIS"].open(data.davis_root),
+            ]
             return video_clips(usable(sets, sampling), sampling)
         case "synthetic sequences":
             return synthetic_clips(data, sampling)
         case "synthetic and own videos":
-            videos = own_videos(data.videos_root, data.videos_subset)
+            videos = TRAINING_SETS["own"].open(data.videos_root, data.videos_subset)
             videos = replace(videos, name="own videos", smallest_crop=data.videos_smallest_crop)
             sets = usable([videos], sampling)
             synthetic, real = synthetic_clips(data, sampling, sets), video_clips(sets, sampling)

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from dataset.training_source import TrainingSource
+from dataset.sampling import TrainingSource
 from model.network import XMem
 from training.batches import load_batches
 from training.checkpoints import RunFolder

@@ -1,4 +1,4 @@
-"""The source of synthetic clips: scenes of the program's own making, or of objects cut out of photographs."""
+"""The source of synthetic clips: scenes of painted objects, or of objects cut out of photographs."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -8,10 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from dataset.synthetic.scene import Materials, random_scene
-from dataset.synthetic.sprites import Sprite, cut_out, random_sprite
-from dataset.synthetic.textures import TextureBank, ramp
-from dataset.training_source import (
+from dataset.sampling import (
     SamplingConfig,
     TrainingSample,
     choose_frames,
@@ -19,32 +16,35 @@ from dataset.training_source import (
     draw_sample,
     labels_shown,
 )
+from dataset.synthetic.scene import Materials, random_scene
+from dataset.synthetic.sprites import Sprite, cut_out, random_sprite
+from dataset.synthetic.textures import TextureBank, ramp
 
-# Clips are taken out of a longer one, as from a video, with the same max_jump.
+# Frames of a clip are chosen from a video of this length, with the same max_jump as for real videos.
 VIDEO_LENGTH = 100
 
-# Share of the picture's pixels that an object must show in the first frame.
+# Smallest share of the first frame's pixels that an object must cover.
 LEAST_SHARE = 0.002
 
-# Where there are photographs, these shares of sprites and backgrounds come from them.
+# Shares of sprites and backgrounds that come from photographs, if there are any.
 CUT_OUT_SHARE = 0.6
 PHOTOGRAPH_SHARE = 0.6
 
 
 @runtime_checkable
 class Photograph(Protocol):
-    """A picture of something, and where it is."""
+    """A picture with a label map of its objects."""
 
     def read(self) -> tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]:
-        """RGB, and the label map of its objects; raises UserError."""
+        """Read the picture as RGB, and its label map; raises UserError."""
 
 
 class SyntheticClips:
     """Clips of 1 to `config.max_objects` objects that move, bend, and hide each other, among distractors.
 
     Args:
-        photographs: their objects are cut out, one at a time, and moved over other photographs; without any, everything
-            is made up.
+        photographs: their objects are cut out, one at a time, and moved over other photographs; without photographs,
+            everything is painted.
     """
 
     def __init__(self, config: SamplingConfig, photographs: Sequence[Photograph] = ()):
@@ -54,7 +54,7 @@ class SyntheticClips:
         self.materials = Materials(self._sprite, self._background)
 
     def sample(self, number: int, max_jump: int) -> TrainingSample:
-        """Sample `number`, in which neighbouring frames are at most `max_jump` frames of a video of 24 a second apart.
+        """Return sample `number`; neighbouring frames are at most `max_jump` frames of a 24 Hz video apart.
 
         Raises:
             UserError: as `draw_sample`.
@@ -103,4 +103,4 @@ class SyntheticClips:
     def _photograph(
         self, rng: np.random.Generator
     ) -> tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]:
-        return self.photographs[rng.integers(len(self.photographs))].read()
+        return self.photographs[int(rng.integers(len(self.photographs)))].read()

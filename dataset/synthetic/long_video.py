@@ -1,6 +1,6 @@
-"""Long synthetic videos: objects roam about before a slowly changing background, leave the picture, and come back.
+"""Long synthetic videos: objects move about before a slowly changing background, leave the picture, and return.
 
-The motion of `motion.py`'s paths is made for clips; after hundreds of frames they would stand still.
+The paths of `motion.py` are made for clips; after hundreds of frames, objects on them would stand still.
 """
 
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from dataset.synthetic.scene import Layer, Look, Scene
 from dataset.synthetic.sprites import random_sprite
 from dataset.synthetic.textures import TextureBank
 
-# In picture sides: beyond the border from anywhere in the picture, for an object of any size.
+# A distance, in picture sides, that leads from anywhere in the picture beyond its border, for an object of any size.
 WAY_OUT = 1.7
 
-# Frames from being somewhere in the picture to being WAY_OUT.
+# Frames that an object takes to move by WAY_OUT.
 FRAMES_TO_LEAVE = 24
 
-# Frames that an object is there, and is not, each time anew.
+# Ranges of the number of frames that an object is in the picture, and out of it, drawn each time.
 PRESENT, ABSENT = (60, 140), (60, 120)
 
 OBJECT_SIZES = (0.35, 0.5)  # Sides of canvases, in sides of the picture.
@@ -28,21 +28,21 @@ OBJECT_SIZES = (0.35, 0.5)  # Sides of canvases, in sides of the picture.
 
 @dataclass(frozen=True)
 class Absence:
-    """A time out of the picture: the object starts to leave at `begin` and is back at `end`, in `direction` (x, y)."""
+    """A time out of the picture: the object leaves in `direction` (x, y), from `begin` on, and is back at `end`."""
 
     begin: int
     end: int
     direction: tuple[float, float]
 
     def offset(self, time: float) -> Float[np.ndarray, "2"]:
-        """From where the object would be otherwise, in picture sides."""
+        """Return the shift from where the object would be otherwise, in picture sides."""
         share = np.clip(min(time - self.begin, self.end - time) / FRAMES_TO_LEAVE, 0, 1)
         return WAY_OUT * np.array(self.direction) * share**2 * (3 - 2 * share)
 
 
 @dataclass(frozen=True, eq=False)
 class Roaming(Path):
-    """A path that swings without end, and now and then leads out of the picture."""
+    """A path that swings without end, and from time to time leads out of the picture."""
 
     absences: tuple[Absence, ...] = ()
 
@@ -56,11 +56,11 @@ class Roaming(Path):
 def long_video(
     seed: int, frames: int, height: int, width: int, objects: int = 1, patterns: int = 96
 ) -> Iterator[tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]]:
-    """Every frame with its label map, the same for the same arguments. All objects (1, 2, …) are in the first frame.
+    """Yield every frame with its label map; equal arguments give equal videos. All objects (1, 2, …) are in frame 0.
 
     Args:
-        height: at most `width`.
-        patterns: of which all textures are made.
+        height: in pixels, at most `width`.
+        patterns: number of patterns that all textures are made from.
     """
     rng = np.random.default_rng(seed)
     bank = TextureBank(np.random.SeedSequence(seed), patterns)
@@ -74,7 +74,7 @@ def long_video(
 def long_scene(
     rng: np.random.Generator, bank: TextureBank, frames: int, aspect: float, size: int, objects: int
 ) -> Scene:
-    """A square scene of which a strip in the middle, `aspect` as high as it is wide, is seen."""
+    """A square scene, of which only a strip in the middle is shown: its height is `aspect` times its width."""
     starts = np.linspace(0.3, 0.7, objects) if objects > 1 else np.array([0.5])
     layers = []
     for label, x in enumerate(rng.permutation(starts), start=1):
@@ -104,7 +104,7 @@ def long_scene(
 def roaming(
     rng: np.random.Generator, start: np.ndarray, swing: np.ndarray, absences: tuple[Absence, ...] = ()
 ) -> Roaming:
-    """From `start`, swinging so far (a share of it at random) within some hundred frames, out of step."""
+    """A path that swings about `start` by 0.5 to 1 times `swing`, with periods of some hundred frames."""
     count = len(start)
     return Roaming(
         start=start,
@@ -118,7 +118,7 @@ def roaming(
 
 
 def random_absences(rng: np.random.Generator, frames: int) -> tuple[Absence, ...]:
-    """Times to be away, one after another, through the whole video but its beginning."""
+    """Draw absences, one after another, throughout the video except its beginning."""
     absences, time = [], int(rng.integers(*PRESENT))
     while time < frames:
         end = time + int(rng.integers(*ABSENT))

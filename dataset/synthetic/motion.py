@@ -1,4 +1,4 @@
-"""How things move, turn, grow and bend; time is in frames from the first one of a clip, and may run backwards."""
+"""How objects move, rotate, grow and bend; time is in frames from the first frame of a clip, and may run backwards."""
 
 from dataclasses import dataclass
 
@@ -8,18 +8,18 @@ from jaxtyping import Float, Float32
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """How some quantities change: each drifts, ever slower as it nears its reach, and swings."""
+    """How some quantities change: each drifts, more slowly as it nears its reach, and swings."""
 
     start: Float[np.ndarray, " quantities"]
     velocity: Float[np.ndarray, " quantities"]
     reach: Float[np.ndarray, " quantities"]
     swing: Float[np.ndarray, " quantities"]
     rate: Float[np.ndarray, " quantities"]
-    """Of the swing, in cycles per frame."""
+    """Frequency of the swing, in cycles per frame."""
     phase: Float[np.ndarray, " quantities"]
 
     def at(self, time: float) -> Float[np.ndarray, " quantities"]:
-        """The quantities at `time`; at 0 they are at their start."""
+        """Return the quantities at `time`; at time 0 they are `start`."""
         drift = self.reach * np.tanh(self.velocity * time / self.reach)
         angle = 2 * np.pi * self.rate * time + self.phase
         return self.start + drift + self.swing * (np.sin(angle) - np.sin(self.phase))
@@ -33,7 +33,7 @@ class Pose:
     path: Path
 
     def matrix(self, time: float, canvas: int, picture: int) -> Float[np.ndarray, "3 3"]:
-        """From pixels of the canvas to pixels of the picture, of these sides."""
+        """Return the map from pixels of a canvas to pixels of a picture, given their sides."""
         x, y, log_size, angle, log_aspect = self.path.at(time)
         scale = np.exp(log_size) * picture / canvas
         stretch = np.exp(np.array([log_aspect, -log_aspect]) / 2) * scale
@@ -48,7 +48,7 @@ class Pose:
 def random_path(
     rng: np.random.Generator, start: np.ndarray, speed: np.ndarray, reach: np.ndarray, swing: np.ndarray
 ) -> Path:
-    """A path of these scales: log-normal about them, in either direction."""
+    """Draw a path: speed and swing are log-normal about these scales, in either direction."""
     count = len(start)
     spread = np.exp(rng.normal(0, 1, (2, count)))
     direction = rng.normal(0, 1, count)
@@ -64,7 +64,7 @@ def random_path(
 
 @dataclass(frozen=True, eq=False)
 class Waves:
-    """A surface that bends: waves run over it, lengths in canvas widths."""
+    """Waves that run over a surface and bend it; lengths are in canvas widths."""
 
     amplitude: Float[np.ndarray, "waves 2"]
     frequency: Float[np.ndarray, "waves 2"]
@@ -72,7 +72,7 @@ class Waves:
     phase: Float[np.ndarray, " waves"]
 
     def displacement(self, points: Float32[np.ndarray, "rows columns 2"], time: float) -> Float32[np.ndarray, "..."]:
-        """From where on the canvas at rest comes what is seen at `points`, relative to them."""
+        """Return the place on the canvas at rest of what is seen at `points`, relative to them."""
         angle = 2 * np.pi * (points @ self.frequency.T.astype(np.float32)) + (
             2 * np.pi * self.rate * time + self.phase
         ).astype(np.float32)
@@ -80,11 +80,11 @@ class Waves:
 
 
 def random_waves(rng: np.random.Generator, strength: float, count: int = 3) -> Waves:
-    """Waves whose displacement is of about this many canvas widths."""
+    """Draw waves whose displacement is about `strength` canvas widths."""
     angle = rng.uniform(0, 2 * np.pi, count)
     frequency = rng.uniform(0.4, 2.0, count)
     return Waves(
-        # The shorter a wave, the lower, or it would fold.
+        # Shorter waves are lower, or the surface would fold.
         amplitude=rng.normal(0, strength, (count, 2)) / frequency[:, None],
         frequency=frequency[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1),
         rate=rng.normal(0, 0.04, count),

@@ -1,4 +1,4 @@
-"""A scene: sprites from far to near before a background, seen by a camera that moves; and its pictures at any time."""
+"""A scene: sprites, from far to near, before a background, seen by a moving camera and rendered at any time."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -14,43 +14,43 @@ from dataset.synthetic.sprites import Sprite, over, restless
 Picture = UInt8[np.ndarray, "height width 3"]
 LabelMap = UInt8[np.ndarray, "height width"]
 
-# The background is painted this much larger than the picture, and mirrored beyond.
+# Side of the background in sides of the picture; it is mirrored beyond its border.
 BACKGROUND_SCALE = 1.5
 
-# Sides of the objects' canvases, in sides of the picture; objects themselves are a little smaller.
+# Range of the sides of objects' canvases, in sides of the picture; objects are a little smaller than their canvas.
 SIZES = (0.25, 1.2)
 
 # Waves are computed for every eighth pixel and interpolated.
 WAVE_STEP = 8
 
-# Share of the clips in which something passes an object and hides it, and frames that a clip spans for that at least.
+# Share of clips in which something passes an object and hides it, and the fewest frames that such a clip spans.
 PASSING_SHARE, LEAST_PASSAGE = 0.5, 6
 
-SHUTTER = 0.5  # Share of the time to the next frame that a picture is exposed, where there is motion blur.
+SHUTTER = 0.5  # Exposure time with motion blur, in frames.
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A sprite on its way through the scene; `label` 0 is a distractor: seen, and not to be segmented."""
+    """A sprite on its path through the scene; `label` 0 is a distractor, which is not to be segmented."""
 
     sprite: Sprite
     pose: Pose
     label: int
     shadow: float = 0.0
-    """How dark a shadow it casts on what is behind it."""
+    """Strength, 0 to 1, of the shadow that the sprite casts on what is behind it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What the camera does to the picture: light of each of 3 × 3 regions and channel, at two times, and faults."""
+    """What the camera does to the picture: exposure of 3 × 3 regions for each channel, at two times, and defects."""
 
     light: Float32[np.ndarray, "2 3 3 3"]
     light_rate: float
     grey: bool
     noise: float
-    """Deviation in levels of 255."""
+    """Standard deviation in levels of 255."""
     blur: float
-    """Deviation in pixels."""
+    """Standard deviation in pixels."""
     jpeg_quality: int | None
     motion_blur: bool
 
@@ -68,10 +68,10 @@ class Scene:
     look: Look
 
     def render(self, time: float, rng: np.random.Generator) -> tuple[Picture, LabelMap]:
-        """The picture at `time` (in frames from the clip's first), and which label shows at each pixel.
+        """Render the picture at `time` (in frames from the clip's first), and the label of each pixel.
 
         Args:
-            rng: of the camera's noise.
+            rng: generates the camera's noise.
         """
         picture = self._background(time)
         labels = np.zeros((self.size, self.size), np.uint8)
@@ -101,7 +101,7 @@ class Scene:
         labels[region][coverage > 127] = layer.label
 
     def _matrix(self, pose: Pose, canvas: int, time: float) -> Float[np.ndarray, "3 3"]:
-        """From a canvas of this side to the picture."""
+        """Return the map from a canvas of side `canvas` to the picture."""
         return self.camera.matrix(time, self.size, self.size) @ pose.matrix(time, canvas, self.size)
 
     def _shade(
@@ -111,7 +111,7 @@ class Scene:
         coverage: UInt8[np.ndarray, "region_height region_width"],
         strength: float,
     ) -> None:
-        """Darken what is below and beside a sprite, softly."""
+        """Darken the picture below and beside a sprite, with a soft edge."""
         drop = max(1, self.size // 24)
         rows, columns = region
         shadow = np.zeros((self.size + drop, self.size + drop), np.uint8)
@@ -123,7 +123,7 @@ class Scene:
     def _exposed(
         self, image: UInt8[np.ndarray, "height width channels"], pose: Pose, time: float
     ) -> UInt8[np.ndarray, "height width channels"]:
-        """Blurred along the way that the middle of the canvas goes while the shutter is open."""
+        """Blur the image along the way of the canvas's middle while the shutter is open."""
         if not self.look.motion_blur:
             return image
         way = (self._matrix(pose, 1, time + SHUTTER) - self._matrix(pose, 1, time))[:2, 2]
@@ -152,7 +152,7 @@ class Scene:
 
 
 def visible_region(matrix: Float[np.ndarray, "3 3"], canvas: int, picture: int) -> tuple[slice, slice] | None:
-    """Rows and columns of the picture in which the canvas lies; None where it is outside."""
+    """Return the rows and columns of the picture that the canvas covers; None if it is outside."""
     corners = matrix[:2, :2] @ np.array([[0, canvas, 0, canvas], [0, 0, canvas, canvas]]) + matrix[:2, 2:]
     left, top = np.clip(np.floor(corners.min(axis=1)), 0, picture).astype(int).tolist()
     right, bottom = np.clip(np.ceil(corners.max(axis=1)), 0, picture).astype(int).tolist()
@@ -167,11 +167,11 @@ def warped(
     region: tuple[slice, slice],
     border: int,
 ) -> UInt8[np.ndarray, "height width channels"]:
-    """A region of the picture in which the canvas lies as `matrix` says, bent by the waves.
+    """Render a region of the picture that shows the canvas, placed by `matrix` and bent by the waves.
 
     Args:
-        matrix: from canvas to picture, in pixels.
-        border: what is beyond the canvas, as cv2 names it.
+        matrix: map from canvas to picture, in pixels.
+        border: how the canvas continues beyond its border, as a constant of cv2.
     """
     (top, bottom), (left, right) = ((side.start, side.stop) for side in region)
     height, width = bottom - top, right - left
@@ -194,7 +194,7 @@ def warped(
 
 
 def line_kernel(direction: Float[np.ndarray, "2"], length: float) -> Float32[np.ndarray, "side side"]:
-    """Averages along a line of this length (in pixels) and direction (x, y)."""
+    """Return the kernel that averages along a line of this length (in pixels) and direction (x, y)."""
     half = direction / np.hypot(*direction) * length / 2
     radius = int(np.ceil(np.abs(half).max()))
     kernel = np.zeros((2 * radius + 1, 2 * radius + 1), np.uint8)
@@ -203,22 +203,21 @@ def line_kernel(direction: Float[np.ndarray, "2"], length: float) -> Float32[np.
     return kernel / np.float32(kernel.sum())
 
 
-# --- Chance -----------------------------------------------------------------------------------------------------------
+# --- Random scenes ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Materials:
-    """Where a scene takes its sprites (of a canvas size) and backgrounds (of a side) from."""
+    """The sources of a scene's sprites (given the canvas size) and backgrounds (given the side)."""
 
     sprite: Callable[[np.random.Generator, int], Sprite]
     background: Callable[[np.random.Generator, int], Picture]
 
 
 def random_scene(rng: np.random.Generator, materials: Materials, size: int, max_objects: int, end: float) -> Scene:
-    """A scene with 1 to `max_objects` labelled objects (1, 2, ..., in any order of depth) and some distractors.
+    """Draw a scene with 1 to `max_objects` labelled objects (1, 2, ..., in any order of depth) and some distractors.
 
-    Objects are there at time 0; some cross each other's ways, some move together, some look alike, and some are hidden
-    for a while.
+    All objects are there at time 0; some cross, some move together, some look alike, and some are hidden for a while.
 
     Args:
         end: the time of the clip's last picture, negative if it runs backwards.
@@ -250,10 +249,10 @@ def random_scene(rng: np.random.Generator, materials: Materials, size: int, max_
 
 
 def random_pose(rng: np.random.Generator, others: list[Pose]) -> Pose:
-    """The way of an object: by itself, or (one in three each, if there are others) to meet or to accompany another."""
+    """Draw the motion of an object: independent, or such that it meets (1/3) or accompanies (1/6) another one."""
     start = np.array([*rng.uniform(0.15, 0.85, 2), rng.uniform(*np.log(SIZES)), 0.0, 0.0])
     start[3:] = rng.normal(0, [0.4, 0.2])
-    # What is large is near, and seems the faster.
+    # Large objects are near, and seem to move faster.
     speed = np.array([0.007, 0.004, 0.004, 0.006, 0.003]) * np.exp(start[2])
     reach = np.array([0.6, 0.5, 0.5, 0.8, 0.4])
     swing = np.array([0.015, 0.015, 0.02, 0.08, 0.05])
@@ -276,7 +275,7 @@ def random_pose(rng: np.random.Generator, others: list[Pose]) -> Pose:
 
 
 def let_one_pass_another(rng: np.random.Generator, layers: list[Layer], end: float) -> None:
-    """Let a labelled object be hidden within the clip, by something nearer and larger that comes and goes."""
+    """Let something nearer and larger pass a labelled object and hide it within the clip."""
     hidden = layers.pop(rng.choice([place for place, layer in enumerate(layers) if layer.label]))
     passing = layers.pop(rng.integers(len(layers)))
     size = min(np.exp(hidden.pose.path.start[2]), rng.uniform(0.25, 0.5))
@@ -298,7 +297,7 @@ def _changes(path: Path) -> tuple[np.ndarray, ...]:
 
 
 def random_background_path(rng: np.random.Generator) -> Path:
-    """It stands; or, every other one, it runs by, as behind objects that a camera follows."""
+    """Draw the background's motion: half stand still, half move as behind objects that a camera follows."""
     start = np.array([0.5, 0.5, np.log(BACKGROUND_SCALE), 0.0, 0.0])
     runs = rng.random() < 0.5
     speed = runs * np.array([0.012, 0.004, 0.0, 0.0, 0.0])
@@ -306,12 +305,12 @@ def random_background_path(rng: np.random.Generator) -> Path:
 
 
 def standing(path: Path, background: Path) -> Path:
-    """A path from the same start that goes with the background."""
+    """Return a path from the same start that moves with the background."""
     return Path(path.start, *_changes(background))
 
 
 def random_camera(rng: np.random.Generator) -> Pose:
-    """A camera that stands, wanders or (one in five) shakes."""
+    """Draw a camera that stands still, moves slowly or (one in five) shakes."""
     start = np.array([0.5, 0.5, 0.0, 0.0, 0.0])
     unrest = rng.choice([0.1, 0.5, 1.5])
     speed = unrest * np.array([0.004, 0.002, 0.002, 0.002, 0.0])
@@ -324,7 +323,7 @@ def random_camera(rng: np.random.Generator) -> Pose:
 
 
 def random_look(rng: np.random.Generator) -> Look:
-    """Mostly even light and few faults."""
+    """Draw a look, mostly with even light and few defects."""
     tint = rng.normal(1, 0.06, (2, 1, 1, 3)) * np.exp(rng.normal(0, 0.12, (2, 1, 1, 1)))
     uneven = rng.normal(0, rng.choice([0.03, 0.2]), (2, 3, 3, 1))
     return Look(
@@ -341,7 +340,7 @@ def random_look(rng: np.random.Generator) -> Look:
 def _background(
     rng: np.random.Generator, materials: Materials, side: int, canvas: int
 ) -> UInt8[np.ndarray, "side side 3"]:
-    """The materials' background with up to four things that stand in it, some out of focus, and are never labelled."""
+    """Draw a background with up to four sprites that stand still in it, some blurred, and are never labelled."""
     background = materials.background(rng, side)
     canvas //= int(rng.integers(1, 3))
     for _ in range(rng.integers(0, 5)):

@@ -1,4 +1,4 @@
-"""Outlines of things that do not exist: how much of each pixel they cover (0 to 255), on a square canvas."""
+"""Silhouettes of imaginary objects: how much of each pixel they cover (0 to 255), on a square canvas."""
 
 from collections.abc import Callable
 
@@ -8,12 +8,12 @@ from jaxtyping import Float, UInt8
 
 Coverage = UInt8[np.ndarray, "size size"]
 
-# Silhouettes keep this share of the canvas free on all sides, so that they can bend.
+# Share of the canvas that silhouettes leave free on each side, so that they can bend.
 MARGIN = 0.1
 
 
 def silhouette(rng: np.random.Generator, size: int) -> Coverage:
-    """One of any kind, touching the margin somewhere; one in eight has a hole."""
+    """Draw a silhouette of any kind that touches the margin; one in eight has a hole."""
     coverage = KINDS[rng.integers(len(KINDS))](rng, size)
     if rng.random() < 0.125:
         centre, axes = rng.uniform(0.3, 0.7, 2) * size, rng.uniform(0.05, 0.3, 2) * size
@@ -22,7 +22,7 @@ def silhouette(rng: np.random.Generator, size: int) -> Coverage:
 
 
 def filled(outline: Float[np.ndarray, "points 2"], size: int, fit: bool = True) -> Coverage:
-    """The inside of a closed curve, which is scaled to the canvas; without `fit` it is in canvas widths already."""
+    """Fill a closed curve, scaled to the canvas; without `fit` its points are in canvas widths already."""
     if fit:
         low, high = outline.min(axis=0), outline.max(axis=0)
         outline = 0.5 + (1 - 2 * MARGIN) * (outline - (low + high) / 2) / (high - low).max()
@@ -31,7 +31,7 @@ def filled(outline: Float[np.ndarray, "points 2"], size: int, fit: bool = True) 
 
 
 def blob(rng: np.random.Generator, size: int) -> Coverage:
-    """Round or long, with a wavy outline."""
+    """Draw a round or long shape with a wavy outline."""
     angle = np.linspace(0, 2 * np.pi, 96, endpoint=False)
     order = np.arange(1, 7)
     amplitude = rng.normal(0, rng.uniform(0.1, 0.6), 6) / order
@@ -40,7 +40,7 @@ def blob(rng: np.random.Generator, size: int) -> Coverage:
 
 
 def star(rng: np.random.Generator, size: int) -> Coverage:
-    """A smooth outline with bays and limbs."""
+    """Draw a smooth outline with bays and limbs."""
     count = int(rng.integers(5, 14))
     spikes = rng.uniform(rng.uniform(0.15, 0.6), 1, count)
     # Periodic and smooth through few points: their Fourier series.
@@ -49,7 +49,7 @@ def star(rng: np.random.Generator, size: int) -> Coverage:
 
 
 def polygon(rng: np.random.Generator, size: int) -> Coverage:
-    """Straight sides: triangles, boxes, crystals."""
+    """Draw a shape with straight sides: a triangle, a box, a crystal."""
     count = int(rng.integers(3, 9))
     if count == 4:
         angle = np.pi / 4 + np.arange(4) * np.pi / 2
@@ -59,7 +59,7 @@ def polygon(rng: np.random.Generator, size: int) -> Coverage:
 
 
 def puddle(rng: np.random.Generator, size: int) -> Coverage:
-    """The largest piece of noise above a level: ragged, forked, sometimes with holes."""
+    """Draw the largest connected piece of noise above a level: ragged, forked, sometimes with holes."""
     cells = int(rng.integers(4, 9))
     field = cv2.resize(rng.standard_normal((cells, cells)), (size, size), interpolation=cv2.INTER_CUBIC)
     y, x = (np.mgrid[:size, :size] + 0.5) / size - 0.5
@@ -74,7 +74,7 @@ def puddle(rng: np.random.Generator, size: int) -> Coverage:
 
 
 def capsule(start: np.ndarray, end: np.ndarray, start_width: float, end_width: float, size: int) -> Coverage:
-    """A limb with round ends, thicker at one than at the other; all in canvas widths."""
+    """Draw a limb with round ends of different widths; all lengths are in canvas widths."""
     along = end - start
     side = np.array([-along[1], along[0]]) / max(np.hypot(*along), 1e-6)
     turn = np.linspace(0, np.pi, 9)[:, None]
@@ -85,7 +85,7 @@ def capsule(start: np.ndarray, end: np.ndarray, start_width: float, end_width: f
 
 
 def _turned(radius: np.ndarray, angle: np.ndarray, rng: np.random.Generator) -> Float[np.ndarray, "points 2"]:
-    """Points at these polar coordinates, squeezed and turned."""
+    """Return points of these polar coordinates, squeezed and rotated at random."""
     points = radius[:, None] * np.stack([np.cos(angle), np.sin(angle) * np.exp(rng.uniform(np.log(0.3), 0))], axis=1)
     turn = rng.uniform(0, 2 * np.pi)
     return points @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])

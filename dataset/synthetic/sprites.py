@@ -1,4 +1,4 @@
-"""Objects: parts of their own texture, that swing about their joints, on a canvas that bends as a whole."""
+"""Sprites: objects of textured parts, which swing about their joints, on a canvas that bends as a whole."""
 
 from dataclasses import dataclass, replace
 
@@ -15,13 +15,13 @@ Canvas = UInt8[np.ndarray, "size size 4"]
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A piece that stays as it is: colours, coverage, and how it moves on the canvas.
+    """A rigid piece of an object: colours, coverage, and how it moves on the canvas.
 
     Attributes:
-        joint: (x, y) in pixels; about it the part swings.
-        swing: in radians.
-        rate: in cycles per frame.
-        slide: (x, y) in pixels per frame by which the texture moves over the part, as on a thing that turns round.
+        joint: the point (x, y) about which the part swings, in pixels.
+        swing: amplitude in radians.
+        rate: frequency in cycles per frame.
+        slide: (x, y) in pixels per frame, by which the texture moves over the part, as on a rotating object.
     """
 
     texture: UInt8[np.ndarray, "size size 3"]
@@ -33,7 +33,7 @@ class Part:
     slide: tuple[float, float] = (0.0, 0.0)
 
     def at(self, time: float) -> Canvas:
-        """RGB, multiplied by the coverage, and the coverage."""
+        """Return RGB, multiplied by the coverage, and the coverage."""
         texture, side = self.texture, (self.texture.shape[1], self.texture.shape[0])
         if any(self.slide):
             shift = np.array([[1, 0, self.slide[0] * time], [0, 1, self.slide[1] * time]])
@@ -60,7 +60,7 @@ class Sprite:
         return len(self.parts[0].coverage)
 
     def at(self, time: float) -> Canvas:
-        """The parts as they are at `time`, not yet bent: RGB, multiplied by the coverage, and the coverage."""
+        """Return the parts at `time`, not yet bent: RGB, multiplied by the coverage, and the coverage."""
         canvas = self.parts[0].at(time)
         for part in self.parts[1:]:
             canvas = over(part.at(time), canvas)
@@ -68,7 +68,7 @@ class Sprite:
 
 
 def over(near: UInt8[np.ndarray, "height width 4"], far: UInt8[np.ndarray, "height width _"]) -> np.ndarray:
-    """`near`, which is multiplied by its coverage, before `far`, which may have a coverage or be opaque."""
+    """Compose `near`, multiplied by its coverage, with `far` behind it, which may have a coverage or be opaque."""
     channels = far.shape[2]
     coverage = near[..., 3]
     behind = cv2.multiply(far, cv2.merge([255 - coverage] * channels), scale=1 / 255)
@@ -76,7 +76,7 @@ def over(near: UInt8[np.ndarray, "height width 4"], far: UInt8[np.ndarray, "heig
 
 
 def random_sprite(rng: np.random.Generator, bank: TextureBank, size: int) -> Sprite:
-    """An object that does not exist: one piece with a few marks, or a body with limbs and a head."""
+    """Draw an imaginary object: one piece with a few marks, or a body with limbs and a head."""
     parts = _figure(rng, bank, size) if rng.random() < 0.4 else (_piece(rng, bank, size),)
     return Sprite(parts, random_waves(rng, strength=rng.choice([0.0, 0.01, 0.025])))
 
@@ -87,7 +87,7 @@ def cut_out(
     mask: Bool[np.ndarray, "height width"],
     size: int,
 ) -> Sprite:
-    """The masked object of a photograph, scaled to the canvas.
+    """Cut the masked object out of a photograph, and scale it to the canvas.
 
     Raises:
         ValueError: the mask is empty.
@@ -99,21 +99,21 @@ def cut_out(
     matrix = np.array(
         [[scale, 0, size / 2 - scale * (left + width / 2)], [0, scale, size / 2 - scale * (top + height / 2)]]
     )
-    # A large object is made smaller by averages, or it would glitter.
+    # Averaging before a large object is made smaller avoids aliasing.
     average = (max(1, int(1 / scale)),) * 2
 
     def placed(image: np.ndarray, border: int) -> np.ndarray:
         return cv2.warpAffine(cv2.blur(image, average), matrix, (size, size), borderMode=border)
 
     texture, coverage = placed(rgb, cv2.BORDER_REFLECT), placed(255 * mask.astype(np.uint8), cv2.BORDER_CONSTANT)
-    # The background's colour would shine at the border.
+    # Eroded, or the background's colour would show at the border.
     inner = cv2.erode(coverage, np.ones((3, 3), np.uint8))
     part = Part(texture, inner, np.full(2, size / 2))
     return Sprite((part,), random_waves(rng, strength=rng.choice([0.0, 0.01, 0.02])))
 
 
 def restless(rng: np.random.Generator, sprite: Sprite) -> Sprite:
-    """The same object in another phase of its motion."""
+    """Return the same object in another phase of its motion."""
     parts = tuple(replace(part, phase=part.phase + rng.uniform(0, 2 * np.pi)) for part in sprite.parts)
     return replace(
         sprite, parts=parts, waves=replace(sprite.waves, phase=rng.uniform(0, 2 * np.pi, len(sprite.waves.phase)))
@@ -123,7 +123,7 @@ def restless(rng: np.random.Generator, sprite: Sprite) -> Sprite:
 def _shaded(
     rng: np.random.Generator, texture: UInt8[np.ndarray, "size size 3"], coverage: UInt8[np.ndarray, "size size"]
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """Darker towards the outline and to one side, as a round thing is."""
+    """Shade a texture as that of a round object: darker towards the outline and to one side."""
     size = len(coverage)
     depth = cv2.distanceTransform((coverage > 127).astype(np.uint8), cv2.DIST_L2, 3)
     depth = np.sqrt(depth / max(depth.max(), 1))
@@ -149,7 +149,7 @@ def _piece(rng: np.random.Generator, bank: TextureBank, size: int) -> Part:
 
 
 def _figure(rng: np.random.Generator, bank: TextureBank, size: int) -> tuple[Part, ...]:
-    """A body, two to six limbs, some before and some behind it, and mostly a head."""
+    """Draw a body, two to six limbs, some before and some behind it, and in most cases a head."""
     lean = rng.choice([0.0, np.pi / 2]) + rng.normal(0, 0.3)
     axis, side = np.array([np.cos(lean), np.sin(lean)]), np.array([-np.sin(lean), np.cos(lean)])
     middle, half_length, width = np.full(2, 0.5), rng.uniform(0.12, 0.22), rng.uniform(0.12, 0.26)

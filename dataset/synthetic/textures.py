@@ -1,4 +1,4 @@
-"""Textures in endless variety from a small bank of patterns: coloured, turned, scaled and mixed anew for each use."""
+"""Textures from a small bank of patterns, which are coloured, rotated, scaled and mixed differently for each use."""
 
 from collections.abc import Callable
 from itertools import product
@@ -16,15 +16,15 @@ Picture = UInt8[np.ndarray, "height width 3"]
 
 
 class TextureBank:
-    """Grey patterns that tile, of every kind there is, made once from a seed.
+    """Grey patterns that tile, of all kinds, made once from a seed.
 
     Args:
-        count: of patterns; each takes 260 kB and some milliseconds.
+        count: number of patterns; each takes 260 kB and some milliseconds.
     """
 
     def __init__(self, seed: np.random.SeedSequence, count: int = 96):
         kinds = (PATTERN_KINDS[index % len(PATTERN_KINDS)] for index in range(count))
-        # Two by two: inside an image cv2 is several times as fast as at its borders.
+        # Two by two tiles: cv2 is several times as fast inside an image as at its borders.
         self.patterns = tuple(
             np.tile(kind(np.random.default_rng(child)), (2, 2))
             for kind, child in zip(kinds, seed.spawn(count), strict=True)
@@ -33,7 +33,7 @@ class TextureBank:
     def pattern(
         self, rng: np.random.Generator, height: int, width: int, scales: tuple[float, float] = (0.5, 3.0)
     ) -> UInt8[np.ndarray, "height width"]:
-        """A part of one pattern, turned and scaled at random."""
+        """Return a part of one pattern, rotated and scaled at random."""
         angle, scale = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(*np.log(scales)))
         cosine, sine = np.cos(angle) / scale, np.sin(angle) / scale
         left, top = rng.uniform(0, PATTERN_SIZE, 2)
@@ -43,7 +43,7 @@ class TextureBank:
         return cv2.warpAffine(pattern, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_WRAP)
 
     def texture(self, rng: np.random.Generator, height: int, width: int) -> Picture:
-        """A coloured texture; six in ten are of two: in patches, in bands, or one at either end."""
+        """Draw a coloured texture; six in ten are mixed of two: in patches, in bands, or one at either end."""
         texture = self._plain_texture(rng, height, width)
         kind = rng.random()
         if kind < 0.25:
@@ -65,7 +65,7 @@ class TextureBank:
         np.copyto(texture, share * self._plain_texture(rng, height, width) + (1 - share) * texture, casting="unsafe")
 
     def _paint_bands(self, rng: np.random.Generator, texture: Picture) -> None:
-        """Paint a few wide, uneven bands across, some with rims, as zebras, fish and shirts have them."""
+        """Paint a few wide, uneven bands, some with rims, as on zebras, fish and shirts."""
         height, width, _ = texture.shape
         wobble = rng.uniform(0, 0.3)
         phase = self._across(rng, height, width) * np.float32(rng.uniform(1.5, 8)) + np.float32(rng.uniform())
@@ -77,7 +77,7 @@ class TextureBank:
 
     @staticmethod
     def _across(rng: np.random.Generator, height: int, width: int) -> Plane:
-        """Where each pixel is in a random direction: 0.5 in the middle, 0 and 1 about at the ends."""
+        """Return each pixel's position along a random direction: 0.5 in the middle, about 0 and 1 at the ends."""
         angle = rng.uniform(0, 2 * np.pi)
         return ramp(np.float32(np.sin(angle)), np.float32(np.cos(angle)), height, width) + np.float32(0.5)
 
@@ -93,13 +93,13 @@ class TextureBank:
 
 
 def ramp(down: np.floating, right: np.floating, height: int, width: int) -> Float[np.ndarray, "height width"]:
-    """How far each pixel is in the direction of a unit vector: from about -0.5 to 0.5, in longer sides."""
+    """Return each pixel's position along a unit vector, from about -0.5 to 0.5, in units of the longer side."""
     rows, columns = np.mgrid[:height, :width].astype(np.float32) / max(height, width) - np.float32(0.5)
     return rows * down + columns * right
 
 
 def palette(rng: np.random.Generator) -> UInt8[np.ndarray, "256 3"]:
-    """Colours for the levels of a pattern: a few at random, blended or in steps; mostly muted, related hues."""
+    """Draw colours for the levels of a pattern: a few, blended or in steps; mostly of muted, related hues."""
     count = int(rng.integers(2, 7))
     hues = rng.uniform(0, 360) + rng.normal(0, rng.choice([10, 40, 120]), count)
     saturations = np.clip(rng.beta(1.0, 2.5) + rng.normal(0, 0.12, count), 0, 1)
@@ -116,18 +116,23 @@ def palette(rng: np.random.Generator) -> UInt8[np.ndarray, "256 3"]:
 # --- Patterns: grey, of PATTERN_SIZE², continuing beyond one edge at the other ----------------------------------------
 
 
+def _scaled(plane: np.ndarray) -> Pattern:
+    """Scale to 0..255."""
+    return cv2.normalize(plane, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+
+
 def _levels(plane: np.ndarray) -> Pattern:
-    """Scaled to 0..255, every level about as frequent."""
-    return cv2.equalizeHist(cv2.normalize(plane, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8))
+    """Scale to 0..255 such that all levels are about equally frequent."""
+    return cv2.equalizeHist(_scaled(plane))
 
 
 def _frequencies() -> tuple[np.ndarray, np.ndarray]:
-    """Cycles per pattern, down and to the right, of each entry of a real Fourier transform."""
+    """Return the cycles per pattern, down and to the right, of each entry of a real Fourier transform."""
     return np.fft.fftfreq(PATTERN_SIZE, 1 / PATTERN_SIZE)[:, None], np.fft.rfftfreq(PATTERN_SIZE, 1 / PATTERN_SIZE)
 
 
 def _filtered_noise(rng: np.random.Generator, gain: np.ndarray) -> np.ndarray:
-    """Noise of deviation 1 with these amplitudes."""
+    """Draw noise of standard deviation 1 with these amplitudes."""
     shape = (PATTERN_SIZE, PATTERN_SIZE)
     plane = np.fft.irfft2(np.fft.rfft2(rng.standard_normal(shape)) * gain, shape)
     return plane / plane.std()
@@ -147,12 +152,12 @@ def cloudy(rng: np.random.Generator) -> Pattern:
 
 
 def smooth(rng: np.random.Generator) -> Pattern:
-    """Hardly anything: a sky, a wall, a coat."""
+    """Very smooth noise: a sky, a wall, a coat."""
     return _levels(_smooth_noise(rng, rng.uniform(0.8, 2.5)))
 
 
 def fibrous(rng: np.random.Generator) -> Pattern:
-    """Noise drawn out in one direction: fur, grass, wood, water."""
+    """Noise stretched in one direction: fur, grass, wood, water."""
     down, right = _frequencies()
     along, across = rng.uniform(1, 5), rng.uniform(15, 70)
     angle = rng.uniform(0, np.pi)
@@ -175,21 +180,21 @@ def striped(rng: np.random.Generator) -> Pattern:
     if rng.random() < 0.4:
         plane = plane + waves() if rng.random() < 0.5 else plane * waves()
     sharpness = rng.choice([1, 8])
-    return cv2.normalize(np.tanh(sharpness * plane), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    return _scaled(np.tanh(sharpness * plane))
 
 
 def spotted(rng: np.random.Generator) -> Pattern:
-    """Spots of one size, as noise of one frequency has them, with sharp edges or none."""
+    """Spots of one size, from noise of one frequency, with sharp or soft edges."""
     down, right = _frequencies()
     cycles = rng.uniform(6, 30)
     gain = np.exp(-(((np.hypot(down, right) - cycles) / (0.25 * cycles)) ** 2))
     plane = _filtered_noise(rng, gain) - rng.uniform(-0.5, 1.5)
     plane = np.tanh(rng.choice([1.5, 10]) * plane) + 0.2 * _smooth_noise(rng, 6.0)
-    return cv2.normalize(plane, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    return _scaled(plane)
 
 
 def cellular(rng: np.random.Generator) -> Pattern:
-    """Cells around points: flat ones, or rounded, or the net of their borders: mosaic, scales, pebbles, leaves."""
+    """Cells around points, flat or rounded, or the net of their borders: mosaic, scales, pebbles, leaves."""
     points = rng.uniform(0, PATTERN_SIZE, (int(np.exp(rng.uniform(np.log(20), np.log(500)))), 2))
     coarse = np.moveaxis(np.mgrid[:PATTERN_SIZE:2, :PATTERN_SIZE:2], 0, -1).reshape(-1, 2)
     distances, nearest = cKDTree(points, boxsize=PATTERN_SIZE).query(coarse, k=2)
@@ -200,11 +205,11 @@ def cellular(rng: np.random.Generator) -> Pattern:
     half = PATTERN_SIZE // 2
     plane = cv2.copyMakeBorder(plane.reshape(half, half).astype(np.float32), 1, 1, 1, 1, cv2.BORDER_WRAP)
     plane = cv2.resize(plane, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)[2:-2, 2:-2]
-    return cv2.normalize(plane, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    return _scaled(plane)
 
 
 def layered(rng: np.random.Generator) -> Pattern:
-    """Leaves that fell on each other, of all sizes, each with a level and a grain: edges as photographs have them."""
+    """Leaves of all sizes that lie on each other, each with its own level: edges like those of photographs."""
     plane = np.zeros((PATTERN_SIZE, PATTERN_SIZE), np.uint8)
     grain = cv2.convertScaleAbs(cloudy(rng), alpha=rng.uniform(0, 0.35))
     smallest, half = rng.uniform(3, 10), PATTERN_SIZE / 2
@@ -213,7 +218,7 @@ def layered(rng: np.random.Generator) -> Pattern:
         radius = smallest * (1 - rng.random() * 0.99) ** -0.5
         centre, angle, level = rng.uniform(0, PATTERN_SIZE, 2).tolist(), rng.uniform(0, 180), rng.uniform(0, 200)
         axes = 2 * radius, 2 * radius * rng.uniform(0.3, 1)
-        # Again beyond the edges that it crosses.
+        # Repeated beyond the edges that the leaf crosses.
         places = (
             [
                 place
@@ -232,7 +237,7 @@ def layered(rng: np.random.Generator) -> Pattern:
 
 
 def tiled(rng: np.random.Generator) -> Pattern:
-    """Bricks, tiles or windows in rows, each of its own level."""
+    """Bricks, tiles or windows in rows, each with its own level."""
     rows, columns = rng.integers(4, 24, 2)
     y, x = np.mgrid[:PATTERN_SIZE, :PATTERN_SIZE] / PATTERN_SIZE
     row = np.floor(y * rows).astype(int)
@@ -242,10 +247,10 @@ def tiled(rng: np.random.Generator) -> Pattern:
     inside &= np.minimum(shifted % 1, 1 - shifted % 1) > rng.uniform(0.03, 0.2)
     level = rng.uniform(0.5 * rng.random(), 1, (rows, columns))[row, column]
     plane = np.where(inside, level, 0.1) + 0.1 * rng.random() * _smooth_noise(rng, 40.0)
-    return cv2.normalize(plane, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    return _scaled(plane)
 
 
-# Those that look like nature more often.
+# Kinds that look natural come more often.
 PATTERN_KINDS: tuple[Callable[[np.random.Generator], Pattern], ...] = (
     cloudy,
     layered,

@@ -5,7 +5,8 @@ peak memory does not grow with elements × queries. Objects that arrived togethe
 the arrivals in order, elements without a value for the later ones are struck out of the buffer for good.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -58,16 +59,18 @@ def read_stores(
                 if start:
                     columns[:, :start] = -torch.inf
             valued = elements - sum(starts)  # never 0: the frame that an object was annotated in is kept
+            parts: list[Any]
+            read: Callable[[Any, Tensor], Tensor]
             if top_k is None or top_k >= valued:
                 weights, read = affinity(similarities), readout
                 parts = [part[:, start:] for start, part in zip(starts, weights.split(sizes, dim=1), strict=True)]
                 if index == 0:
                     use += weights.sum(dim=0)
             else:
-                weights, read = top_k_affinity(similarities, top_k), sparse_readout
-                parts = split_affinity(weights, sizes, starts)
+                sparse, read = top_k_affinity(similarities, top_k), sparse_readout
+                parts = split_affinity(sparse, sizes, starts)
                 if index == 0:
-                    use.index_add_(0, weights.elements.flatten(), weights.weights.flatten())
+                    use.index_add_(0, sparse.elements.flatten(), sparse.weights.flatten())
             for label in group:
                 for store, start, part in zip(stores, starts, parts, strict=True):
                     if start < store.size:

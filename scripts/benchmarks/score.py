@@ -1,4 +1,4 @@
-"""Scoring of 480p label maps, timed beside a plain transcription of its definition that dilates whole frames."""
+"""Time the scoring of 480p label maps, and a plain transcription of the definition that dilates whole frames."""
 
 import argparse
 import math
@@ -26,12 +26,12 @@ FRAMES_PER_SEQUENCE = 70
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of this benchmark."""
     parser.add_argument("--frames", type=int, default=280, help="label maps to score (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=5, help="runs of either way, in turn (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each, in turn (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=available_cores(), help="default: one per core")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Time both ways in turn on the same generated files, check that they agree, and print the medians.
+    """Time both in turn on the same generated files, and print the medians and the largest difference.
 
     Raises:
         UserError: a flag is below 1.
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def write_sequences(root: Path, frames: int) -> None:
-    """Label maps root/truth/S/FRAME.png of objects that move and change shape, and predictions a little beside them."""
+    """Write true label maps, S/FRAME.png, of objects that move and change shape, and slightly different predictions."""
     rng = np.random.default_rng(0)
     for start in range(0, frames, FRAMES_PER_SEQUENCE):
         paths = rng.uniform(0, 2 * math.pi, (len(OBJECTS), 8))
@@ -74,7 +74,7 @@ def write_sequences(root: Path, frames: int) -> None:
 
 
 def draw_objects(phases: Float64[np.ndarray, "objects 8"], progress: float) -> UInt8[np.ndarray, "{HEIGHT} {WIDTH}"]:
-    """One label map: objects are closed curves with wobbling radii; `phases` say where they go, and how they wobble."""
+    """Draw a label map: objects are closed curves with varying radii; `phases` set their motion and shape."""
     labels = np.zeros((HEIGHT, WIDTH), np.uint8)
     angles = np.linspace(0, 2 * math.pi, 200, endpoint=False)
     for label, (x, y, *wobble) in zip(OBJECTS, phases, strict=True):
@@ -87,7 +87,7 @@ def draw_objects(phases: Float64[np.ndarray, "objects 8"], progress: float) -> U
 
 
 def per_frame(scores: Scores) -> Float64[np.ndarray, "frames objects 2"]:
-    """J and F of every frame, all sequences one after another."""
+    """Return J and F of every frame, sequence after sequence."""
     sequences = [
         np.array([(score.j_frames, score.f_frames) for score in sequence.all_objects])
         for sequence in scores.sequences.values()
@@ -96,7 +96,7 @@ def per_frame(scores: Scores) -> Float64[np.ndarray, "frames objects 2"]:
 
 
 def plain_frame(truth: Path) -> list[tuple[float, float]]:
-    """(J, F) of each object of root/truth/S/FRAME.png against root/prediction/S/FRAME.png."""
+    """Return (J, F) of each object of root/truth/S/FRAME.png against root/prediction/S/FRAME.png."""
     true_labels = read_label_map(truth).labels
     labels = read_label_map(truth.parents[2] / "prediction" / truth.parent.name / truth.name).labels
     return [plain_score(true_labels == label, labels == label) for label in OBJECTS]
@@ -105,7 +105,7 @@ def plain_frame(truth: Path) -> list[tuple[float, float]]:
 def plain_score(
     truth: Bool[np.ndarray, "height width"], prediction: Bool[np.ndarray, "height width"]
 ) -> tuple[float, float]:
-    """(J, F), 0 to 1, as they are defined: each boundary is dilated with a disk."""
+    """Return (J, F), 0 to 1, as they are defined: each boundary is dilated with a disk."""
     union = (truth | prediction).sum()
     j = (truth & prediction).sum() / union if union else 1.0
     radius = math.ceil(0.008 * math.hypot(*truth.shape))
@@ -121,7 +121,7 @@ def plain_score(
 
 
 def plain_boundary(mask: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
-    """Pixels that differ from their right, lower or lower right neighbour."""
+    """Return the pixels that differ from their right, lower or lower right neighbour."""
     right, lower, diagonal = mask.copy(), mask.copy(), mask.copy()
     right[:, :-1] = mask[:, 1:]
     lower[:-1] = mask[1:]

@@ -11,7 +11,7 @@ from util.errors import UserError
 
 
 def frame_names(video: EvaluationVideo) -> list[str]:
-    return [path.stem for path in video.frames.paths]
+    return list(video.frames.paths)
 
 
 def by_name(opened: EvaluationSet) -> dict[str, EvaluationVideo]:

@@ -116,7 +116,7 @@ def test_a_folder_yields_its_frames_in_order_again_and_again(tmp_path):
         (tmp_path / ignored).write_bytes(b"")
     frames = FrameFolder(tmp_path)
     assert isinstance(frames, FrameSource)
-    assert [path.name for path in frames.paths] == ["00000.jpg", "00002.PNG", "00010.Jpeg"]
+    assert [path.name for path in frames.paths.values()] == ["00000.jpg", "00002.PNG", "00010.Jpeg"]
     assert len(frames) == frames.frame_count == 3
     assert frames.frame_rate == Fraction(24)
     for _ in range(2):
@@ -128,8 +128,8 @@ def test_a_folder_yields_its_frames_in_order_again_and_again(tmp_path):
 def test_a_folder_can_be_restricted_to_some_frames(tmp_path):
     for index in range(4):
         write_image(tmp_path / f"{index}.png")
-    frames = FrameFolder(tmp_path, [tmp_path / "3.png", tmp_path / "1.png"])
-    assert [frame.name for frame in frames] == ["1", "3"]
+    frames = FrameFolder(tmp_path, {"1": tmp_path / "1.png", "again": tmp_path / "3.png"})
+    assert [(frame.name, frame.path.name) for frame in frames] == [("1", "1.png"), ("again", "3.png")]
 
 
 def test_frames_are_read_one_at_a_time(tmp_path):
@@ -150,7 +150,7 @@ def test_two_files_of_one_stem_are_refused(tmp_path):
         write_image(tmp_path / name)
     with pytest.raises(UserError, match=r"both a\.jpg and a\.png"):
         FrameFolder(tmp_path)
-    assert [path.name for path in list_images(tmp_path, frozenset({".png"}))] == ["a.png"]
+    assert list_images(tmp_path, frozenset({".png"})) == {"a": tmp_path / "a.png"}
 
 
 def test_a_folder_that_is_not_there_or_no_folder_is_named(tmp_path):

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from dataset.registry import DATA_SETS, TRAINING_SETS
-from dataset.static_images import PUBLISHED_SETS
+from dataset.training_sets import PUBLISHED_SETS
 from tests.helpers import REPOSITORY
+from util.errors import UserError
 
 
 def table(document: str, heading: str) -> dict[str, list[str]]:
@@ -18,8 +19,8 @@ def table(document: str, heading: str) -> dict[str, list[str]]:
     return {row[names].strip("`"): row for row in rows}
 
 
-def page(address: str) -> str:
-    return f"<{address}>" if address.startswith("http") else ""
+def page(address: str | None) -> str:
+    return f"<{address}>" if address else ""
 
 
 def default(root: Path | None) -> str:
@@ -52,6 +53,16 @@ def test_data_md_has_titles_roots_and_pages():
     for name, (_, _, title, root, _, address) in table("data.md", "For training").items():
         entry = TRAINING_SETS[name]
         assert [title, root, address] == [entry.title, f"`--{entry.root_name}`", page(entry.page)]
+
+
+@pytest.mark.parametrize("name", TRAINING_SETS)
+def test_a_missing_training_root_is_named(tmp_path, name):
+    entry = TRAINING_SETS[name]
+    for root in (tmp_path / "absent", tmp_path):
+        with pytest.raises(UserError, match=rf"^{root}.* does not exist.*; {entry.root_name} is {entry.root_holds}"):
+            entry.open(root)
+    with pytest.raises(UserError, match=f"^{entry.root_name} has no default: it has to be {entry.root_holds}"):
+        entry.open(None)
 
 
 def test_sets_that_share_a_root_agree_where_it_is():

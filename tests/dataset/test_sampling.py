@@ -6,8 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataset.curriculum import max_jump
-from dataset.training_source import (
+from dataset.sampling import (
     DRAWS,
     SamplingConfig,
     TrainingSample,
@@ -16,6 +15,7 @@ from dataset.training_source import (
     draw_sample,
     epoch_entry,
     labels_shown,
+    max_jump,
     sample_generator,
 )
 from util.errors import UserError

@@ -9,14 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataset.static_images import ImageWithMask
+from dataset.sampling import SamplingConfig
 from dataset.synthetic.clips import LEAST_SHARE, SyntheticClips
 from dataset.synthetic.motion import Path, Pose, Waves, random_path, random_waves
 from dataset.synthetic.scene import Layer, Look, Scene, line_kernel, visible_region
 from dataset.synthetic.silhouettes import KINDS, capsule, silhouette
 from dataset.synthetic.sprites import Part, Sprite, cut_out, over, random_sprite
 from dataset.synthetic.textures import PATTERN_KINDS, PATTERN_SIZE, TextureBank, palette
-from dataset.training_source import SamplingConfig
+from dataset.training_sets import ImageWithMask
 from util.errors import UserError
 
 PLAIN = Look(np.ones((2, 3, 3, 3), np.float32), 0.01, False, 0.0, 0.0, None, motion_blur=False)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dataset.training_source import TrainingSample
+from dataset.sampling import TrainingSample
 from model.config import NetworkConfig
 from model.network import XMem
 from training.checkpoints import RunFolder

@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import eval as evaluation_program
 from dataset.frames import read_frame
 from dataset.label_map import read_label_map
 from dataset.registry import DATA_SETS, TRAINING_SETS
 from dataset.resize import resize_frame, resize_video, size_at_480p
-from dataset.static_images import PUBLISHED_SETS
-from dataset.training_videos import youtube_vos
+from dataset.training_sets import PUBLISHED_SETS, youtube_vos
 from scripts import prepare_data
 from tests.helpers.layouts import davis_2016_pairs, frame_name, write_frames, write_masks, write_text, youtube_meta
 from util.errors import UserError
@@ -81,7 +79,7 @@ def test_what_is_complete_is_ok_and_counted(everything, monkeypatch, capsys):
     monkeypatch.chdir(everything)
     assert prepare_data.main(["check"]) == 0
     rows = rows_of(capsys.readouterr().out)
-    assert rows.keys() == (DATA_SETS.keys() | TRAINING_SETS.keys()) - {"G"}
+    assert rows.keys() == (DATA_SETS.keys() | TRAINING_SETS.keys()) - {"G", "own"}
     assert {row[0] for row in rows.values()} == {"ok"}
     assert rows["D16"] == ["ok", "2", "6", "../DAVIS/2016"]
     assert rows["YouTubeVOS"] == ["ok", "1", "3", "../YouTube"]
@@ -91,7 +89,7 @@ def test_what_is_complete_is_ok_and_counted(everything, monkeypatch, capsys):
 @pytest.mark.parametrize("name", prepare_data.PARTS)
 def test_each_set_can_be_named(name, everything, monkeypatch, capsys):
     monkeypatch.chdir(everything)
-    flags = ["--generic_path", "../mine"] if name == "G" else []
+    flags = {"G": ["--generic_path", "../mine"], "own": ["--videos_root", "../mine"]}.get(name, [])
     assert prepare_data.main(["check", name, *flags]) == 0
     assert list(rows_of(capsys.readouterr().out)) == [name]
 
@@ -102,9 +100,11 @@ def test_what_is_not_there_is_reported_with_where_to_get_it(name, tmp_path, caps
     assert prepare_data.main(["check", name, f"--{entry.root_name}", str(root)]) == 1
     _, row, *below = capsys.readouterr().out.splitlines()
     assert row.split() == [name, "missing", str(root)]
+    root_title = entry.root_name if name in TRAINING_SETS else f"the root of {entry.name}"
+    source = f"; get it from: {entry.page}" if entry.page else ""
     assert below == [
-        f"    {root} does not exist or is not a folder; the root of {entry.name} is {entry.root_holds}",
-        f"    --{entry.root_name} names another root; get it from: {entry.page}",
+        f"    {root} does not exist or is not a folder; {root_title} is {entry.root_holds}",
+        f"    --{entry.root_name} names another root{source}",
     ]
 
 
@@ -159,14 +159,6 @@ def test_mistakes_are_one_line(capsys):
     for flags in (["check", "D18"], ["check", "G"], ["resize", "--workers", "0"], ["resize", "--yv_root", "absent"]):
         assert prepare_data.main(flags) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
-
-
-def test_roots_are_those_of_eval():
-    flags = vars(evaluation_program.parse_arguments([]))
-    ours = {data_set.root_name: data_set.default_root for data_set in DATA_SETS.values()}
-    common = flags.keys() & ours.keys()
-    assert common == {"d16_path", "d17_path", "y18_path", "y19_path", "lv_path", "mose_path", "generic_path"}
-    assert {flag: ours[flag] for flag in common} == {flag: flags[flag] for flag in common}
 
 
 # --- resize -----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataset.back_and_forth import BackAndForth, repeat_videos, turning_order
+from dataset.back_and_forth import back_and_forth, repeat_videos, turning_order
 from dataset.evaluation_sets import EvaluationVideo
 from dataset.frames import FrameFolder, read_frame
 from dataset.registry import open_evaluation_set
@@ -51,7 +51,7 @@ def truth(video: EvaluationVideo) -> dict[str, str]:
 
 def test_frames_are_read_through_an_index_and_named_by_position_and_source(tmp_path):
     write_frames(tmp_path / "clip", range(3), (8, 12))
-    played = BackAndForth(FrameFolder(tmp_path / "clip"), 6)
+    played = back_and_forth(FrameFolder(tmp_path / "clip"), 6)
     frames = list(played)
     assert played.frame_count == 6
     assert played.frame_rate == 24
@@ -68,7 +68,7 @@ def test_frames_are_read_through_an_index_and_named_by_position_and_source(tmp_p
 
 def test_names_have_an_order_however_long_a_video_becomes(tmp_path):
     write_frames(tmp_path / "clip", range(2))
-    names = list(BackAndForth(FrameFolder(tmp_path / "clip"), 100_001).paths)
+    names = list(back_and_forth(FrameFolder(tmp_path / "clip"), 100_001).paths)
     assert names == sorted(names)
     assert len(set(names)) == 100_001
 

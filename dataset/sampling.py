@@ -1,4 +1,4 @@
-"""What every source of training data gives, and how a sample follows from its number alone.
+"""Sampling: how a training sample follows from its number alone, and how far apart its frames may lie.
 
 A sample is a function of (seed, stage, number, max_jump) and of nothing else: not of the process that makes it, nor of
 how many there are, nor of what was sampled before. So a run that is resumed, or spread over other processes, sees the
@@ -28,7 +28,11 @@ REPLACEMENTS = 20
 
 VOID = 255
 
-LISTED = 10
+# Share of the iterations after which max_jump has the value; stage 1, BL30K, narrows earlier.
+WIDENING = ((0.0, 5), (0.1, 10), (0.3, 15))
+NARROW = 5
+NARROWS_AFTER = 0.9
+NARROWS_AFTER_ON_BL30K = 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +42,8 @@ class TrainingSample:
     Attributes:
         images: RGB.
         labels: 0 is the background, 1..`objects` the objects, each with at least one pixel in frame 0.
-        objects: how many there are, at least 1.
-        skipped: one line for each entry that was to be sampled and could not be; another took its place.
+        objects: the number of objects, at least 1.
+        skipped: one line for each skipped entry, with the reason; another took its place.
     """
 
     images: UInt8[Tensor, "frames 3 height width"]
@@ -53,7 +57,7 @@ class TrainingSource(Protocol):
     """The data of one stage."""
 
     def sample(self, number: int, max_jump: int) -> TrainingSample:
-        """Sample `number` (0, 1, ... over the whole stage), neighbouring frames at most `max_jump` apart."""
+        """Return sample `number` (0, 1, ... over the whole stage), neighbouring frames at most `max_jump` apart."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +70,13 @@ class SamplingConfig:
 
     seed: int
     stage: str
-    """The name given to --stages; stages draw different samples from one seed."""
+    """The name of the stage; stages draw different samples from one seed."""
     num_frames: int
     size: int = 384
     """Height and width of the frames in pixels."""
     max_objects: int = 3
     strict: bool = False
-    """Raise where an entry cannot be used, instead of putting another in its place."""
+    """Raise where an entry cannot be used, instead of skipping it."""
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -82,12 +86,12 @@ class SamplingConfig:
 
 
 def sample_generator(config: SamplingConfig, number: int) -> np.random.Generator:
-    """The random numbers of one sample."""
+    """Return the random number generator of one sample."""
     return _generator(config.seed, config.stage, 0, number)
 
 
 def epoch_entry(config: SamplingConfig, number: int, entries: int) -> int:
-    """Which of `entries` sample `number` shows: each once in an epoch, in an order of the epoch's own."""
+    """The index of the entry that sample `number` shows: each once in an epoch, in an order of the epoch's own."""
     epoch, position = divmod(number, entries)
     return int(_epoch_order(config.seed, config.stage, epoch, entries)[position])
 
@@ -102,10 +106,21 @@ def _generator(seed: int, stage: str, purpose: int, number: int) -> np.random.Ge
     return np.random.default_rng(np.random.SeedSequence([seed, stage_number, purpose, number]))
 
 
-def choose_frames(rng: np.random.Generator, frame_count: int, num_frames: int, max_jump: int) -> list[int]:
-    """Frames of a clip, in order or (every other time) backwards: each at most `max_jump` from its neighbour.
+def max_jump(iteration: int, iterations: int, stage: str = "3") -> int:
+    """The most frames between neighbours of a clip, at `iteration` (from 0) of a stage (section 4).
 
-    Starts anywhere and adds frames one by one, each within `max_jump` of any that is chosen (section 4).
+    Args:
+        iterations: the number of iterations of the stage without its fine-tuning, in which clips are narrow again.
+    """
+    narrows_after = NARROWS_AFTER_ON_BL30K if stage == "1" else NARROWS_AFTER
+    schedule = (*WIDENING, (narrows_after, NARROW))
+    return [jump for share, jump in schedule if iteration >= round(share * iterations)][-1]
+
+
+def choose_frames(rng: np.random.Generator, frame_count: int, num_frames: int, max_jump: int) -> list[int]:
+    """Choose the frames of a clip, forwards or (every other time) backwards, each within `max_jump` of the last.
+
+    It starts anywhere and adds frames one by one, each within `max_jump` of any that is chosen (section 4).
 
     Raises:
         ValueError: there are fewer than `num_frames` frames, or `max_jump` is below 1.
@@ -146,14 +161,14 @@ def draw_sample(
     entries: Sequence[Entry],
     draw: Callable[[Entry, np.random.Generator], TrainingSample | None],
 ) -> TrainingSample:
-    """Sample `number` of a source with these entries (images, videos), each once in an epoch.
+    """Draw sample `number` of a source with these entries (images, videos), each once in an epoch.
 
     An entry is drawn again, up to five times in all, while its first frame shows no object (section 4). An entry that
-    stays without one, or whose files cannot be read, is replaced by another at random, and noted in `skipped`.
+    stays without one, or whose files cannot be read, is skipped: another one at random replaces it.
 
     Args:
-        entries: their text names them in `skipped`.
-        draw: makes a sample of an entry; None where the first frame shows no object. May raise UserError.
+        entries: the text of an entry names it in `skipped`.
+        draw: makes a sample of an entry, or None where the first frame shows no object. May raise UserError.
 
     Raises:
         UserError: `config.strict` and a file cannot be read; or no entry was usable in twenty.
@@ -176,9 +191,3 @@ def draw_sample(
     raise UserError(
         f"stage {config.stage}: none of {REPLACEMENTS} entries drawn could be used, the last because: {skipped[-1]}"
     )
-
-
-def first_few(items: Sequence[object], noun: str) -> str:
-    """How many there are, and the first ten: for messages."""
-    listed = ", ".join(map(str, items[:LISTED]))
-    return f"{len(items)} {noun}: {listed}{', ...' if len(items) > LISTED else ''}"

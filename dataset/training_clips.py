@@ -1,0 +1,112 @@
+"""Training clips of single images (stage 0) and of annotated videos (stages 1 to 3)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+
+from dataset.augmentation import ImageAugmentation, VideoAugmentation
+from dataset.sampling import (
+    SamplingConfig,
+    TrainingSample,
+    choose_frames,
+    clip_of_objects,
+    draw_sample,
+    labels_shown,
+)
+from dataset.training_sets import ImageWithMask, TrainingVideo, VideoSet
+
+# BL30K has objects that are specks; an object's side in pixels of the crop.
+SPECK, SMALL, STAYS_SMALL = 10, 30, 20
+
+
+class StaticImages:
+    """Clips whose frames are different views of one image.
+
+    Args:
+        images: an epoch shows each of them once; an image may be listed several times.
+    """
+
+    def __init__(self, images: Sequence[ImageWithMask], config: SamplingConfig):
+        self.images = images
+        self.config = config
+        self.augment = ImageAugmentation(config.size)
+
+    def sample(self, number: int, max_jump: int = 1) -> TrainingSample:
+        """Return sample `number`; there is no time in an image, so `max_jump` changes nothing.
+
+        Raises:
+            UserError: as `draw_sample`.
+        """
+        return draw_sample(self.config, number, self.images, self._draw)
+
+    def _draw(self, pair: ImageWithMask, rng: np.random.Generator) -> TrainingSample | None:
+        rgb, label_map = pair.read()
+        images, labels = self.augment(rgb, label_map, self.config.num_frames, rng)
+        return TrainingSample(images, labels, objects=1) if torch.any(labels[0]) else None
+
+
+class TrainingVideos:
+    """Clips of annotated videos.
+
+    Args:
+        sets: an epoch shows every video as often as its set says; all videos are `long_enough`.
+        finetune: frames are not rotated and sheared differently.
+    """
+
+    def __init__(self, sets: Sequence[VideoSet], config: SamplingConfig, finetune: bool = False):
+        self.config = config
+        self.entries: list[_Entry] = []
+        for video_set in sets:
+            augment = VideoAugmentation(
+                config.size, video_set.smallest_crop, frame_affine=video_set.frame_affine and not finetune
+            )
+            for video in video_set.videos:
+                self.entries += [_Entry(video, video_set, augment)] * video_set.repeats
+
+    def sample(self, number: int, max_jump: int) -> TrainingSample:
+        """Return sample `number`, in which neighbouring frames are at most `max_jump` frames of the video apart.
+
+        Raises:
+            UserError: as `draw_sample`.
+        """
+        return draw_sample(self.config, number, self.entries, lambda entry, rng: self._draw(entry, max_jump, rng))
+
+    def _draw(self, entry: "_Entry", max_jump: int, rng: np.random.Generator) -> TrainingSample | None:
+        video, video_set = entry.video, entry.video_set
+        max_jump = max(1, max_jump // video_set.frame_step)
+        rgb, stored = video.read(choose_frames(rng, len(video.frames), self.config.num_frames, max_jump))
+        images, masks = entry.augment(torch.from_numpy(rgb).permute(0, 3, 1, 2), torch.from_numpy(stored), rng)
+        labels = masks.numpy()
+        objects = [label for label in labels_shown(stored[0]) if label in labels[0]]
+        if video_set.drop_specks:
+            objects = [label for label in objects if not is_speck(labels == label)]
+        if not objects:
+            return None
+        if len(objects) > self.config.max_objects:
+            objects = rng.choice(objects, self.config.max_objects, replace=False).tolist()
+        return clip_of_objects(images, labels, objects)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    video: TrainingVideo
+    video_set: VideoSet
+    augment: VideoAugmentation
+
+    def __str__(self) -> str:
+        return str(self.video)
+
+
+def is_speck(masks: Bool[np.ndarray, "frames height width"]) -> bool:
+    """Whether an object is too small in the first frame (section 4, BL30K).
+
+    It has at most 10² pixels; or at most 30², but 20² or more in one of the next two frames: then the first frame shows
+    only a small part of it.
+    """
+    first, *following = masks[:3].sum(axis=(1, 2)).tolist()
+    if first <= SPECK**2:
+        return True
+    return first <= SMALL**2 and max(following, default=0) >= STAYS_SMALL**2

@@ -1,0 +1,95 @@
+"""Which network file is used where none is named, and what a network file says of its training."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from dataset.evaluation_sets import EvaluationSet
+from dataset.registry import DATA_SETS
+from evaluation.config import PUBLISHED_SIZE, SMALLEST_SIZE
+from model.checkpoint import Checkpoint
+from util.errors import UserError, first_few
+from util.provenance import REPOSITORY
+
+logger = logging.getLogger(__name__)
+
+PUBLISHED = Path("saves/XMem.pth")
+"""Where the published network is looked for: below the working directory, then below the repository."""
+BUNDLED = next(
+    (path for folder in ("saves", "xmem/saves") if (path := REPOSITORY / folder / "XMem-small.pth").is_file()),
+    REPOSITORY / "saves" / "XMem-small.pth",
+)
+"""The small network that comes with the program: in a checkout in saves, when installed in the package.
+
+Some of DAVIS's validation videos were in its training."""
+
+
+def default_network_file() -> Path:
+    """Return the network file that is used where none is named: the published one if it is there, else the bundled one.
+
+    Raises:
+        UserError: there is neither.
+    """
+    for path in (PUBLISHED, REPOSITORY / PUBLISHED, BUNDLED):
+        if path.is_file():
+            return path
+    raise UserError(
+        f"no --model, and neither {PUBLISHED} nor {BUNDLED} is there: "
+        "fetch the former by python -m scripts.download_models --models XMem, or name a network file after --model"
+    )
+
+
+def is_bundled(path: Path | None) -> bool:
+    """Return whether this is the network that comes with the repository."""
+    return path is not None and path.resolve() == BUNDLED.resolve()
+
+
+def intended_size(checkpoint: Checkpoint) -> int:
+    """Return the shorter side in pixels that a network is meant for: "size" of its metadata, or the published one.
+
+    Raises:
+        UserError: what the metadata say is no size.
+    """
+    size = checkpoint.metadata.get("size", PUBLISHED_SIZE)
+    if not isinstance(size, int) or size < SMALLEST_SIZE:
+        raise UserError(f"{checkpoint.path} says that it is meant for the size {size!r}, which is none: give --size")
+    return size
+
+
+def size_without_flag(checkpoint: Checkpoint, dataset: str | None) -> int:
+    """Return the size at which a data set is segmented where none is given; −1: the frames' own.
+
+    Raises:
+        UserError: as `intended_size`.
+    """
+    size = intended_size(checkpoint)
+    at_own_size = dataset is not None and dataset in DATA_SETS and DATA_SETS[dataset].at_own_size
+    return -1 if at_own_size and size == PUBLISHED_SIZE else size
+
+
+def videos_seen(checkpoint: Checkpoint, evaluation_set: EvaluationSet) -> list[str]:
+    """Return the videos of a DAVIS set that the network was trained on, by "videos_seen" of its metadata.
+
+    Other sets have none: a video of the same name is another video there.
+    """
+    if not is_davis(evaluation_set):
+        return []
+    seen = set(checkpoint.metadata.get("videos_seen", ()))
+    return [video.name for video in evaluation_set.videos if video.name in seen]
+
+
+def is_davis(evaluation_set: EvaluationSet) -> bool:
+    """Return whether a set's videos are DAVIS's, some of which trained the bundled network."""
+    return evaluation_set.name in DATA_SETS and DATA_SETS[evaluation_set.name].is_davis
+
+
+def warn_of_training_videos(path: Path, evaluation_set: EvaluationSet, seen: Sequence[str]) -> None:
+    """Log a warning where scores mislead, since the network was trained on some of the videos."""
+    if seen:
+        share = f"{len(seen)} of these {len(evaluation_set.videos)} videos ({first_few(seen, 6)})"
+        logger.warning("%s has been trained on %s: its scores on them are no measure of anything", path, share)
+    if is_bundled(path) and is_davis(evaluation_set):
+        logger.warning(
+            "the bundled network was trained on a part of DAVIS's validation videos: fine for a demonstration, "
+            "never for a published number"
+        )
