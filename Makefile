@@ -1,70 +1,73 @@
 # What can be done here; `make` alone lists it.
 #
-# Python runs in .venv, which is filled from the requirements files, and again when they change. A stamp file is left
-# only by an installation that went through to its end, so an interrupted one is taken up again.
+# Everything runs in .venv, where the project is installed with the versions of constraints.txt, and again when they
+# change. A stamp file is left only by an installation that was completed, so an interrupted one is repeated.
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint format clean gone
+.PHONY: help install upgrade demo test lint format clean broken
 
-VENV := .venv
+VENV ?= .venv
 PYTHON := $(VENV)/bin/python
-RUNTIME := $(VENV)/.installed
-DEVELOPMENT := $(VENV)/.installed-for-development
-INSTALL := $(PYTHON) -m pip install --disable-pip-version-check
+PYTHONS ?= python3 python3.13 python3.12 python3.11 python3.14 python
+INSTALLED := $(VENV)/.installed
+INSTALL := $(PYTHON) -m pip install --disable-pip-version-check -e '.[dev]'
+TEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist worksteal
 ARGS ?=
 
 help:  ## list what can be done (ARGS='...' is passed on by demo and test)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(RUNTIME)  ## follow two fish through the example clip; leaves pictures in output/demo
+install: $(INSTALLED)  ## make the environment (VENV=.venv), by one of PYTHONS
+
+demo: $(INSTALLED)  ## follow two fish through the example clip; leaves pictures in output/demo
 	$(PYTHON) -m scripts.demo $(ARGS)
 
-test: $(DEVELOPMENT)  ## run the tests
-	$(PYTHON) -m pytest $(ARGS)
+test: $(INSTALLED)  ## run the tests, as many at a time as there are cores
+	$(TEST) $(ARGS)
 
-lint: $(DEVELOPMENT)  ## check style and formatting
+lint: $(INSTALLED)  ## check style, formatting and types
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
 
-format: $(DEVELOPMENT)  ## put imports in order, mend what the linter can, format
+format: $(INSTALLED)  ## sort imports, correct what the linter can, format
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-clean:  ## remove the environment and caches; output/ and saves/ stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+upgrade: $(INSTALLED)  ## install the newest versions and, if the tests pass, write them into constraints.txt
+	@rm $(INSTALLED)
+	$(INSTALL) --upgrade --upgrade-strategy eager
+	$(TEST)
+	marker="$(MARKER)"; { grep -vF "$$marker" constraints.txt; $(FREEZE) | sed -E "s/(\+[^ ]*)?$$/; $$marker/"; } \
+		| LC_ALL=C sort > $(VENV)/constraints.txt
+	mv $(VENV)/constraints.txt constraints.txt
+	@touch $(INSTALLED)
+
+# The newest versions differ from Python to Python: a line of constraints.txt holds before 3.12, or from there on.
+MARKER = python_version $$($(PYTHON) -c 'import sys; print("<" if sys.version_info < (3, 12) else ">=")') '3.12'
+FREEZE := $(PYTHON) -m pip freeze --all --exclude pip --exclude-editable
+
+clean:  ## remove the environments and caches; output/ and saves/ stay
+	rm -rf .venv .venv-3.* build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# An environment whose Python does not run (an update of the system may have taken it away) is installed anew.
-GONE := $(shell $(PYTHON) -c '' >/dev/null 2>&1 || echo gone)
-gone:
-
-$(RUNTIME): requirements.txt $(GONE)
-	@$(MAKE_VENV)
-	$(INSTALL) -r requirements.txt
-	@touch $@
-
-$(DEVELOPMENT): requirements.txt requirements-dev.txt $(GONE)
-	@$(MAKE_VENV)
-	$(INSTALL) -r requirements-dev.txt
-	@touch $(RUNTIME) $@
-
-# Names of Pythons may be there without running (pyenv's do), so each is tried. An interrupted `venv` is completed by
-# another; where that does not help, the environment was of no use to anyone and is made anew.
-SUITABLE := import ensurepip, sys, venv; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
-define MAKE_VENV
-if ! $(PYTHON) -c 'import pip; $(SUITABLE)' 2>/dev/null; then \
-	if $(PYTHON) -c 'import pip' 2>/dev/null; then \
-		echo "$(VENV) is not of Python 3.11 or 3.12: remove it, then run make again" >&2; exit 1; \
-	fi; \
-	for python in python3.11 python3.12 python3 python none; do \
-		"$$python" -c '$(SUITABLE)' 2>/dev/null && break; \
+# An environment without a Python that runs (an update of the system may have taken it away) is made again. Names of
+# Pythons may be there without running (pyenv's do), so each is tried.
+BROKEN := $(shell $(PYTHON) -c 'import pip' >/dev/null 2>&1 || echo broken)
+SUITABLE := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+broken:
+	@for python in $(PYTHONS); do \
+		if "$$python" -c '$(SUITABLE)' 2>/dev/null; then \
+			echo "Making $(VENV) with $$("$$python" --version); PyTorch is large, this takes some minutes"; \
+			{ "$$python" -m venv $(VENV) && $(PYTHON) -c 'import pip' 2>/dev/null; } || \
+				"$$python" -m venv --clear $(VENV); \
+			exit; \
+		fi; \
 	done; \
-	if [ "$$python" = none ]; then \
-		echo "No Python 3.11 or 3.12 with venv was found: install one (on Debian and Ubuntu: python3.11 and" \
-			"python3.11-venv) and see that python3.11, python3.12, python3 or python starts it" >&2; exit 1; \
-	fi; \
-	echo "Making $(VENV) with $$("$$python" --version); PyTorch is large, this takes some minutes"; \
-	{ "$$python" -m venv $(VENV) && $(PYTHON) -c 'import pip' 2>/dev/null; } || "$$python" -m venv --clear $(VENV); \
-fi
-endef
+	echo "None of $(PYTHONS) is a Python 3.11 to 3.14 with venv: install one (on Debian and Ubuntu: python3 and" \
+		"python3-venv), or give its path: make PYTHONS=/path/to/python" >&2; exit 1
+
+$(INSTALLED): pyproject.toml requirements.txt requirements-dev.txt constraints.txt $(BROKEN)
+	$(INSTALL) -c constraints.txt
+	@touch $@

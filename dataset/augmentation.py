@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import cv2
 import numpy as np
@@ -131,7 +132,7 @@ class ResizedCrop(nn.Module):
         self,
         size: int,
         interpolation: InterpolationMode,
-        box: Callable[[Tensor | Image.Image], tuple[int, int, int, int]],
+        box: Callable[[Any], tuple[int, int, int, int]],
     ):
         super().__init__()
         self.size = size
@@ -193,7 +194,7 @@ def _spline_map(
     # The centres of the grid's cells, as cv2.resize places them.
     along = (np.arange(GRID_CELLS) + 0.5) / GRID_CELLS
     grid = np.stack(np.meshgrid(along, along), axis=-1)
-    shift = spline(grid.reshape(-1, 2)).reshape(grid.shape).astype(np.float32) * np.float32([width, height])
+    shift = spline(grid.reshape(-1, 2)).reshape(grid.shape).astype(np.float32) * np.array([width, height], np.float32)
     shift = cv2.resize(shift, (width, height), interpolation=cv2.INTER_CUBIC)
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     return columns + shift[..., 0], rows + shift[..., 1]

@@ -141,6 +141,7 @@ def _davis_videos(
         video = _open_video(name, main / name, masks_root / name, only=frame_names[name], from_first_frame=True)
         if all(frames_root.name == "480p" for frames_root in frames_roots.values()):
             return video
+        assert isinstance(video.frames, FrameFolder)
         (annotation,) = video.annotations.values()
         elsewhere = {size: _same_frames(video.frames, to / name) for size, to in frames_roots.items() if to != main}
         return replace(video, frames_elsewhere=elsewhere, output_size=frame_size(annotation))

@@ -43,8 +43,7 @@ class StaticImages:
         return draw_sample(self.config, number, self.images, self._draw)
 
     def _draw(self, pair: ImageWithMask, rng: np.random.Generator) -> TrainingSample | None:
-        rgb, labels = pair.read()
-        images, labels = self.augment(rgb, labels, self.config.num_frames, rng)
+        images, labels = self.augment(*pair.read(), self.config.num_frames, rng)
         return TrainingSample(images, labels, objects=1) if torch.any(labels[0]) else None
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -19,6 +20,10 @@ logger = logging.getLogger(__name__)
 
 # A container's own count is often an estimate; only a clip much shorter than announced is worth a warning.
 SHORT_OF_ANNOUNCED = 0.95
+
+# Titles and the like, which are not read here, need not be UTF-8. PyAV 19 takes them as they are; before it, the whole
+# file is refused unless this is given, and PyAV 19 does not know the argument.
+METADATA_OPTIONS: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
 
 
 class VideoFile:
@@ -91,7 +96,7 @@ class VideoFile:
         stream = None
         try:
             # "file:" keeps FFmpeg from taking a name with a colon for a network address.
-            with av.open(f"file:{self.path}", metadata_errors="ignore") as container:
+            with av.open(f"file:{self.path}", **METADATA_OPTIONS) as container:
                 # FFmpeg renders text files as pictures of a terminal.
                 if container.format.name == "tty":
                     raise UserError(f"{self.path} is a text file, not a video")

@@ -1,5 +1,5 @@
-"""What is done with a segmented clip: running the network over whole clips, and showing the result.
+"""Evaluation of whole data sets: every video segmented, written, timed and scored.
 
-Masks in the layouts that people score, pictures and videos to look at; everything here takes frames and label maps and
-knows nothing of the network's insides.
+`evaluate.py` runs an evaluation; `work_queue.py` shares its videos over processes, `segmenter.py` takes one video
+through the network, `output_folder.py` keeps the results so that an interrupted run can be resumed.
 """

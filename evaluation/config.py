@@ -1,17 +1,18 @@
-"""Everything that decides what an evaluation run writes."""
+"""The settings of an evaluation."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from inference.config import InferenceConfig
+from util.errors import SettingError
 
 PUBLISHED_SIZE = 480
 SMALLEST_SIZE = 16
 
 
 class View(NamedTuple):
-    """One way of showing a frame to the network."""
+    """A size and orientation in which frames are shown to the network."""
 
     size: int
     flip: bool
@@ -19,33 +20,41 @@ class View(NamedTuple):
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """One run of eval.py, as recorded in its output folder. What is the same in all of them gives the same masks.
+    """The settings of one evaluation, as recorded in its output folder. The same settings give the same label maps.
+
+    Attributes:
+        dataset: the name of the data set.
+        root: the data set's root, or a video file.
+        split: val or test; None for a video file.
+        mask: the first label map of a video file.
+        weights: the network file; None: the network comes from elsewhere.
+        weights_sha256: the digest of the network file, since training may write another one of the same name.
+        repeat: videos are made so many times as long, by playing them back and forth.
+        size: the shorter side in pixels at which frames are segmented; −1: their own.
+        other_sizes: further sizes; the probabilities of all sizes are averaged.
+        flip: mirror every frame.
+        flip_too: segment every size both as it is and mirrored, and average.
+        mixed_precision: compute in half precision where that is accurate enough.
+        save_all: write the label maps of all frames, not only of those that are scored.
+        save_scores: also write probabilities.
+        overlay: also write a video with the masks painted over it.
+        inference: how videos are followed.
 
     Raises:
-        ValueError: a value out of its range.
+        SettingError: a value out of its range.
     """
 
     dataset: str
     root: Path
-    """The data set's root, or the video file."""
     split: str | None = "val"
-    """None for a video file."""
     mask: Path | None = None
-    """The first mask of a video file."""
     weights: Path | None = None
-    """The network file; None: the network comes from elsewhere."""
     weights_sha256: str | None = None
-    """Of the network file, since a training run may write another one of the same name."""
     repeat: int = 1
-    """Videos are so many times as long, played back and forth."""
     size: int = PUBLISHED_SIZE
-    """Shorter side at which frames are segmented; −1: their own."""
     other_sizes: tuple[int, ...] = ()
-    """Further ones: the probabilities of all are averaged."""
     flip: bool = False
-    """Frames are mirrored."""
     flip_too: bool = False
-    """Every size is segmented both as it is and mirrored, and the average taken."""
     mixed_precision: bool = False
     save_all: bool = False
     save_scores: bool = False
@@ -55,28 +64,31 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         for size in self.sizes:
             if size != -1 and size < SMALLEST_SIZE:
-                raise ValueError(f"size must be at least {SMALLEST_SIZE} pixels, or -1 for the original, not {size}")
+                raise SettingError(
+                    "size", f"must be at least {SMALLEST_SIZE} pixels, or -1 for the own size, not {size}"
+                )
         if len(set(self.sizes)) < len(self.sizes):
-            raise ValueError(f"size has to name different ones, not {', '.join(map(str, self.sizes))}")
+            raise SettingError("size", f"must name different sizes, not {', '.join(map(str, self.sizes))}")
         if self.flip and self.flip_too:
-            raise ValueError("flip mirrors every frame, and flip_too also those that are not: give one of them")
+            raise SettingError("flip", "does not go together", {"flip_too": True})
         if self.repeat < 1:
-            raise ValueError(f"repeat must be at least 1, not {self.repeat}")
+            raise SettingError("repeat", f"must be at least 1, not {self.repeat}")
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """All of them."""
+        """All sizes at which frames are segmented."""
         return (self.size, *self.other_sizes)
 
     @property
     def views(self) -> tuple[View, ...]:
-        """In how many ways each frame is segmented; the result is the average of their probabilities."""
+        """The views of each frame; the result is the average of their probabilities."""
         flips = (False, True) if self.flip_too else (self.flip,)
         return tuple(View(size, flip) for size in self.sizes for flip in flips)
 
     def to_json_dict(self) -> dict[str, Any]:
-        """Values as JSON has them, paths made absolute so that they mean the same in any folder."""
-        return {name: _as_json(value) for name, value in asdict(self).items()}
+        """Return plain values for JSON; paths are absolute, so that they mean the same in any folder."""
+        values = {name: _as_json(value) for name, value in asdict(replace(self, inference=InferenceConfig())).items()}
+        return {**values, "inference": dict(self.inference.settings())}
 
 
 def _as_json(value: Any) -> Any:

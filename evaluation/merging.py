@@ -1,4 +1,4 @@
-"""Merging what several runs have written with --save_scores, of other sizes or mirrored: the average of probabilities.
+"""Merging the probabilities that several evaluations have saved, of other sizes or mirrored, by averaging them.
 
 One frame of each run is held at a time. Where sizes and flips are known beforehand, one run with several views
 (`EvaluationConfig.views`) does the same without files in between, and without their rounding.
@@ -17,8 +17,8 @@ from jaxtyping import UInt8
 
 from dataset.frames import folder_entries, size_text
 from dataset.label_map import LabelMap, read_label_map
-from evaluation.overlap import read_ahead
-from evaluation.results import FrameScores, OutputFolder, VideoRecord, read_scores
+from evaluation.output_folder import FrameScores, OutputFolder, VideoRecord, read_scores
+from evaluation.prefetch import prefetch
 from util.device import peak_process_bytes
 from util.errors import UserError
 from util.files import sha256_of
@@ -78,7 +78,7 @@ class Merging:
         )
         with (
             self._output.writer(video, Fraction(24), save_scores=False, overlay=False) as writer,
-            read_ahead(reading, FRAMES_AHEAD) as frames,
+            prefetch(reading, FRAMES_AHEAD) as frames,
         ):
             for (frame, runs), _ in frames:
                 writer.write_labels(frame, torch.from_numpy(merged_labels(runs)), runs[0].label_map.palette)

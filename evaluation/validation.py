@@ -1,4 +1,4 @@
-"""J&F of a network in training, on videos that it is not trained on: what eval.py would report, without its output."""
+"""Validation of a network in training: J&F on videos with ground truth, as an evaluation would report it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 from dataset.evaluation_sets import EvaluationVideo
 from dataset.registry import open_evaluation_set
 from evaluation.config import PUBLISHED_SIZE, EvaluationConfig
-from evaluation.reading import annotated_frames
-from evaluation.results import OutputFolder
-from evaluation.run import score, segment_video
+from evaluation.evaluate import score, segment_video
+from evaluation.frame_reader import annotated_frames
+from evaluation.output_folder import OutputFolder
 from evaluation.segmenter import Segmenter
 from inference.config import InferenceConfig
 from model.network import XMem
@@ -20,17 +20,17 @@ from util.errors import UserError
 
 
 class Validation:
-    """Videos with ground truth, read and checked once, to be segmented and scored again and again.
+    """Videos with ground truth, read and checked once, to be segmented and scored repeatedly.
 
     Args:
-        dataset: D16, D17, LV1, LV3 or G (those of which the ground truth is known), in its validation split.
-        root: where the data set lies.
-        videos: names of those to use; None: all.
-        size: shorter side at which frames are segmented; −1: their own.
+        dataset: a data set with public ground truth, of which the validation split is used: D16, D17, LV1, LV3 or G.
+        root: the data set's root.
+        videos: the names of the videos to use; None: all of the set.
+        size: the shorter side at which frames are segmented; −1: their own.
 
     Raises:
-        UserError: the data set is not there, lacks one of `videos`, or has no ground truth for it; the size is none;
-            or a frame or label map cannot be used.
+        UserError: the data set is not there, lacks one of `videos`, or has no ground truth for it; the size is out of
+            range; or a frame or label map cannot be used.
     """
 
     def __init__(
@@ -54,15 +54,15 @@ class Validation:
 
     @property
     def description(self) -> str:
-        """What is validated on: scores of two are comparable where this is the same."""
+        """The data set, size and videos: scores are comparable where these are the same."""
         return f"{self._config.dataset} at {self._config.size}: {', '.join(video.name for video in self._videos)}"
 
     def __call__(self, network: XMem, on_frame: Callable[[], None] = lambda: None) -> float:
-        """J&F in percent; see `scores`."""
+        """Return J&F in percent; see `scores`."""
         return self.scores(network, on_frame).j_and_f
 
     def scores(self, network: XMem, on_frame: Callable[[], None] = lambda: None) -> Scores:
-        """What eval.py reports of `network` on these videos. The network is left as it was.
+        """Return the scores that an evaluation of `network` on these videos reports. The network is left as it was.
 
         Args:
             on_frame: called after every frame; what it raises ends the validation.
@@ -70,7 +70,7 @@ class Validation:
         Raises:
             UserError: a file has become unusable meanwhile, or the device has too little memory.
         """
-        # Label maps go through files, as eval.py's do: a few megabytes, and nothing is scored in two ways.
+        # Label maps go through files, as an evaluation's do: a few megabytes, and there is one way of scoring.
         with TemporaryDirectory(prefix="validation-") as folder, modes_restored(network):
             output = OutputFolder(Path(folder), masks_folder="")
             segmenter = Segmenter(network, self._config)
@@ -80,7 +80,7 @@ class Validation:
 
 
 def chosen_videos(videos: Sequence[EvaluationVideo], names: Sequence[str] | None) -> list[EvaluationVideo]:
-    """Those of `videos` that have one of the `names`.
+    """Return those of `videos` that have one of the `names`.
 
     Raises:
         UserError: there is no video of some name, or no name at all.
@@ -96,7 +96,7 @@ def chosen_videos(videos: Sequence[EvaluationVideo], names: Sequence[str] | None
 
 
 def check(video: EvaluationVideo) -> None:
-    """Read everything that segmenting and scoring will read, since training should not end for a file after hours.
+    """Read everything that segmenting and scoring will read, since training must not fail over a file after hours.
 
     Raises:
         UserError: something is wrong with it.
@@ -111,7 +111,7 @@ def check(video: EvaluationVideo) -> None:
 
 @contextmanager
 def modes_restored(network: XMem) -> Iterator[None]:
-    """Afterwards every module is in training mode or not, as it was before."""
+    """Restore the training mode of every module when the block ends."""
     modes = [(module, module.training) for module in network.modules()]
     try:
         yield

@@ -82,7 +82,9 @@ class InferenceConfig:
 
     def __post_init__(self) -> None:
         if self.deep_update is None and self.working is None:
-            raise SettingError("enable_working", "and enable_sensory are both off: nothing would be remembered")
+            raise SettingError(
+                "enable_working", "must not be off: nothing would be remembered", {"enable_sensory": False}
+            )
 
     @property
     def when_full(self) -> WhenFull:
@@ -148,8 +150,10 @@ class InferenceConfig:
                 )
             working = WorkingMemoryConfig(when_full=when_full, **take("top_k"))
         if idle := [name for name in settings if name not in used]:
-            chosen = [f"{name}={value}" for name, value in settings.items() if isinstance(value, str | bool)]
-            raise SettingError(idle[0], f"has no effect with {', '.join(chosen) or 'the published strategies'}")
+            choices = {n: v for n, v in settings.items() if isinstance(v, str) or v is False if n not in idle}
+            raise SettingError(
+                idle[0], "has no effect" + ("" if choices else " with the published strategies"), choices
+            )
         return cls(insertion, deep_update, working)
 
     def settings(self) -> InferenceSettings:

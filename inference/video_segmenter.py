@@ -42,7 +42,7 @@ class VideoSegmenter:
     def step(
         self,
         rgb: UInt8[Tensor, "height width 3"],
-        label_map: Integer[np.ndarray, "height width"] | None = None,
+        label_map: Integer[np.ndarray, "mask_height mask_width"] | None = None,
         *,
         objects: Sequence[int] | None = None,
         end: bool = False,

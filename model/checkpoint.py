@@ -8,7 +8,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -107,7 +107,7 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     return Checkpoint(path, config, state_dict, metadata)
 
 
-def is_state_dict(content: Any) -> bool:
+def is_state_dict(content: Any) -> TypeGuard[dict[str, Tensor]]:
     """Whether this is a dictionary of tensors by name, and not an empty one."""
     return (
         isinstance(content, dict)
@@ -123,7 +123,9 @@ def load_tensors(path: Path) -> dict[Any, Any]:
         CheckpointError: as `read_checkpoint`.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
+        raise CheckpointError(
+            f"{path}: no such file; python -m scripts.download_models downloads the published networks"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

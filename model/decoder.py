@@ -70,6 +70,7 @@ class Decoder(nn.Module):
         logits = self.pred(F.relu(g4.flatten(0, 1)))
         if update_hidden and hidden is not None:
             g4_with_logits = torch.cat([g4, logits.unflatten(0, g4.shape[:2])], dim=2)
+            assert self.hidden_update is not None
             hidden = self.hidden_update(g16, g8, g4_with_logits, hidden)
         logits = F.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=False)
         return Decoded(logits.view(*g4.shape[:2], *logits.shape[-2:]), hidden)

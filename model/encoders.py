@@ -93,7 +93,7 @@ class KeyProjection(nn.Module):
         self.d_proj = nn.Conv2d(in_dim, 1, kernel_size=3, padding=1) if config.use_shrinkage else None
         self.e_proj = nn.Conv2d(in_dim, config.key_dim, kernel_size=3, padding=1) if config.use_selection else None
         nn.init.orthogonal_(self.key_proj.weight)
-        nn.init.zeros_(self.key_proj.bias)
+        nn.init.zeros_(self.key_proj.get_parameter("bias"))
 
     def forward(self, f16: Float[Tensor, "batch in_dim height width"]) -> QueryKey:
         key = self.key_proj(f16)

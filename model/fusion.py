@@ -47,6 +47,7 @@ class ResidualBlock(nn.Module):
     ) -> Float[Tensor, "batch objects out_dim height width"]:
         """`forward` of shared ⊕ own for every object; in_dim = shared_dim + own_dim differs from out_dim here."""
         inner = F.relu(convolve_shared(self.conv1, F.relu(shared), F.relu(own)))
+        assert self.downsample is not None
         skip = convolve_shared(self.downsample, shared, own)
         return self.conv2(inner.flatten(0, 1)).view_as(skip) + skip
 

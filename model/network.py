@@ -95,6 +95,7 @@ class XMem(nn.Module):
         """Values of frames with their objects' masks (probabilities); with `deep_update` the hidden state is new."""
         value = self.value_encoder(image, f16, masks)
         if deep_update and hidden is not None:
+            assert self.value_encoder.hidden_reinforce is not None
             hidden = self.value_encoder.hidden_reinforce(value, hidden)
         return Value(value, hidden)
 

@@ -1,6 +1,7 @@
 """Which half-precision type mixed precision uses, and where it is switched off."""
 
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,6 @@ def half_precision(device: torch.device, training: bool = False) -> torch.dtype:
     return torch.float16
 
 
-def full_precision(like: Tensor) -> AbstractContextManager:
+def full_precision(like: Tensor) -> AbstractContextManager[Any]:
     """Return a context without autocast for the device of `like`."""
     return torch.autocast(device_type=like.device.type, enabled=False)

@@ -11,10 +11,10 @@ import torch
 
 from dataset.evaluation_sets import EvaluationSet
 from evaluation.config import EvaluationConfig
-from evaluation.network_file import videos_seen
-from evaluation.results import changed_settings, read_json
-from evaluation.run import Summary, evaluate
-from evaluation.sharing import Sharing
+from evaluation.evaluate import Summary, evaluate
+from evaluation.networks import videos_seen
+from evaluation.output_folder import changed_settings, read_json
+from evaluation.work_queue import WorkQueue
 from model.checkpoint import Checkpoint, read_checkpoint
 from model.network import XMem
 from reproduction.data_sets import MissingError
@@ -82,7 +82,7 @@ class Runner:
     networks: Networks
     data_root: Path
     output: Path
-    sharing: Sharing
+    sharing: WorkQueue
     budget: Budget
     overwrite: bool = False
     absent: dict[str, str] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.config import EvaluationConfig
-from evaluation.run import Summary
+from evaluation.evaluate import Summary
 from inference.config import InferenceConfig, settings_of
 from reproduction.data_sets import DataSet
 from reproduction.variants import Variant

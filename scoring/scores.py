@@ -5,6 +5,7 @@ import io
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -80,7 +81,7 @@ class Scores(Score):
             lines.append(f"{name:<{width}}  {len(row.all_objects):>7}  {row.j_and_f:5.1f}  {row.j:5.1f}  {row.f:5.1f}")
         return "\n".join(lines)
 
-    def to_json_dict(self) -> dict[str, dict]:
+    def to_json_dict(self) -> dict[str, dict[str, Any]]:
         """{"global": {"J&F", "J", "F"}, "sequences": {SEQUENCE: {OBJECT: {"J", "F"}}}}, in percent."""
         return {
             "global": {"J&F": self.j_and_f, "J": self.j, "F": self.f},

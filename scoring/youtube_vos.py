@@ -63,8 +63,8 @@ def score_video(truth: Path, prediction: Path, frames_of: Mapping[int, list[str]
     for frame in sorted(set().union(*frames_of.values())):
         labels = [label for label, frames in frames_of.items() if frame in sorted(frames)[1:]]
         if labels:
-            maps = (read_label_map(folder / f"{frame}.png").labels for folder in (truth, prediction))
-            measured = score_label_maps(*maps, labels)
+            maps = [read_label_map(folder / f"{frame}.png").labels for folder in (truth, prediction)]
+            measured = score_label_maps(maps[0], maps[1], labels)
             for label, j, f in zip(labels, measured.j, measured.f, strict=True):
                 scores[label].append((float(j), float(f)))
     return {label: tuple(np.mean(pairs, axis=0).tolist()) for label, pairs in scores.items()}

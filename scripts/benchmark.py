@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.benchmark", description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(dest="benchmark", required=True)
     for name, module in BENCHMARKS.items():
-        module.add_arguments(commands.add_parser(name, help=module.__doc__.partition("\n")[0]))
+        module.add_arguments(commands.add_parser(name, help=(module.__doc__ or "").partition("\n")[0]))
     arguments = parser.parse_args(argv)
     try:
         BENCHMARKS[arguments.benchmark].run(arguments)

@@ -54,8 +54,8 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], size: float, octaves
 
 def mix(first: Picture | Colour, second: Picture | Colour, share: Plane | float) -> Picture:
     """Mix a `share` (0 to 1) of `second` with the rest of `first`."""
-    first, second = np.float32(first), np.float32(second)
-    return first + np.clip(np.float32(share), 0, 1)[..., None] * (second - first)
+    begin, end = np.asarray(first, np.float32), np.asarray(second, np.float32)
+    return begin + np.clip(np.asarray(share, np.float32), 0, 1)[..., None] * (end - begin)
 
 
 def step(value: Plane, softness: float) -> Plane:
@@ -73,15 +73,15 @@ def emboss(height_map: Plane, strength: float) -> Plane:
 # --- The fish ---------------------------------------------------------------------------------------------------------
 
 # Outlines in body lengths: the nose at (0, 0), the tail to the right, y downwards.
-BODY = ((0, 0.02), (0.07, -0.10), (0.24, -0.23), (0.5, -0.28), (0.75, -0.19), (0.95, -0.07), (1.03, -0.06))
+BODY: Points = ((0, 0.02), (0.07, -0.10), (0.24, -0.23), (0.5, -0.28), (0.75, -0.19), (0.95, -0.07), (1.03, -0.06))
 BODY += ((1.03, 0.06), (0.95, 0.07), (0.75, 0.18), (0.5, 0.26), (0.24, 0.22), (0.07, 0.11))
 DORSAL = ((0.26, -0.2), (0.36, -0.35), (0.52, -0.37), (0.68, -0.36), (0.84, -0.34), (0.93, -0.22), (0.92, -0.08))
 ANAL = ((0.52, 0.2), (0.62, 0.35), (0.76, 0.37), (0.9, 0.25), (0.92, 0.08), (0.7, 0.12))
 PELVIC = ((0.3, 0.19), (0.34, 0.33), (0.45, 0.41), (0.48, 0.31), (0.44, 0.2))
 PECTORAL = ((0.33, 0.04), (0.43, -0.03), (0.54, 0.0), (0.58, 0.09), (0.5, 0.15), (0.39, 0.12))
-ROUND_TAIL = ((0.97, -0.05), (1.12, -0.16), (1.27, -0.2), (1.31, -0.1), (1.29, 0), (1.31, 0.1), (1.27, 0.2))
+ROUND_TAIL: Points = ((0.97, -0.05), (1.12, -0.16), (1.27, -0.2), (1.31, -0.1), (1.29, 0), (1.31, 0.1), (1.27, 0.2))
 ROUND_TAIL += ((1.12, 0.16), (0.97, 0.05))
-FORKED_TAIL = ((0.97, -0.06), (1.1, -0.21), (1.32, -0.34), (1.22, -0.11), (1.18, 0), (1.22, 0.11), (1.32, 0.34))
+FORKED_TAIL: Points = ((0.97, -0.06), (1.1, -0.21), (1.32, -0.34), (1.22, -0.11), (1.18, 0), (1.22, 0.11), (1.32, 0.34))
 FORKED_TAIL += ((1.1, 0.21), (0.97, 0.06))
 EYE, EYE_RADIUS = (0.115, -0.045), 0.03
 
@@ -141,7 +141,8 @@ def painted_fin(points: Points, species: Species, x: Plane, y: Plane) -> tuple[P
     coverage = filled(points, species.height)
     rays = np.sin(75 * np.arctan2(y - 0.3 * points[0][1] * species.height, x - points[0][0] + 0.12))
     rim = step(0.80 - gaussian_filter(coverage, 5), 0.15)
-    return mix(np.float32(species.fin) * (0.86 + 0.14 * rays)[..., None], species.fin_rim, 0.85 * rim), coverage
+    fin = np.array(species.fin, np.float32) * (0.86 + 0.14 * rays)[..., None]
+    return mix(fin, species.fin_rim, 0.85 * rim), coverage
 
 
 def paint(species: Species, rng: np.random.Generator) -> tuple[Picture, Plane]:
@@ -246,7 +247,7 @@ class Reef:
             self.layers.append(Layer(rock, coverage, parallax, caustics=0.5 * (haze < 0.5)))
         ripples = np.sin(150 * np.sqrt(np.maximum(y - 0.8, 0)) + 1.4 * noise(rng, wide, 30 * unit))
         grain = 0.06 * noise(rng, wide, 1.2 * unit) + 0.05 * noise(rng, wide, 9 * unit, 3)
-        sand = np.float32([0.83, 0.76, 0.58]) * (0.80 + 0.10 * ripples + grain)[..., None]
+        sand = np.array([0.83, 0.76, 0.58], np.float32) * (0.80 + 0.10 * ripples + grain)[..., None]
         shore = 0.87 + 0.02 * noise(rng, wide, 60 * unit)[0]
         sand = mix(sand, water, 1.35 - 1.25 * y)
         self.layers.append(Layer(sand, step(y - shore, 0.012), parallax=1, caustics=0.45))
@@ -256,7 +257,7 @@ class Reef:
 
     def from_left(self, painted: np.ndarray, shift: float) -> np.ndarray:
         """Return the picture-sized part that begins `shift` pixels from the left."""
-        move = np.float32([[1, 0, -shift], [0, 1, 0]])
+        move = np.array([[1, 0, -shift], [0, 1, 0]], np.float32)
         return cv2.warpAffine(painted, move, self.shape[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
     def view(self, time: float) -> Picture:
@@ -302,7 +303,7 @@ def render(frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH) -> It
         scenery, light = reef.view(now), reef.light(now)[..., None]
         exposures, shares = [], []
         for moment in SHUTTER:
-            rgb, shown = scenery, np.float32([1, 0, 0]) * np.ones((*fine, 1), np.float32)
+            rgb, shown = scenery, np.array([1, 0, 0], np.float32) * np.ones((*fine, 1), np.float32)
             for label, (painted, coverage), swim, haze in fish:
                 canvas = swim.deform((frame + moment) / max(frames - 1, 1), fine)
                 there = cv2.remap(coverage, *canvas, cv2.INTER_LINEAR)

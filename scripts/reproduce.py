@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from evaluation.config import PUBLISHED_SIZE
-from evaluation.network_file import default_network_file, intended_size
-from evaluation.sharing import Sharing, StartFailedElsewhereError
+from evaluation.networks import default_network_file, intended_size
+from evaluation.work_queue import StartFailedElsewhereError, WorkQueue
 from model.checkpoint import read_checkpoint
 from reproduction.assembly import make_report
 from reproduction.figures import require_matplotlib
@@ -76,7 +76,7 @@ def choose_profile(name: str | None, model: Path) -> Profile:
     return small_profile(size) if name == "small" else paper_profile()
 
 
-def make_runner(arguments: argparse.Namespace, sharing: Sharing) -> Runner:
+def make_runner(arguments: argparse.Namespace, sharing: WorkQueue) -> Runner:
     """Everything that the runs need.
 
     Raises:
@@ -103,7 +103,7 @@ def make_runner(arguments: argparse.Namespace, sharing: Sharing) -> Runner:
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0, also where rows are missing; 2 after a user's mistake; 130 if interrupted."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    sharing = Sharing.from_environment()
+    sharing = WorkQueue.from_environment()
     try:
         arguments = parse_arguments(argv)
         runner = make_runner(arguments, sharing)

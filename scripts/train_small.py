@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from dataset.training_sets import own_videos
-from evaluation.network_file import BUNDLED
+from evaluation.networks import BUNDLED
 from model.checkpoint import read_checkpoint, save_network
 from util.errors import UserError
 from util.provenance import REPOSITORY

@@ -1,6 +1,7 @@
 """Shared fixtures. Importing this module turns jaxtyping's annotations into checks for the whole test run."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from jaxtyping import install_import_hook
 from tests.helpers import REPOSITORY
 
 # Must run before any package of the project is imported: every annotated function then checks shapes and types.
-PACKAGES = ["model", "dataset", "inference", "evaluation", "reproduction", "scoring", "training", "util"]
+PACKAGES = ["model", "dataset", "inference", "evaluation", "reproduction", "scoring", "training", "util", "xmem"]
 install_import_hook(PACKAGES, "beartype.beartype")
+
+# Shells start background jobs with SIGINT ignored, and children inherit that, also those that are to be interrupted.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(os.environ.get("XMEM_SHARED", REPOSITORY.parent / "shared"))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from util.errors import UserError
+from util.errors import SettingError
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
@@ -18,7 +18,7 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     "cuda", and "auto" where there is a GPU, is the GPU of this process: number `local_rank` of its machine.
 
     Raises:
-        UserError: there is no such device here.
+        SettingError: there is no such device here.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
@@ -26,16 +26,16 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"device {name!r}: choose auto, cuda, cuda:N, mps or cpu") from None
+        raise SettingError("device", f"{name}: choose auto, cuda, cuda:N, mps or cpu") from None
     if device.type not in available:
-        raise UserError(f"device {name!r}: choose auto, cuda, cuda:N, mps or cpu")
+        raise SettingError("device", f"{name}: choose auto, cuda, cuda:N, mps or cpu")
     if not available[device.type]:
-        raise UserError(f"device {name!r} is not available here (PyTorch {torch.__version__})")
+        raise SettingError("device", f"{name}: not available here (PyTorch {torch.__version__})")
     if device.type == "cuda":
         count = torch.cuda.device_count()
         device = torch.device("cuda", device.index if device.index is not None else local_rank % count)
         if device.index >= count:
-            raise UserError(f"device {name!r}: this machine's last CUDA device is cuda:{count - 1}")
+            raise SettingError("device", f"{name}: this machine's last CUDA device is cuda:{count - 1}")
         torch.cuda.set_device(device)
     return device
 

@@ -1,6 +1,6 @@
 """The two exceptions that stand for a mistake of the user's, not of the program's; and how messages list things."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class UserError(Exception):
@@ -17,11 +17,13 @@ class SettingError(ValueError):
     Attributes:
         field: the name of the setting.
         reason: what is wrong with it, to stand after its name.
+        others: the settings with which it does not go together, and their values.
     """
 
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(f"{field} {reason}")
-        self.field, self.reason = field, reason
+    def __init__(self, field: str, reason: str, others: Mapping[str, object] | None = None) -> None:
+        self.field, self.reason, self.others = field, reason, dict(others or {})
+        beside = ", ".join(f"{name}={value}" for name, value in self.others.items())
+        super().__init__(f"{field} {reason}" + (f" with {beside}" if beside else ""))
 
 
 def first_few(items: Sequence[object], most: int = 10) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -69,7 +69,7 @@ class Processes:
         """Every process's value, by rank: all learn the same."""
         if self.count == 1:
             return [value]
-        values: list[Value | None] = [None] * self.count
+        values: list[Any] = [None] * self.count
         dist.all_gather_object(values, value)
         return values
 

@@ -103,4 +103,4 @@ class SyntheticClips:
     def _photograph(
         self, rng: np.random.Generator
     ) -> tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]:
-        return self.photographs[rng.integers(len(self.photographs))].read()
+        return self.photographs[int(rng.integers(len(self.photographs)))].read()

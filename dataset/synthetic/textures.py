@@ -196,7 +196,7 @@ def spotted(rng: np.random.Generator) -> Pattern:
 def cellular(rng: np.random.Generator) -> Pattern:
     """Cells around points, flat or rounded, or the net of their borders: mosaic, scales, pebbles, leaves."""
     points = rng.uniform(0, PATTERN_SIZE, (int(np.exp(rng.uniform(np.log(20), np.log(500)))), 2))
-    coarse = np.stack(np.mgrid[:PATTERN_SIZE:2, :PATTERN_SIZE:2], axis=-1).reshape(-1, 2)
+    coarse = np.moveaxis(np.mgrid[:PATTERN_SIZE:2, :PATTERN_SIZE:2], 0, -1).reshape(-1, 2)
     distances, nearest = cKDTree(points, boxsize=PATTERN_SIZE).query(coarse, k=2)
     level = rng.uniform(0, 1, len(points))[nearest[:, 0]]
     plane = (level, distances[:, 0], distances[:, 1] - distances[:, 0])[rng.integers(3)]

@@ -14,7 +14,7 @@ from statistics import median
 
 import torch
 
-from evaluation.network_file import BUNDLED
+from evaluation.networks import BUNDLED
 from model.checkpoint import read_checkpoint
 from model.config import NetworkConfig
 from model.network import STRIDE

@@ -37,12 +37,17 @@ def write_video(
     pixel_format: str = "yuv420p",
     rate: Fraction = Fraction(30),
     options: dict[str, str] | None = None,
+    title: str | None = None,
 ) -> Path:
-    """Encode RGB frames (or grey ones, of two axes)."""
+    """Encode RGB frames (or grey ones, of two axes); `title` is that of the file and of its stream."""
     with av.open(str(path), "w", options=options or {}) as container:
+        if title is not None:
+            container.metadata["title"] = title
         stream = container.add_stream(codec, rate=rate)
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = pixel_format
+        if title is not None:
+            stream.metadata["title"] = title
         for frame in frames:
             image = av.VideoFrame.from_ndarray(frame, format="rgb24" if frame.ndim == 3 else "gray")
             container.mux(stream.encode(image))
@@ -133,6 +138,15 @@ def test_names_grow_with_the_count(tmp_path, monkeypatch):
 
 def test_a_name_with_a_colon_is_a_file(tmp_path):
     assert len(list(VideoFile(write_video(tmp_path / "v.mp4", smooth_frames(2)).rename(tmp_path / "a:b.mp4")))) == 2
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_title_that_is_no_utf8_does_not_matter(tmp_path, suffix):
+    path = write_video(tmp_path / f"v.{suffix}", smooth_frames(2), title="Latin-1?")
+    content = path.read_bytes()
+    assert b"Latin-1?" in content
+    path.write_bytes(content.replace(b"Latin-1?", "Müßig×÷…".encode("latin-1", "replace")))
+    assert len(list(VideoFile(path))) == 2
 
 
 def test_frames_are_decoded_only_as_they_are_asked_for(tmp_path):

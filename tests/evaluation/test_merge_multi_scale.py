@@ -14,9 +14,9 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from dataset.label_map import LabelMap, write_label_map
-from evaluation import merging, results
+from evaluation import merging, output_folder
 from evaluation.merging import RunFrame, merged_labels
-from evaluation.results import FrameScores, read_scores, write_scores
+from evaluation.output_folder import FrameScores, read_scores, write_scores
 from scripts.merge_multi_scale import main
 
 PALETTE = bytes(range(200, 200 - 12, -1))
@@ -168,11 +168,11 @@ def test_other_folders_or_other_runs_in_them_are_refused(tmp_path, capsys):
     before = label_maps(output)["dog/00000.png"]
     capsys.readouterr()
     assert merge(output, one, other, third) == 2
-    assert f"{output} was made with other settings: run 3 None (now {third} (" in capsys.readouterr().err
+    assert f"{output} was made with other settings: run 3: None before, {third} (" in capsys.readouterr().err
     (other / "config.json").write_text('{"size": 600}')
     assert merge(output, one, other) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"run 2 {other} (" in line
+    assert f"run 2: {other} (" in line
     assert np.array_equal(label_maps(output)["dog/00000.png"], before)
     assert merge(output, one, other, third, flags=["--overwrite"]) == 0
 
@@ -297,7 +297,7 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch, capsys):
     def no_space(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(results, "write_label_map", no_space)
+    monkeypatch.setattr(output_folder, "write_label_map", no_space)
     assert merge(tmp_path / "merged", one, other) == 2
     assert f"{tmp_path}/merged cannot be written to: No space left on device" in capsys.readouterr().err
     assert not (tmp_path / "merged/Annotations").exists()

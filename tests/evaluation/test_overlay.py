@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.contact_sheet import contact_sheet
-from evaluation.overlay import OverlayVideo
+from evaluation.overlay_video import OverlayVideo
 from tests.helpers import REPOSITORY
 from util.painting import davis_palette, display_palette, overlay_masks
 
@@ -168,7 +168,7 @@ import sys; sys.path.insert(0, {str(REPOSITORY)!r})
 from fractions import Fraction
 from pathlib import Path
 import numpy as np
-from evaluation.overlay import OverlayVideo
+from evaluation.overlay_video import OverlayVideo
 noise = np.random.default_rng(0)
 try:
     with OverlayVideo(Path({str(tmp_path)!r}) / "v.mp4", Fraction(24)) as video:

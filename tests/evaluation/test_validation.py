@@ -134,7 +134,7 @@ def test_the_network_is_left_as_it_was_and_no_file_is_left(
 @pytest.mark.parametrize(
     ("dataset", "videos", "expected"),
     [
-        ("D18", None, "validation: --dataset D18: there is D16"),
+        ("D18", None, "validation: dataset D18: there is D16"),
         ("D16", None, "validation: .*ImageSets/480p/val.txt does not exist"),
         ("G", ["a", "c", "d"], "validation: there is no video c, d; there is a, b"),
         ("G", [], "validation: no video is named; there is a, b"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from evaluation.sharing import Sharing
+from evaluation.work_queue import WorkQueue
 from reproduction.data_sets import DataSet, GeneratedVideo, MadeSet
 from reproduction.planning import Budget
 from reproduction.profiles import Profile, lengthened
@@ -63,7 +63,7 @@ def tiny_profile() -> Profile:
 
 
 def make_runner(
-    model: Path, data_root: Path, output: Path, budget: Budget | None = None, sharing: Sharing | None = None
+    model: Path, data_root: Path, output: Path, budget: Budget | None = None, sharing: WorkQueue | None = None
 ) -> Runner:
     networks = Networks(model, torch.device("cpu"))
-    return Runner(tiny_profile(), networks, data_root, output, sharing or Sharing.alone(), budget or Budget(None))
+    return Runner(tiny_profile(), networks, data_root, output, sharing or WorkQueue.alone(), budget or Budget(None))

@@ -109,7 +109,10 @@ def test_settings_by_name_make_a_configuration_and_come_back(settings):
         ({"mem_offset": -1}, "mem_offset"),
         ({"max_memory_frames": 0, "insertion": "sparse"}, "max_memory_frames must be at least 1"),
         ({"max_memory_frames": 20}, "max_memory_frames has no effect with the published strategies"),
-        ({"when_full": "local_window", "max_mid_term_frames": 9}, "max_mid_term_frames .* when_full=local_window$"),
+        (
+            {"when_full": "local_window", "max_mid_term_frames": 9},
+            "max_mid.* has no effect with when_full=local_window$",
+        ),
         ({"when_full": "local_window", "min_mid_term_frames": 2}, "min_mid_term_frames has no effect"),
         ({"when_full": "local_window", "potentiation": False}, "potentiation has no effect"),
         ({"when_full": "local_window", "prototypes": "random"}, "prototypes has no effect"),

@@ -176,8 +176,8 @@ def complaint_about(path: Path) -> str:
 
 
 def test_missing_files(path):
-    assert complaint_about(path) == ": no such file"
-    assert complaint_about(path.parent) == ": no such file"
+    assert complaint_about(path).startswith(": no such file")
+    assert complaint_about(path.parent).startswith(": no such file")
 
 
 def test_empty_files(path):

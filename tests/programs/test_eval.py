@@ -19,10 +19,10 @@ import eval as program
 from dataset import frames
 from dataset.frames import FrameFolder, read_frame
 from dataset.video_file import VideoFile
-from evaluation import network_file as network_files
+from evaluation import networks as network_files
 from evaluation.config import EvaluationConfig
-from evaluation.network_file import intended_size
-from evaluation.overlay import OverlayVideo
+from evaluation.networks import intended_size
+from evaluation.overlay_video import OverlayVideo
 from inference.config import InferenceConfig
 from model.checkpoint import read_checkpoint
 from scoring.folders import find_sequences, score_sequences
@@ -139,7 +139,7 @@ def test_memory_flags_reach_the_memory(evaluate, generic, flags, config):
     expected = plain_loop(read_frames(generic / "JPEGImages/a"), {0: label_map(SIZE, (1, 3))}, **config)
     assert equal(output / "a", [frame_name(index) for index in range(7)], expected)
     recorded = json.loads((output / "summary.json").read_text())["config"]["inference"]
-    assert recorded == {**vars(InferenceConfig()), **config}
+    assert recorded == InferenceConfig.from_settings(**config).settings()
 
 
 def test_an_object_lost_in_resizing_is_followed_all_the_same(evaluate, generic):
@@ -426,10 +426,10 @@ def test_other_settings_are_refused_and_named(evaluate, generic, tmp_path, netwo
     before = modification_times(output)
     another = save_tiny_network(tmp_path / "another.pth", seed=1)
     for flags, expected in (
-        (["--flip"], f"{output} was made with other settings: flip False (now True); "),
-        (["--mem_every", "3"], "mem_every 5 (now 3); "),
-        (["--size", "16", "--overlay"], "overlay False (now True), size -1 (now 16); "),
-        (["--model", str(another)], f"weights {network_file} (now {another}), weights_sha256 "),
+        (["--flip"], f"{output} was made with other settings: flip: False before, True now; "),
+        (["--mem_every", "3"], "inference.mem_every: 5 before, 3 now; "),
+        (["--size", "16", "--overlay"], "overlay: False before, True now; size: -1 before, 16 now; "),
+        (["--model", str(another)], f"weights: {network_file} before, {another} now; weights_sha256: "),
     ):
         arguments = [*flags_of(generic), "--model", network_file, "--device", "cpu", "--output", output, *flags]
         assert program.main([str(argument) for argument in arguments]) == 2

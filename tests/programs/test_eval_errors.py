@@ -15,10 +15,12 @@ import torch
 from PIL import Image
 
 import eval as program
-from evaluation import results, run
-from evaluation.overlay import OverlayVideo
+from evaluation import evaluate as evaluation
+from evaluation import output_folder
+from evaluation.overlay_video import OverlayVideo
 from inference.inference_core import InferenceCore
 from tests.helpers.layouts import frame_name, label_map, write_frames, write_masks, write_text, youtube_meta
+from util.errors import SettingError
 from util.files import sole_user
 
 SIZE = (32, 48)
@@ -76,38 +78,41 @@ def left_in(output: Path) -> list[str]:
         (["--generic_path", "here", "--dataset", "Y18"], "--generic_path goes with --dataset G, not with Y18"),
         (["--dataset", "G"], "--dataset G needs --generic_path"),
         (["--dataset", "D18"], "--dataset D18: there is D16, D17"),
-        (["--dataset", "D16", "--split", "test"], "--split test: D16 has no such split"),
+        (["--dataset", "D16", "--split", "test"], "split test: D16 has no such split"),
         (["--split", "train"], "argument --split: invalid choice: 'train'"),
         (["--benchmark", "--amp"], "--benchmark measures full precision, and --amp asks for mixed"),
-        (["--max_mid_term_frames", "5"], "1 <= --min_mid_term_frames < --max_mid_term_frames, not 5 and 5"),
-        (["--min_mid_term_frames", "0"], "1 <= --min_mid_term_frames < --max_mid_term_frames, not 0 and 10"),
-        (["--num_prototypes", "20000"], "--max_long_term_elements (10000) must hold at least"),
+        (["--max_mid_term_frames", "5"], "--max_mid_term_frames must be over min_mid_term_frames (5), not 5"),
+        (["--min_mid_term_frames", "0"], "--min_mid_term_frames must be at least 1, not 0"),
+        (["--num_prototypes", "20000"], "--max_long_term_elements must be at least num_prototypes (20000), not 10000"),
         (["--num_prototypes", "0"], "--num_prototypes must be at least 1, not 0"),
-        (["--max_long_term_elements", "-3"], "--max_long_term_elements (-3) must hold"),
+        (["--max_long_term_elements", "-3"], "--max_long_term_elements must be at least num_prototypes (128), not -3"),
         (["--mem_every", "0"], "--mem_every must be at least 1, not 0"),
         (["--mem_every", "-2"], "--mem_every must be at least 1, not -2"),
         (["--deep_update_every", "0"], "--deep_update_every must be positive"),
         (["--top_k", "0"], "--top_k must be at least 1, or -1 for all, not 0"),
         (["--top_k", "-5"], "--top_k must be at least 1, or -1 for all, not -5"),
-        (["--size", "3"], "--size must be at least 16 pixels, or -1 for the original, not 3"),
+        (["--size", "3"], "--size must be at least 16 pixels, or -1 for the own size, not 3"),
         (["--size", "0"], "--size must be at least 16"),
         (["--size", "-2"], "--size must be at least 16"),
         (["--size", "big"], "argument --size: invalid int value: 'big'"),
-        (["--size", "32", "48", "32"], "--size has to name different ones, not 32, 48, 32"),
-        (["--size", "32", "3"], "--size must be at least 16 pixels, or -1 for the original, not 3"),
-        (["--flip", "--flip_too"], "--flip mirrors every frame, and --flip_too also those that are not: give one"),
+        (["--size", "32", "48", "32"], "--size must name different sizes, not 32, 48, 32"),
+        (["--size", "32", "3"], "--size must be at least 16 pixels, or -1 for the own size, not 3"),
+        (["--flip", "--flip_too"], "--flip does not go together with --flip_too"),
         (["--repeat", "0"], "--repeat must be at least 1, not 0"),
         (["--video", "c.mp4", "--mask", "m.png", "--repeat", "2"], "--repeat goes with frames in folders"),
-        (["--mem_offset", "5"], "--mem_offset must be at least 0 and less than --mem_every (5), not 5"),
-        (["--insertion", "often"], "argument --insertion: invalid choice: 'often'"),
+        (["--mem_offset", "5"], "--mem_offset must be at least 0 and less than mem_every (5), not 5"),
+        (["--insertion", "often"], "--insertion must be one of regular, sparse, not often"),
         (
             ["--prototypes", "random", "--disable_long_term"],
-            "--prototypes='random' would have no effect with --disable",
+            "--prototypes has no effect with --disable_long_term",
         ),
-        (["--disable_sensory", "--disable_working"], "--disable_sensory and --disable_working are both off"),
+        (
+            ["--disable_sensory", "--disable_working"],
+            "nothing would be remembered with --disable_sensory",
+        ),
         (["--no_such_flag"], "unrecognized arguments: --no_such_flag"),
-        (["--device", "abacus"], "--device abacus: there is auto, cuda, cuda:N, mps and cpu"),
-        (["--device", "meta"], "--device meta: there is auto, cuda, cuda:N, mps and cpu"),
+        (["--device", "abacus"], "--device abacus: choose auto, cuda, cuda:N, mps or cpu"),
+        (["--device", "meta"], "--device meta: choose auto, cuda, cuda:N, mps or cpu"),
     ],
 )
 def test_flags_that_cannot_work_are_named(evaluate, generic, tmp_path, flags, expected):
@@ -138,7 +143,7 @@ def test_each_process_takes_its_own_gpu(monkeypatch):
     assert [choose(name, local_rank=rank).index for rank in range(3) for name in ("auto", "cuda")] == [0, 0, 1, 1, 0, 0]
     assert choose("cuda:1", local_rank=0) == torch.device("cuda:1") == chosen[-1]
     assert choose("cpu", local_rank=1) == torch.device("cpu")
-    with pytest.raises(program.UserError, match="--device cuda:2: this machine's last CUDA device is cuda:1"):
+    with pytest.raises(SettingError, match="device cuda:2: this machine's last CUDA device is cuda:1"):
         choose("cuda:2", local_rank=0)
 
 
@@ -337,7 +342,7 @@ def test_sets_that_a_server_scores_are_not_repeated(evaluate, tmp_path):
     write_text(root / "valid/meta.json", youtube_meta({"good": {"255": ["00000"]}}))
     code, lines = evaluate("--dataset", "Y19", "--y19_path", root, "--repeat", 3)
     assert code == 2
-    assert lines == ["eval.py: --repeat: Y19 is scored by a server, which takes every frame once"]
+    assert lines == ["eval.py: repeat: Y19 is scored by a server, which takes every frame once"]
 
 
 def test_no_zip_is_made_for_a_server_when_a_video_failed(evaluate, tmp_path):
@@ -411,12 +416,12 @@ def no_space(*_: object) -> None:
 
 
 def test_masks_that_cannot_be_written_fail_their_video(evaluate, generic, tmp_path, monkeypatch):
-    write = results.write_label_map
+    write = output_folder.write_label_map
 
     def write_until_full(path: Path, *more: object) -> None:
         no_space() if path.parent.parent.name == ".video-bad" else write(path, *more)
 
-    monkeypatch.setattr(results, "write_label_map", write_until_full)
+    monkeypatch.setattr(output_folder, "write_label_map", write_until_full)
     code, lines = evaluate(*flags_of(generic))
     assert (code, lines) == (
         1,
@@ -431,14 +436,14 @@ def test_records_and_zips_that_cannot_be_written(evaluate, tmp_path, monkeypatch
     write_frames(davis / "JPEGImages/480p/good", range(3), SIZE)
     write_masks(davis / "Annotations/480p/good", range(1), SIZE)
     write_text(davis / "ImageSets/2017/test-dev.txt", "good")
-    segment = run.segment_video
+    segment = evaluation.segment_video
 
     def segment_then_fill_the_disk(*arguments: object) -> object:
         record = segment(*arguments)
-        monkeypatch.setattr(results, function, no_space)
+        monkeypatch.setattr(output_folder, function, no_space)
         return record
 
-    monkeypatch.setattr(run, "segment_video", segment_then_fill_the_disk)
+    monkeypatch.setattr(evaluation, "segment_video", segment_then_fill_the_disk)
     code, lines = evaluate("--d17_path", davis.parent, "--split", "test", "--size", 32)
     assert code == 1
     assert all("cannot be written to: No space left on device" in line for line in lines[:1])
@@ -457,7 +462,7 @@ def test_too_little_device_memory_fails_its_video(evaluate, generic, monkeypatch
 
     monkeypatch.setattr(InferenceCore, "step", step_until_full)
     code, lines = evaluate(*flags_of(generic))
-    assert (code, lines) == (1, ["failed: bad: out of memory on cpu at frame 2; a smaller --size needs less"])
+    assert (code, lines) == (1, ["failed: bad: out of memory on cpu at frame 2; a smaller size needs less"])
 
 
 class ProgrammingError(Exception):
@@ -471,10 +476,10 @@ def raise_programming_error(*_: object, **__: object) -> None:
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        (results, "write_mask"),
-        (results, "write_scores"),
-        (results, "write_overlay"),
-        (run, "score_sequences"),
+        (output_folder, "write_mask"),
+        (output_folder, "write_scores"),
+        (output_folder, "write_overlay"),
+        (evaluation, "score_sequences"),
         (InferenceCore, "step"),
     ],
 )
@@ -482,7 +487,7 @@ def test_programming_errors_are_not_swallowed(evaluate, generic, tmp_path, monke
     monkeypatch.setattr(module, name, raise_programming_error)
     with pytest.raises(ProgrammingError):
         evaluate(*flags_of(generic, "--overlay", "--save_scores"))
-    if module is not run:
+    if module is not evaluation:
         assert left_in(tmp_path / "output") == []
         assert not (tmp_path / "output/Annotations").exists()
 
@@ -504,7 +509,7 @@ def test_an_interruption_leaves_no_half_video(evaluate, generic, tmp_path, monke
 
     monkeypatch.setattr(InferenceCore, "step", interrupted)
     code, lines = evaluate(*flags_of(generic))
-    assert (code, lines) == (130, ["eval.py: interrupted; the same command, without --overwrite, goes on from here"])
+    assert (code, lines) == (130, ["eval.py: interrupted; the same command, without --overwrite, resumes"])
     output = tmp_path / "output"
     assert sorted(path.name for path in output.iterdir()) == [".finished", "bad", "config.json"]
     assert len(list((output / "bad").iterdir())) == 4

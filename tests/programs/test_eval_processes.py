@@ -118,7 +118,7 @@ def test_a_run_goes_on_where_it_was_interrupted_or_killed(youtube, network_file,
     interrupted.send_signal(signal.SIGINT)
     _, printed = interrupted.communicate(timeout=60)
     assert interrupted.returncode == 130
-    assert "eval.py: interrupted; the same command, without --overwrite, goes on from here" in printed
+    assert "eval.py: interrupted; the same command, without --overwrite, resumes" in printed
     assert "Traceback" not in printed
     done = {path.stem for path in finished.iterdir()}
     assert {path.name for path in (output / "Annotations").iterdir()} == done

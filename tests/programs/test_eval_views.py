@@ -15,7 +15,7 @@ from dataset.evaluation_sets import EvaluationVideo
 from dataset.frames import read_frame
 from dataset.registry import open_evaluation_set
 from evaluation.config import EvaluationConfig
-from evaluation.reading import annotated_frames_for
+from evaluation.frame_reader import annotated_frames_for
 from evaluation.segmenter import SegmentedFrame, Segmenter
 from scoring.folders import find_sequences, score_sequences
 from scripts import merge_multi_scale
@@ -101,7 +101,7 @@ def test_every_view_has_a_memory_of_its_own(generic):
     config = EvaluationConfig("G", generic, size=24, other_sizes=(32,), flip_too=True)
     segmenter = Segmenter(tiny_network(), config)
     first = [frame.prob for frame in segmenter.segment(video)]
-    elements = [core.memory.working.size for core in segmenter.cores.values()]
+    elements = [view.core.memory.working.size for view in segmenter.views.values()]
     assert elements == [2 * 3] * 2 + [2 * 3] * 2
     again = [frame.prob for frame in segmenter.segment(video)]
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))  # all were reset

@@ -10,7 +10,7 @@ import pytest
 import torch.distributed as dist
 from PIL import Image
 
-from evaluation.sharing import Sharing
+from evaluation.work_queue import WorkQueue
 from reproduction import runner as runner_module
 from reproduction import variants as v
 from reproduction.assembly import make_report
@@ -226,7 +226,7 @@ def test_processes_share_the_videos(model, data_root, tmp_path):
     store = dist.HashStore()
 
     def work(rank: int) -> Runner:
-        runner = make_runner(model, data_root, tmp_path, sharing=Sharing(store, rank, world_size=2, local_rank=rank))
+        runner = make_runner(model, data_root, tmp_path, sharing=WorkQueue(store, rank, world_size=2, local_rank=rank))
         runner.do(tasks_of(["table8", "figure1"], runner.profile, False))
         return runner
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation import network_file
+from evaluation import networks
 from scripts import demo, make_readme_picture
 from tests.helpers.tiny_network import save_tiny_network
 
@@ -92,8 +92,8 @@ def test_it_prints_the_score_of_the_clip_and_where_things_are(model, tmp_path, c
 
 def test_it_takes_the_network_that_eval_takes(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(network_file, "REPOSITORY", tmp_path)
-    monkeypatch.setattr(network_file, "BUNDLED", model)
+    monkeypatch.setattr(networks, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(networks, "BUNDLED", model)
     assert demo.main(SIZE) == 0
     config = json.loads((tmp_path / demo.DEFAULT_OUTPUT / "config.json").read_text())
     assert config["weights"] == str(model)
@@ -102,8 +102,8 @@ def test_it_takes_the_network_that_eval_takes(model, tmp_path, monkeypatch):
 
 def test_without_a_network_it_says_where_to_get_one(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(network_file, "REPOSITORY", tmp_path)
-    monkeypatch.setattr(network_file, "BUNDLED", tmp_path / "none.pth")
+    monkeypatch.setattr(networks, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(networks, "BUNDLED", tmp_path / "none.pth")
     assert demo.main(SIZE) == 2
     assert "python -m scripts.download_models" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -1,8 +1,9 @@
-"""The network file of a run: which one where none is named, and what it says of itself."""
+"""Which network file is used where none is named, and what a network file says of its training."""
 
 from pathlib import Path
 
 from dataset.evaluation_sets import EvaluationSet
+from dataset.registry import DATA_SETS
 from evaluation.config import PUBLISHED_SIZE, SMALLEST_SIZE
 from model.checkpoint import Checkpoint
 from util.errors import UserError
@@ -13,13 +14,9 @@ PUBLISHED = Path("saves/XMem.pth")
 BUNDLED = REPOSITORY / "saves" / "XMem-small.pth"
 """The small network that comes with the repository. Some of DAVIS's validation videos were in its training."""
 
-DAVIS_SETS = frozenset({"D16", "D17"})
-SETS_AT_THEIR_OWN_SIZE = frozenset({"LV1", "LV3"})
-"""Those that the published program does not resize."""
-
 
 def default_network_file() -> Path:
-    """The network that is used where none is named: the published one if it is there, else the bundled one.
+    """Return the network file that is used where none is named: the published one if it is there, else the bundled one.
 
     Raises:
         UserError: there is neither.
@@ -34,12 +31,12 @@ def default_network_file() -> Path:
 
 
 def is_bundled(path: Path) -> bool:
-    """Whether this is the network that comes with the repository."""
+    """Return whether this is the network that comes with the repository."""
     return path.resolve() == BUNDLED.resolve()
 
 
 def intended_size(checkpoint: Checkpoint) -> int:
-    """The shorter side in pixels that a network is meant for: "size" of its metadata, else the published one.
+    """Return the shorter side in pixels that a network is meant for: "size" of its metadata, or the published one.
 
     Raises:
         UserError: what the metadata say is no size.
@@ -51,21 +48,26 @@ def intended_size(checkpoint: Checkpoint) -> int:
 
 
 def size_without_flag(checkpoint: Checkpoint, dataset: str | None) -> int:
-    """The size at which a data set is segmented where `--size` is not given; −1: the frames' own.
+    """Return the size at which a data set is segmented where none is given; −1: the frames' own.
 
     Raises:
         UserError: as `intended_size`.
     """
     size = intended_size(checkpoint)
-    return -1 if dataset in SETS_AT_THEIR_OWN_SIZE and size == PUBLISHED_SIZE else size
+    return -1 if dataset in DATA_SETS and DATA_SETS[dataset].at_own_size and size == PUBLISHED_SIZE else size
 
 
 def videos_seen(checkpoint: Checkpoint, evaluation_set: EvaluationSet) -> list[str]:
-    """Names of a DAVIS set's videos that were in the network's training: "videos_seen" of its metadata.
+    """Return the videos of a DAVIS set that the network was trained on, by "videos_seen" of its metadata.
 
-    Of other sets there are none: a video of the same name is not the same video there.
+    Other sets have none: a video of the same name is another video there.
     """
-    if evaluation_set.name not in DAVIS_SETS:
+    if not is_davis(evaluation_set):
         return []
     seen = set(checkpoint.metadata.get("videos_seen", ()))
     return [video.name for video in evaluation_set.videos if video.name in seen]
+
+
+def is_davis(evaluation_set: EvaluationSet) -> bool:
+    """Return whether a set's videos are DAVIS's, some of which trained the bundled network."""
+    return evaluation_set.name in DATA_SETS and DATA_SETS[evaluation_set.name].is_davis

@@ -1,4 +1,4 @@
-"""How long the network took, without stopping it to look at the clock."""
+"""Timing the network without waiting for the device."""
 
 import time
 from collections.abc import Iterator
@@ -7,16 +7,16 @@ from contextlib import contextmanager
 import torch
 
 
-class NetworkClock:
-    """Sums the time spent in `running()` blocks: by events on a CUDA device, by the wall elsewhere."""
+class NetworkTimer:
+    """Sums the time spent in `running()` blocks: by events on a CUDA device, by the wall clock elsewhere."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self.restart()
+        self.reset()
 
-    def restart(self) -> None:
+    def reset(self) -> None:
         self.seconds_so_far = 0.0
-        """What is known to have passed; on a CUDA device blocks that still run are not in it."""
+        """The time known to have passed; on a CUDA device without the blocks that still run."""
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
     @contextmanager
@@ -37,7 +37,7 @@ class NetworkClock:
         self.seconds_so_far += time.perf_counter() - begun
 
     def seconds(self) -> float:
-        """The sum since the start; waits for a CUDA device to finish what it was given."""
+        """Return the sum since the last reset; on a CUDA device wait for it to finish."""
         if self._events:
             self._events[-1][1].synchronize()
         while self._events:

@@ -1,4 +1,4 @@
-"""Work beside the network: reading ahead of it, and writing behind it."""
+"""Threads beside the network: prefetching frames, and writing results."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,10 +12,10 @@ _END = object()
 
 
 @contextmanager
-def read_ahead(items: Iterable[Item], ahead: int) -> Iterator[Iterator[tuple[Item, bool]]]:
-    """Iterate over `items` in a thread of their own, up to `ahead` (at least 1) early: (item, whether it is the last).
+def prefetch(items: Iterable[Item], ahead: int) -> Iterator[Iterator[tuple[Item, bool]]]:
+    """Iterate over `items` in a thread, up to `ahead` (at least 1) items early: (item, whether it is the last).
 
-    An error in iterating reaches the caller when the item's turn comes. Leaving the block stops the thread.
+    An error in iterating is raised when the item's turn comes. Leaving the block stops the thread.
     """
     source = iter(items)
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read") as thread:
@@ -34,7 +34,7 @@ def read_ahead(items: Iterable[Item], ahead: int) -> Iterator[Iterator[tuple[Ite
                 future.cancel()
 
 
-class WriteBehind(AbstractContextManager):
+class BackgroundWriter(AbstractContextManager):
     """Calls functions in threads, with a bounded number of calls waiting; leaving the block waits for all of them.
 
     The first error in a call is raised in the caller: at a later `submit`, or when the block ends. When the block ends
@@ -47,7 +47,7 @@ class WriteBehind(AbstractContextManager):
         self._pending: deque[Future] = deque()
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Call `function` soon; waits while too many calls do."""
+        """Call `function` in a thread; wait first while too many calls are waiting."""
         self._pending.append(self._threads.submit(function, *arguments))
         while len(self._pending) > self._waiting or (self._pending and self._pending[0].done()):
             self._pending.popleft().result()

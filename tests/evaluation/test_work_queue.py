@@ -6,20 +6,20 @@ from datetime import timedelta
 import pytest
 import torch.distributed as dist
 
-from evaluation.sharing import Sharing, StartFailedElsewhereError
+from evaluation.work_queue import StartFailedElsewhereError, WorkQueue
 from util.errors import UserError
 
 
 @pytest.fixture
-def processes() -> list[Sharing]:
+def processes() -> list[WorkQueue]:
     store = dist.HashStore()
     store.set_timeout(timedelta(seconds=20))
-    return [Sharing(store, rank, world_size=3, local_rank=rank) for rank in range(3)]
+    return [WorkQueue(store, rank, world_size=3, local_rank=rank) for rank in range(3)]
 
 
 def test_outside_of_torchrun_there_is_one_process(monkeypatch):
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    alone = Sharing.from_environment()
+    alone = WorkQueue.from_environment()
     assert (alone.rank, alone.world_size, alone.local_rank) == (0, 1, 0)
     alone.announce(["b", "a"])
     assert list(alone.take(alone.videos())) == ["b", "a"]
@@ -58,7 +58,7 @@ def test_counters_failures_and_the_end_are_seen_by_all(processes):
 
 
 def test_a_mistake_that_all_find_is_told_by_process_0(processes):
-    def start(process: Sharing) -> None:
+    def start(process: WorkQueue) -> None:
         with process.failing_together():
             raise UserError("there is no such folder")
 

@@ -1,4 +1,4 @@
-"""The output folder of a run: whole videos only, a record of each, and nothing of another run's.
+"""The output folder of an evaluation: complete videos only, a record of each, and no results of other settings.
 
     OUTPUT/config.json          the settings that made this folder; other ones are refused
     OUTPUT/V/FRAME.png          label maps (OUTPUT/Annotations/V/… for YouTubeVOS and with --save_scores)
@@ -30,41 +30,47 @@ from torch import Tensor
 
 from dataset.evaluation_sets import EvaluationVideo
 from dataset.label_map import write_label_map
-from evaluation.overlap import WriteBehind
-from evaluation.overlay import OverlayVideo
+from evaluation.overlay_video import OverlayVideo
+from evaluation.prefetch import BackgroundWriter
 from evaluation.segmenter import SegmentedFrame
 from util.errors import UserError
 from util.files import atomic_path, sole_user, write_text_atomically
+from util.provenance import differences
 
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """What is known of a finished video."""
+    """The figures of a finished video."""
 
     name: str
     frames: int
     objects: int
     network_seconds: float
     wall_seconds: float
-    """From opening the first frame to having written the last label map."""
+    """The time from opening the first frame to having written the last label map."""
     device: str
     peak_device_bytes: int | None
     peak_process_bytes: int
     memory: dict[str, int]
-    """What memory held and what had happened to it at the end (`MemoryCounts`); of several views, that of the first."""
+    """`MemoryCounts` at the end of the video, of the first view."""
 
 
 class VideoWriter:
-    """Writes what is wanted of one video's frames, beside the network; from `OutputFolder.writer`."""
+    """Writes the label maps, probabilities and overlay of one video in threads beside the network."""
 
     def __init__(
-        self, masks: Path, scores: Path | None, overlay: OverlayVideo | None, images: WriteBehind, film: WriteBehind
+        self,
+        masks: Path,
+        scores: Path | None,
+        overlay: OverlayVideo | None,
+        images: BackgroundWriter,
+        frames: BackgroundWriter,
     ) -> None:
         self._masks, self._scores, self._overlay = masks, scores, overlay
-        self._images, self._film = images, film
+        self._images, self._frames = images, frames
 
     def write(self, segmented: SegmentedFrame, save_mask: bool) -> None:
-        """Take one frame; its label map and scores are written if `save_mask`, every frame goes into the overlay."""
+        """Write one frame: its label map and probabilities if `save_mask`, and in any case the overlay."""
         frame, labels = segmented.frame, segmented.labels
         if save_mask:
             self.write_labels(frame.name, labels, segmented.palette)
@@ -72,20 +78,20 @@ class VideoWriter:
                 path = self._scores / f"{frame.name}.npz"
                 self._images.submit(write_scores, path, segmented.prob, segmented.objects)
         if self._overlay:
-            self._film.submit(write_overlay, self._overlay, frame.rgb, labels)
+            self._frames.submit(write_overlay, self._overlay, frame.rgb, labels)
 
     def write_labels(self, frame: str, labels: UInt8[Tensor, "height width"], palette: bytes | None) -> None:
-        """Take the label map of one frame."""
+        """Write the label map of one frame."""
         self._images.submit(write_mask, self._masks / f"{frame}.png", labels, palette)
 
 
 def write_mask(path: Path, labels: UInt8[Tensor, "height width"], palette: bytes | None) -> None:
-    """A label map as a PNG."""
+    """Write a label map as a PNG."""
     write_label_map(path, labels.cpu().numpy(), palette)
 
 
 def write_scores(path: Path, prob: Float[Tensor, "channels height width"], objects: list[int]) -> None:
-    """`prob` of background and objects as multiples of 1/255, and `objects`, the labels of channels 1, 2, …."""
+    """Write the probabilities of background and objects in steps of 1/255, with the labels of channels 1, 2, …."""
     arrays = {"prob": prob.mul(255).round().byte().cpu().numpy(), "objects": np.array(objects, np.uint8)}
     # What np.savez_compressed writes, at twice its speed: its level of compression gains little.
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
@@ -96,14 +102,14 @@ def write_scores(path: Path, prob: Float[Tensor, "channels height width"], objec
 
 @dataclass(frozen=True, eq=False)
 class FrameScores:
-    """One frame's `prob` of background and objects in steps of 1/255; `objects` are the labels of channels 1, 2, …."""
+    """Probabilities of background and objects in steps of 1/255, and the labels of channels 1, 2, …."""
 
     prob: UInt8[np.ndarray, "channels height width"]
     objects: list[int]
 
 
 def read_scores(path: Path) -> FrameScores:
-    """What `write_scores` has written.
+    """Read what `write_scores` has written.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -123,7 +129,7 @@ def read_scores(path: Path) -> FrameScores:
 def write_overlay(
     overlay: OverlayVideo, rgb: UInt8[np.ndarray, "height width 3"], labels: UInt8[Tensor, "out_height out_width"]
 ) -> None:
-    """One frame of the overlay video, at the label map's size."""
+    """Write one frame of the overlay video, at the label map's size."""
     size = tuple(labels.shape)
     if size != rgb.shape[:2]:
         rgb = cv2.resize(rgb, size[::-1], interpolation=cv2.INTER_AREA)
@@ -131,11 +137,11 @@ def write_overlay(
 
 
 class OutputFolder:
-    """The folder a run writes to.
+    """The folder that an evaluation writes to.
 
     Args:
-        path: made if it is not there.
-        masks_folder: where the videos' folders of label maps lie in it: "" or "Annotations".
+        path: the folder, which is made if it is not there.
+        masks_folder: the folder in it that holds the videos' folders of label maps: "" or "Annotations".
     """
 
     def __init__(self, path: Path, masks_folder: str) -> None:
@@ -145,12 +151,12 @@ class OutputFolder:
 
     @contextmanager
     def claimed(self, config: Mapping[str, Any], overwrite: bool) -> Iterator[None]:
-        """While the block runs, the folder is that of the run that `config` describes: a new one, or one to go on with.
+        """Lock the folder for an evaluation with these settings while the block runs: a new one, or one to resume.
 
-        With `overwrite` the results of a former run in it are removed; what no run made stays.
+        With `overwrite` the results of other settings are removed; files that no evaluation made stay.
 
         Raises:
-            UserError: it cannot be written to, another run is at work in it, or no run with these settings made it.
+            UserError: it cannot be written to, is in use, or holds other files or results of other settings.
         """
         with writing_to(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -176,9 +182,9 @@ class OutputFolder:
             raise UserError(f"{visible[0]} was not made by a run into {self.path}; choose another output folder")
 
     def _refuse_other_settings(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        if changes := changed_settings(before, now):
+        if changes := differences(before, now):
             raise UserError(
-                f"{self.path} was made with other settings: {', '.join(changes)}; "
+                f"{self.path} was made with other settings: {'; '.join(changes)}; "
                 "choose another output folder, or --overwrite"
             )
 
@@ -197,7 +203,7 @@ class OutputFolder:
         return [path for path in sorted((self.path / ".finished").glob("*.json")) if not path.name.startswith(".")]
 
     def finished(self) -> dict[str, VideoRecord]:
-        """Records of the videos that are complete, by name; not of those whose label maps somebody has removed.
+        """Return the records of complete videos, by name, without those whose label maps somebody has removed.
 
         Raises:
             UserError: a record is damaged.
@@ -214,13 +220,13 @@ class OutputFolder:
 
     @contextmanager
     def writer(self, name: str, frame_rate: Fraction, save_scores: bool, overlay: bool) -> Iterator[VideoWriter]:
-        """Write a video; its results appear when the block ends without an error, or not at all.
+        """Write a video while the block runs; its results appear when the block ends without an error, or not at all.
 
         Raises:
             UserError: the folder cannot be written to, or the disk is full.
         """
         folder = self.path / f".video-{name}"
-        masks, scores, film = folder / "masks", folder / "scores", folder / "overlay.mp4"
+        masks, scores, video = folder / "masks", folder / "scores", folder / "overlay.mp4"
         with writing_to(self.path):
             try:
                 masks.mkdir(parents=True)
@@ -229,14 +235,14 @@ class OutputFolder:
                     yield VideoWriter(
                         masks,
                         scores if save_scores else None,
-                        stack.enter_context(OverlayVideo(film, frame_rate)) if overlay else None,
-                        images=stack.enter_context(WriteBehind(threads=2)),
-                        film=stack.enter_context(WriteBehind(threads=1)),  # which keeps frames in order
+                        stack.enter_context(OverlayVideo(video, frame_rate)) if overlay else None,
+                        images=stack.enter_context(BackgroundWriter(threads=2)),
+                        frames=stack.enter_context(BackgroundWriter(threads=1)),  # one thread keeps frames in order
                     )
                 # When the video is done again: being killed from here on must not leave the old record.
                 remove(self._record_file(name))
                 if overlay:
-                    move(film, self.path / "Overlay" / f"{name}.mp4")
+                    move(video, self.path / "Overlay" / f"{name}.mp4")
                 if save_scores:
                     move(scores, self.path / "Scores" / name)
                 move(masks, self.label_maps / name)
@@ -244,7 +250,7 @@ class OutputFolder:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def record(self, record: VideoRecord) -> None:
-        """Remember that a video is complete.
+        """Record that a video is complete.
 
         Raises:
             UserError: it cannot be written.
@@ -266,7 +272,7 @@ class OutputFolder:
             write_text_atomically(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
 
     def zip_label_maps(self, videos: Iterable[EvaluationVideo], folder_in_zip: str) -> Path:
-        """The label maps that the data set asks for in one file, as {folder_in_zip}/V/FRAME.png.
+        """Write the label maps that the data set asks for into one zip file, as {folder_in_zip}/V/FRAME.png.
 
         Raises:
             UserError: it cannot be written.
@@ -285,7 +291,7 @@ class OutputFolder:
 
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
-    """A block that writes; what the system has against it (permissions, a full disk) becomes a line for the user."""
+    """Turn an error of the system in this block (permissions, a full disk) into a user error."""
     try:
         yield
     except OSError as error:
@@ -293,7 +299,7 @@ def writing_to(path: Path) -> Iterator[None]:
 
 
 def move(source: Path, target: Path) -> None:
-    """Move a finished folder or file to its place; an earlier result there goes."""
+    """Move a finished folder or file to its place, and remove an earlier result there."""
     target.parent.mkdir(parents=True, exist_ok=True)
     remove(target)
     source.replace(target)
@@ -308,7 +314,7 @@ def remove(path: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of an output folder.
+    """Read the object in a JSON file of an output folder.
 
     Raises:
         UserError: it is damaged.
@@ -320,18 +326,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} is damaged; choose another output folder, or --overwrite")
     return content
-
-
-def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Which settings of two configurations differ, and how."""
-
-    def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-        inner = settings.get("inference", {})
-        return {**{name: value for name, value in settings.items() if name != "inference"}, **inner}
-
-    before, now = flat(before), flat(now)
-    return [
-        f"{name} {before.get(name)} (now {now.get(name)})"
-        for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name)
-    ]

@@ -11,7 +11,7 @@ from util.errors import UserError
 
 
 def annotated_frames(video: EvaluationVideo) -> Iterator[tuple[Frame, LabelMap | None]]:
-    """Every frame from the first annotated one on, each with the label map of the objects that start there, if any do.
+    """Yield every frame from the first annotated one on, with the label map of the objects that start there, if any.
 
     Label maps have the size of the output: the frame's, or `video.output_size`.
 
@@ -44,7 +44,7 @@ def annotated_frames(video: EvaluationVideo) -> Iterator[tuple[Frame, LabelMap |
 def annotated_frames_for(
     video: EvaluationVideo, sizes: Sequence[int]
 ) -> Iterator[tuple[Mapping[int, Frame], LabelMap | None]]:
-    """`annotated_frames`, each as it is to be segmented at each of `sizes`. A frame that serves several is read once.
+    """Yield `annotated_frames` for each of `sizes`. A frame that serves several sizes is read once.
 
     Raises:
         UserError: as `annotated_frames`.
@@ -59,7 +59,7 @@ def annotated_frames_for(
 
 
 def read_annotation(path: Path, size: tuple[int, int], may_be_empty: bool = False) -> LabelMap | None:
-    """The label map of a frame of `size` = (height, width); None if it defines no object and `may_be_empty`.
+    """Read the label map of a frame of `size` = (height, width); None if it defines no object and `may_be_empty`.
 
     Raises:
         UserError: it cannot be read, is no label map, has another size, or defines no object.

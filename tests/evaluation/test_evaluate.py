@@ -1,4 +1,4 @@
-"""Evaluation from Python: several runs in one program, alone or shared by processes (here threads)."""
+"""Evaluation from Python, alone or shared by processes (here threads)."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +11,10 @@ import torch.distributed as dist
 from dataset.evaluation_sets import EvaluationSet
 from dataset.registry import open_evaluation_set
 from evaluation.config import EvaluationConfig
-from evaluation.run import Summary, evaluate
-from evaluation.sharing import Sharing, StartFailedElsewhereError
+from evaluation.evaluate import evaluate
+from evaluation.output_folder import OutputFolder
+from evaluation.summary import Summary
+from evaluation.work_queue import StartFailedElsewhereError, WorkQueue
 from inference.config import InferenceConfig
 from inference.inference_core import InferenceCore
 from scoring.folders import find_sequences, score_sequences
@@ -84,9 +86,9 @@ def test_a_variant_goes_on_and_other_settings_are_refused(root, videos, tmp_path
     again = evaluate(videos, tiny_network(), settings(root), output)
     assert len(calls) == 14
     assert again.records == summary.records
-    with pytest.raises(UserError, match="was made with other settings: mem_every 5"):
+    with pytest.raises(UserError, match="was made with other settings: inference\\.mem_every: 5 before, 3 now"):
         evaluate(videos, tiny_network(), settings(root, mem_every=3), output)
-    evaluate(videos, tiny_network(), settings(root), output, anew=True)
+    evaluate(videos, tiny_network(), settings(root), output, restart=True)
     assert len(calls) == 14 + 12
     assert evaluate(videos, tiny_network(), settings(root, mem_every=3), output, overwrite=True).frames == 12
 
@@ -114,64 +116,45 @@ def test_servers_get_their_zip(tmp_path):
 # --- Processes --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def processes() -> list[Sharing]:
+def processes() -> list[WorkQueue]:
     store = dist.HashStore()
     store.set_timeout(timedelta(seconds=60))
-    return [Sharing(store, rank, world_size=2, local_rank=rank) for rank in range(2)]
+    return [WorkQueue(store, rank, world_size=2, local_rank=rank) for rank in range(2)]
 
 
-def test_processes_share_one_variant_after_another(root, videos, tmp_path, processes):
-    variants = {"every": settings(root, mem_every=1), "offset": settings(root, mem_every=3, mem_offset=2)}
+def test_processes_share_the_videos(root, videos, tmp_path):
     network = tiny_network()  # threads have one generator of random numbers
 
-    def program(sharing: Sharing) -> list[Summary | None]:
-        return [evaluate(videos, network, config, tmp_path / name, sharing) for name, config in variants.items()]
+    def program(queue: WorkQueue) -> Summary | None:
+        return evaluate(videos, network, settings(root), tmp_path / "shared", queue=queue)
 
     with ThreadPoolExecutor(2) as threads:
-        first, second = threads.map(program, processes)
-    assert second == [None, None]
-    for summary, (name, config) in zip(first, variants.items(), strict=True):
-        alone = evaluate(videos, network, config, tmp_path / f"{name} alone")
-        assert summary.scores.to_json_dict() == alone.scores.to_json_dict()
-        assert (summary.videos, summary.frames) == (3, 12)
-        assert len(label_maps(tmp_path / name)) == 12
-        assert label_maps(tmp_path / name) == label_maps(tmp_path / f"{name} alone")
-    assert label_maps(tmp_path / "every") != label_maps(tmp_path / "offset")
+        summary, nothing = threads.map(program, processes())
+    assert nothing is None
+    alone = evaluate(videos, network, settings(root), tmp_path / "alone")
+    assert summary.scores.to_json_dict() == alone.scores.to_json_dict()
+    assert (summary.videos, summary.frames) == (3, 12)
+    assert len(label_maps(tmp_path / "shared")) == 12
+    assert label_maps(tmp_path / "shared") == label_maps(tmp_path / "alone")
 
 
-def test_a_variant_that_cannot_start_does_not_keep_processes_from_the_next(root, videos, tmp_path, processes):
+def test_what_keeps_process_0_from_starting_ends_all(root, videos, tmp_path):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken/mine.txt").write_text("mine")
-    network = tiny_network()
 
-    def program(sharing: Sharing) -> str:
-        with pytest.raises((UserError, StartFailedElsewhereError)) as told:
-            evaluate(videos, network, settings(root), tmp_path / "taken", sharing)
-        evaluate(videos, network, settings(root), tmp_path / "next", sharing)
-        return type(told.value).__name__
+    def program(queue: WorkQueue) -> str:
+        with pytest.raises((UserError, StartFailedElsewhereError)) as error:
+            evaluate(videos, tiny_network(), settings(root), tmp_path / "taken", queue=queue)
+        return type(error.value).__name__
 
     with ThreadPoolExecutor(2) as threads:
-        assert list(threads.map(program, processes)) == ["UserError", "StartFailedElsewhereError"]
-    assert len(label_maps(tmp_path / "next")) == 12
+        assert list(threads.map(program, processes())) == ["UserError", "StartFailedElsewhereError"]
 
 
-def test_what_process_0_chooses_all_choose(processes):
-    def program(sharing: Sharing) -> list[object]:
-        return [sharing.agreed(lambda number=number: [number, sharing.rank]) for number in range(3)]
+def test_figures_are_there_although_they_cannot_be_written(root, videos, tmp_path, monkeypatch):
+    def full(self: OutputFolder, summary: object) -> None:
+        raise UserError("the disk is full")
 
-    with ThreadPoolExecutor(2) as threads:
-        assert list(threads.map(program, processes)) == [[[0, 0], [1, 0], [2, 0]]] * 2
-
-
-def test_what_keeps_process_0_from_choosing_ends_all(processes):
-    def program(sharing: Sharing) -> str:
-        def choose() -> bool:
-            raise UserError("there is no such network")
-
-        with pytest.raises((UserError, StartFailedElsewhereError)) as told:
-            sharing.agreed(choose)
-        return type(told.value).__name__
-
-    with ThreadPoolExecutor(2) as threads:
-        assert list(threads.map(program, processes)) == ["UserError", "StartFailedElsewhereError"]
+    monkeypatch.setattr(OutputFolder, "write_summary", full)
+    summary = evaluate(videos, tiny_network(), settings(root), tmp_path / "out")
+    assert (summary.frames, summary.not_written) == (12, "the disk is full")

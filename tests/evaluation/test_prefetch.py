@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.overlap import WriteBehind, read_ahead
+from evaluation.prefetch import BackgroundWriter, prefetch
 
 
 class Failed(Exception):  # noqa: N818
@@ -16,7 +16,7 @@ class Failed(Exception):  # noqa: N818
 
 @given(st.lists(st.integers()), st.integers(1, 5))
 def test_read_ahead_keeps_items_and_order_and_knows_the_last(items, ahead):
-    with read_ahead(items, ahead) as read:
+    with prefetch(items, ahead) as read:
         assert list(read) == [(item, index == len(items) - 1) for index, item in enumerate(items)]
 
 
@@ -28,7 +28,7 @@ def test_read_ahead_is_early_but_bounded():
             begun.append(index)
             yield index
 
-    with read_ahead(items(), ahead=4) as read:
+    with prefetch(items(), ahead=4) as read:
         assert next(read) == (0, False)
         deadline = time.monotonic() + 5
         while len(begun) < 5 and time.monotonic() < deadline:
@@ -43,7 +43,7 @@ def test_items_before_an_error_arrive_and_the_error_in_its_turn():
         yield "second"
         raise Failed
 
-    with read_ahead(items(), ahead=8) as read:
+    with prefetch(items(), ahead=8) as read:
         assert next(read) == ("first", False)
         assert next(read) == ("second", False)
         with pytest.raises(Failed):
@@ -55,7 +55,7 @@ def test_leaving_early_stops_the_thread():
         while True:
             yield threading.current_thread()
 
-    with read_ahead(items(), ahead=3) as read:
+    with prefetch(items(), ahead=3) as read:
         thread, _ = next(read)
         assert thread is not threading.current_thread()
     assert not thread.is_alive()
@@ -63,7 +63,7 @@ def test_leaving_early_stops_the_thread():
 
 def test_all_calls_are_done_when_the_block_ends():
     done = []
-    with WriteBehind(threads=2, waiting=3) as write:
+    with BackgroundWriter(threads=2, waiting=3) as write:
         for index in range(50):
             write.submit(done.append, index)
     assert sorted(done) == list(range(50))
@@ -71,7 +71,7 @@ def test_all_calls_are_done_when_the_block_ends():
 
 def test_one_thread_keeps_the_order():
     done = []
-    with WriteBehind(threads=1) as write:
+    with BackgroundWriter(threads=1) as write:
         for index in range(50):
             write.submit(done.append, index)
     assert done == list(range(50))
@@ -85,7 +85,7 @@ def test_waiting_calls_are_bounded():
         gate.wait(10)
 
     def fill():
-        with WriteBehind(threads=1, waiting=2) as write:
+        with BackgroundWriter(threads=1, waiting=2) as write:
             for index in range(6):
                 write.submit(call, index)
                 submitted.append(index)
@@ -108,7 +108,7 @@ def fail():
 
 
 def test_an_error_is_raised_when_the_block_ends():
-    with pytest.raises(Failed), WriteBehind() as write:
+    with pytest.raises(Failed), BackgroundWriter() as write:
         write.submit(fail)
 
 
@@ -116,7 +116,7 @@ def test_an_error_is_raised_at_a_later_submit():
     submitted = []
 
     def submit_many():
-        with WriteBehind(waiting=2) as write:
+        with BackgroundWriter(waiting=2) as write:
             for index in range(100):
                 write.submit(fail)
                 submitted.append(index)
@@ -128,7 +128,7 @@ def test_an_error_is_raised_at_a_later_submit():
 
 def test_an_error_of_the_last_call_is_raised_too():
     def succeed_then_fail():
-        with WriteBehind(threads=1) as write:
+        with BackgroundWriter(threads=1) as write:
             write.submit(time.sleep, 0.01)
             write.submit(fail)
 
@@ -144,7 +144,7 @@ def test_an_error_of_the_block_drops_what_has_not_begun_and_wins():
         done.append("first")
 
     def leave():
-        with WriteBehind(threads=1) as write:
+        with BackgroundWriter(threads=1) as write:
             write.submit(first)
             write.submit(done.append, "second")
             threading.Timer(0.05, gate.set).start()

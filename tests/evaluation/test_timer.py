@@ -5,18 +5,18 @@ import time
 import pytest
 import torch
 
-from evaluation.clock import NetworkClock
+from evaluation.timer import NetworkTimer
 
 
 def test_only_what_runs_inside_counts():
     begun = time.perf_counter()
-    clock = NetworkClock(torch.device("cpu"))
+    clock = NetworkTimer(torch.device("cpu"))
     for _ in range(2):
         with clock.running():
             time.sleep(0.02)
         time.sleep(0.05)
     assert 0.04 <= clock.seconds() == clock.seconds_so_far <= time.perf_counter() - begun - 0.1
-    clock.restart()
+    clock.reset()
     assert clock.seconds() == 0
 
 
@@ -60,7 +60,7 @@ def device(monkeypatch) -> DeviceOfTheFuture:
 
 
 def test_a_cuda_device_is_not_waited_for_before_the_end(device):
-    clock = NetworkClock(torch.device("cuda:1"))
+    clock = NetworkTimer(torch.device("cuda:1"))
     for _ in range(5):
         with clock.running():
             device.given += 1
@@ -72,7 +72,7 @@ def test_a_cuda_device_is_not_waited_for_before_the_end(device):
 
 
 def test_what_a_cuda_device_has_done_is_known_on_the_way(device):
-    clock = NetworkClock(torch.device("cuda:1"))
+    clock = NetworkTimer(torch.device("cuda:1"))
     with clock.running():
         device.given += 3
     device.done = device.given

@@ -1,0 +1,192 @@
+"""Running an evaluation: every video of a data set, shared out over processes, and the summary at the end."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from dataset.evaluation_sets import EvaluationSet, EvaluationVideo
+from evaluation.config import EvaluationConfig
+from evaluation.output_folder import OutputFolder, VideoRecord
+from evaluation.segmenter import Segmenter
+from evaluation.summary import Summary
+from evaluation.work_queue import Progress, WorkQueue
+from model.network import XMem
+from scoring.folders import ScoredSequence, score_sequences
+from scoring.scores import Scores
+from util.device import device_name, peak_device_bytes, peak_process_bytes, reset_peak
+from util.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(
+    evaluation_set: EvaluationSet,
+    network: XMem,
+    config: EvaluationConfig,
+    output: Path,
+    *,
+    queue: WorkQueue | None = None,
+    videos_seen: Sequence[str] = (),
+    overwrite: bool = False,
+    restart: bool = False,
+) -> Summary | None:
+    """Segment and score an evaluation set into a folder, or resume an interrupted evaluation that is there.
+
+    Args:
+        evaluation_set: opened for `config.sizes`, and repeated `config.repeat` times.
+        network: the network, on the device that is to be used.
+        config: the settings, recorded in the folder.
+        output: the folder, which is made if it is not there.
+        queue: the processes of the program, all of which call this with the same arguments, once; None: there is
+            only one.
+        videos_seen: videos that were in the network's training, for the summary.
+        overwrite: remove what an evaluation with other settings has left in the folder.
+        restart: segment finished videos again, too.
+
+    Returns:
+        The summary, also written to the folder, in process 0; None in the others, which do not wait for it.
+
+    Raises:
+        UserError: the folder cannot be used for this; nothing was segmented. What is wrong with one video is in the
+            summary's `failures`.
+        StartFailedElsewhereError: process 0 has raised a UserError.
+    """
+    queue = queue or WorkQueue.alone()
+    folder = OutputFolder(output, "Annotations" if config.save_scores else evaluation_set.masks_folder)
+    segmenter = Segmenter(network, config)
+    with ExitStack() as held:
+        with queue.failing_together():
+            if queue.rank == 0:
+                held.enter_context(folder.claimed(config.to_json_dict(), overwrite))
+                queue.announce(pending_videos(evaluation_set, folder, restart))
+            pending = queue.videos()
+        segment_share(evaluation_set, pending, segmenter, folder, queue)
+        if queue.rank:
+            return None
+        summary = summarise(evaluation_set, folder, queue.failures(), videos_seen, config)
+        try:
+            folder.write_summary(summary.to_json_dict())
+            if evaluation_set.server_zip and not summary.failures:
+                zip_file = folder.zip_label_maps(evaluation_set.videos, evaluation_set.masks_folder)
+                return replace(summary, zip_file=zip_file)
+        except UserError as error:  # the disk is full, say: the figures are there all the same
+            return replace(summary, not_written=str(error))
+        return summary
+
+
+def pending_videos(evaluation_set: EvaluationSet, folder: OutputFolder, restart: bool) -> list[str]:
+    """Return the videos to be segmented, the longest first, so that processes finish at about the same time."""
+    finished = {} if restart else folder.finished()
+    longest_first = sorted(evaluation_set.videos, key=lambda video: -(video.frames.frame_count or 0))
+    return [video.name for video in longest_first if video.name not in finished]
+
+
+def segment_share(
+    evaluation_set: EvaluationSet, pending: Sequence[str], segmenter: Segmenter, folder: OutputFolder, queue: WorkQueue
+) -> None:
+    """Segment this process's share of the pending videos. One that fails is reported and does not stop the others.
+
+    Process 0 returns when all processes have done their shares.
+    """
+    videos = {video.name: video for video in evaluation_set.videos}
+    with Progress(evaluation_set.videos, pending, queue) as progress:
+        for name in queue.take(pending):
+            try:
+                folder.record(segment_video(videos[name], segmenter, folder, progress.frame_done))
+            except UserError as error:
+                queue.report_failure(name, str(error))
+            progress.video_done(name)
+        queue.finish()
+        if queue.rank == 0:
+            progress.until_all_finished()
+
+
+def segment_video(
+    video: EvaluationVideo, segmenter: Segmenter, folder: OutputFolder, on_frame: Callable[[float], None]
+) -> VideoRecord:
+    """Segment one video into the output folder.
+
+    Args:
+        on_frame: called after every frame with the network's time for the video so far, in seconds.
+
+    Raises:
+        UserError: a frame or mask that cannot be used, results that cannot be written, or too little device memory.
+    """
+    config, timer, device = segmenter.config, segmenter.timer, segmenter.device
+    reset_peak(device)
+    begin = time.perf_counter()
+    frames = 0
+    try:
+        with (
+            folder.writer(video.name, video.frames.frame_rate, config.save_scores, config.overlay) as writer,
+            closing(segmenter.segment(video)) as segmented_frames,
+        ):
+            for segmented in segmented_frames:
+                name = segmented.frame.name
+                writer.write(segmented, config.save_all or video.saved_frames is None or name in video.saved_frames)
+                frames += 1
+                on_frame(timer.seconds_so_far)
+    except torch.cuda.OutOfMemoryError as error:
+        raise UserError(f"out of memory on {device} at frame {frames + 1}; a smaller size needs less") from error
+    return VideoRecord(
+        name=video.name,
+        frames=frames,
+        objects=len(segmenter.core.objects),
+        network_seconds=timer.seconds(),
+        wall_seconds=time.perf_counter() - begin,
+        device=device_name(device),
+        peak_device_bytes=peak_device_bytes(device),
+        peak_process_bytes=peak_process_bytes(),
+        memory=segmenter.core.memory.counts._asdict(),
+    )
+
+
+def summarise(
+    evaluation_set: EvaluationSet,
+    folder: OutputFolder,
+    failures: Mapping[str, str],
+    videos_seen: Sequence[str],
+    config: EvaluationConfig,
+) -> Summary:
+    """Merge the records of all processes and of earlier runs, and score where there is ground truth."""
+    finished = folder.finished()
+    videos = [video for video in evaluation_set.videos if video.name in finished.keys() - failures.keys()]
+    records = {video.name: finished[video.name] for video in videos}
+    return Summary(
+        records=records,
+        failures={video.name: failures[video.name] for video in evaluation_set.videos if video.name in failures},
+        scores=score_if_possible(videos, folder),
+        peak_process_bytes=max((each.peak_process_bytes for each in records.values()), default=peak_process_bytes()),
+        videos_seen=list(videos_seen),
+        config=config.to_json_dict(),
+    )
+
+
+def score_if_possible(videos: Sequence[EvaluationVideo], folder: OutputFolder) -> Scores | None:
+    """Return J&F of `videos`, if all of them have ground truth for every evaluated frame."""
+    if not videos or any(video.ground_truth is None for video in videos):
+        return None
+    try:
+        return score(videos, folder)
+    except UserError as error:
+        logger.warning("not scored: %s", error)
+        return None
+
+
+def score(videos: Sequence[EvaluationVideo], folder: OutputFolder) -> Scores:
+    """Return J&F of `videos`, all of which have ground truth, and label maps in the output folder.
+
+    Raises:
+        UserError: as `score_sequences`.
+    """
+
+    def sequence(name: str, ground_truth: Mapping[str, Path]) -> ScoredSequence:
+        masks = folder.label_maps / name
+        return ScoredSequence(name, {masks / f"{frame}.png": truth for frame, truth in ground_truth.items()})
+
+    return score_sequences([sequence(video.name, video.ground_truth or {}) for video in videos])

@@ -1,0 +1,70 @@
+"""The settings of inference as flags of a program."""
+
+import argparse
+import logging
+
+from inference.config import InferenceConfig, InferenceSettings
+from util.errors import SettingError
+
+INFERENCE_FLAGS = {  # flag → what it sets, its meaning and the published value
+    "mem_every": (int, "r; the paper: 10 on Long-time Video (5)"),
+    "mem_offset": (int, "the first memory frame after frame 0 comes so many frames earlier (0)"),
+    "deep_update_every": (int, "frames between deep updates; -1: with every memory frame (-1)"),
+    "top_k": (int, "elements read per query; -1: all (30)"),
+    "max_mid_term_frames": (int, "T_max (10)"),
+    "min_mid_term_frames": (int, "T_min (5)"),
+    "max_long_term_elements": (int, "LT_max (10000)"),
+    "num_prototypes": (int, "P (128)"),
+    "max_memory_frames": (int, "bound of --insertion sparse and --when_full local_window (50)"),
+    "insertion": (str, "regular or sparse (regular)"),
+    "deep_update": (str, "memory_frames, every_frame or never (memory_frames)"),
+    "when_full": (str, "consolidate or local_window (consolidate)"),
+    "prototypes": (str, "usage, random or centroids (usage)"),
+}
+SWITCHES = {  # setting → the flag that switches it off, and what happens instead
+    "enable_long_term": ("--disable_long_term", "working memory grows without bound"),
+    "enable_working": ("--disable_working", "nothing is stored, and zeros are read"),
+    "enable_sensory": ("--disable_sensory", "the sensory memory stays at zero"),
+    "potentiation": ("--disable_potentiation", "prototypes have one element's value each"),
+}
+LONG_TERM_FLAGS = ("max_mid_term_frames", "min_mid_term_frames", "max_long_term_elements", "num_prototypes")
+
+logger = logging.getLogger(__name__)
+
+
+def add_inference_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags to a program's parser; those that are not given are None."""
+    for name, (kind, meaning) in INFERENCE_FLAGS.items():
+        parser.add_argument(f"--{name}", type=kind, help=meaning)
+    for name, (flag, instead) in SWITCHES.items():
+        parser.add_argument(flag, dest=name, action="store_false", default=None, help=instead)
+
+
+def in_flags(error: SettingError) -> str:
+    """Return the message of an error about settings in the flags that users know them by."""
+    flag = SWITCHES[error.field][0] if error.field in SWITCHES else f"--{error.field}"
+    others = [
+        SWITCHES[name][0] if name in SWITCHES else f"--{name}" if value is True else f"--{name} {value}"
+        for name, value in error.others.items()
+    ]
+    return f"{flag} {error.reason}" + (f" with {', '.join(others)}" if others else "")
+
+
+def inference_config(arguments: argparse.Namespace) -> InferenceConfig:
+    """Return the settings of inference that the flags ask for.
+
+    Raises:
+        SettingError: a value out of its range, or a flag that would have no effect.
+    """
+    names = (*INFERENCE_FLAGS, *SWITCHES)
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    if given.get("top_k", 1) < 1:
+        if given["top_k"] != -1:
+            raise SettingError("top_k", f"must be at least 1, or -1 for all, not {given['top_k']}")
+        given["top_k"] = None
+    if arguments.enable_long_term is False:
+        for name in LONG_TERM_FLAGS:  # allowed, since scripts for the published program give them so
+            if given.pop(name, None) is not None:
+                logger.warning("--%s has no effect with --disable_long_term", name)
+    settings: InferenceSettings = given  # type: ignore[assignment]
+    return InferenceConfig.from_settings(**settings)

@@ -1,0 +1,1 @@
+"""XMem: segment a video from the masks of its first frame."""
