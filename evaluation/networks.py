@@ -11,8 +11,13 @@ from util.provenance import REPOSITORY
 
 PUBLISHED = Path("saves/XMem.pth")
 """Where the published network is looked for: below the working directory, then below the repository."""
-BUNDLED = REPOSITORY / "saves" / "XMem-small.pth"
-"""The small network that comes with the repository. Some of DAVIS's validation videos were in its training."""
+BUNDLED = next(
+    (path for folder in ("saves", "xmem/saves") if (path := REPOSITORY / folder / "XMem-small.pth").is_file()),
+    REPOSITORY / "saves" / "XMem-small.pth",
+)
+"""The small network that comes with the program: in a checkout in saves, when installed in the package.
+
+Some of DAVIS's validation videos were in its training."""
 
 
 def default_network_file() -> Path:

@@ -17,6 +17,7 @@ LAYERS = {  # package → the packages it may import, beside itself
     "training": {"dataset", "model", "util"},
     "inference": {"model", "util"},
     "evaluation": {"dataset", "inference", "model", "scoring", "util"},
+    "xmem": {"dataset", "evaluation", "inference", "model", "util"},
     "reproduction": {"dataset", "evaluation", "inference", "model", "scoring", "training", "util"},
 }
 EDGES = {"scripts", "tests"}  # programs and tests may import anything; only they may import programs
