@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import dropwhile
 
 from dataset.evaluation_sets import EvaluationSet, EvaluationVideo
-from dataset.frames import FrameFolder
+from dataset.frames import FrameFolder, FrameSource
 from util.errors import UserError
 
 
@@ -47,10 +47,10 @@ def _repeated(video: EvaluationVideo, times: int) -> EvaluationVideo:
     if video.problem is not None:
         return video
     ((first, annotation),) = video.annotations.items()
-    start = list(video.frames.paths).index(first)
 
-    def played(frames: FrameFolder) -> FrameFolder:
-        kept = dict(islice(frames.paths.items(), start, None))
+    def played(frames: FrameSource) -> FrameFolder:
+        assert isinstance(frames, FrameFolder)
+        kept = dict(dropwhile(lambda item: item[0] != first, frames.paths.items()))
         return back_and_forth(FrameFolder(frames.folder, kept), times * len(kept))
 
     frames = played(video.frames)

@@ -80,10 +80,13 @@ def asked_for(arguments: argparse.Namespace) -> dict[str, Path]:
     if not names:
         usual = [name for name, part in PARTS.items() if not part.only_if_named]
         names = [name for name in usual if given[name]] or [name for name in usual if PARTS[name].entry.default_root]
-    roots = {name: given[name] or PARTS[name].entry.default_root for name in names}
-    for name, root in roots.items():
+    roots: dict[str, Path] = {}
+    for name in names:
+        entry = PARTS[name].entry
+        root = given[name] or entry.default_root
         if root is None:
-            raise UserError(f"{name} needs --{PARTS[name].entry.root_name}")
+            raise UserError(f"{name} needs --{entry.root_name}, {entry.root_holds}")
+        roots[name] = root
     return roots
 
 

@@ -231,7 +231,7 @@ def random_scene(rng: np.random.Generator, materials: Materials, size: int, max_
         sprite = materials.sprite(rng, canvas) if twin is None else restless(rng, twin)
         pose = random_pose(rng, [layer.pose for layer in layers])
         if label == 0 and rng.random() < 0.5:
-            pose = Pose(standing(pose.path, background_path))
+            pose = Pose(replace(background_path, start=pose.path.start))  # stands still before the background
         shadow = rng.uniform(0.15, 0.6) if rng.random() < 0.25 else 0.0
         layers.append(Layer(sprite, pose, label, shadow))
     rng.shuffle(layers)
@@ -302,11 +302,6 @@ def random_background_path(rng: np.random.Generator) -> Path:
     runs = rng.random() < 0.5
     speed = runs * np.array([0.012, 0.004, 0.0, 0.0, 0.0])
     return random_path(rng, start, speed, reach=np.full(5, 5.0), swing=np.zeros(5))
-
-
-def standing(path: Path, background: Path) -> Path:
-    """Return a path from the same start that moves with the background."""
-    return Path(path.start, *_changes(background))
 
 
 def random_camera(rng: np.random.Generator) -> Pose:
