@@ -33,12 +33,12 @@ from evaluation.summary import Summary
 from evaluation.work_queue import StartFailedElsewhereError, WorkQueue
 from model.checkpoint import read_checkpoint
 from model.network import XMem
-from util.command_line import Parser
+from util.command_line import MISTAKE, Parser, run_program
 from util.device import choose_device
 from util.errors import SettingError, UserError
 from util.files import sha256_of
 
-NOTHING_STARTED, VIDEOS_FAILED, INTERRUPTED = 2, 1, 130  # exit codes
+VIDEOS_FAILED = 1  # exit code
 
 logger = logging.getLogger("eval")
 
@@ -198,23 +198,21 @@ def run(arguments: argparse.Namespace, queue: WorkQueue) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code: 0; 1 if a video failed; 2 if nothing could start; 130 if interrupted."""
+    """Run the program, and return its exit code: 0; 1 if a video failed; 2 if nothing could start; 130 after Ctrl-C."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    try:
+
+    def start() -> int:
         queue = WorkQueue.from_environment()
-        with queue.failing_together():
-            try:
-                return run(parse_arguments(argv), queue)
-            except SettingError as error:
-                raise UserError(in_flags(error)) from None
-    except UserError as error:
-        print(f"eval.py: {error}", file=sys.stderr)
-        return NOTHING_STARTED
-    except StartFailedElsewhereError:
-        return NOTHING_STARTED
-    except KeyboardInterrupt:
-        print("eval.py: interrupted; the same command, without --overwrite, resumes", file=sys.stderr)
-        return INTERRUPTED
+        try:
+            with queue.failing_together():
+                try:
+                    return run(parse_arguments(argv), queue)
+                except SettingError as error:
+                    raise UserError(in_flags(error)) from None
+        except StartFailedElsewhereError:
+            return MISTAKE
+
+    return run_program("eval.py", start, "the same command, without --overwrite, resumes")
 
 
 if __name__ == "__main__":

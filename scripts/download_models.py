@@ -18,13 +18,14 @@ from tempfile import TemporaryDirectory
 import torch
 
 from model.network import XMem
+from util.command_line import MISTAKE, run_program
 from util.errors import UserError
 from util.files import sha256_of, sole_user, write_text_atomically
 
 MODELS = ("XMem", "XMem-s012", "XMem-s2", "XMem-no-sensory")
 RELEASE = "https://github.com/hkchengrex/XMem/releases"
 
-SOME_FAILED, ALL_FAILED, INTERRUPTED = 1, 2, 130  # exit codes
+SOME_FAILED = 1  # exit code
 SECONDS_WITHOUT_AN_ANSWER = 30
 TEMPORARY = ".download-"
 
@@ -90,32 +91,35 @@ def obtain(name: str, folder: Path, base_url: str) -> str:
     return f"{target}: downloaded"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the program and return its exit code: 0; 1 if some files failed; 2 if all did; 130 if interrupted."""
-    arguments = make_parser().parse_args(argv)
+def obtain_all(arguments: argparse.Namespace) -> int:
+    """Obtain all files that are asked for, and report those that cannot be had; returns the exit code.
+
+    Raises:
+        UserError: the folder cannot be written to, or is in use.
+    """
     names = [f"{name}.pth" for name in dict.fromkeys(arguments.models)]
     failed = 0
     try:
-        try:
-            arguments.output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"--output {arguments.output} cannot be created: {error.strerror}") from error
-        with sole_user(arguments.output):
-            for left_by_a_killed_run in arguments.output.glob(f"{TEMPORARY}*"):
-                shutil.rmtree(left_by_a_killed_run)
-            for name in names:
-                try:
-                    print(obtain(name, arguments.output, arguments.url), flush=True)
-                except UserError as error:
-                    print(error, file=sys.stderr)
-                    failed += 1
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return ALL_FAILED
-    except KeyboardInterrupt:
-        print("interrupted; the same command downloads what is missing", file=sys.stderr)
-        return INTERRUPTED
-    return 0 if not failed else ALL_FAILED if failed == len(names) else SOME_FAILED
+        arguments.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {arguments.output} cannot be created: {error.strerror}") from error
+    with sole_user(arguments.output):
+        for left_by_a_killed_run in arguments.output.glob(f"{TEMPORARY}*"):
+            shutil.rmtree(left_by_a_killed_run)
+        for name in names:
+            try:
+                print(obtain(name, arguments.output, arguments.url), flush=True)
+            except UserError as error:
+                print(error, file=sys.stderr)
+                failed += 1
+    return 0 if not failed else MISTAKE if failed == len(names) else SOME_FAILED
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program, and return its exit code: 0; 1 if some files failed; 2 if all did; 130 after Ctrl-C."""
+    arguments = make_parser().parse_args(argv)
+    after_interrupt = "the same command downloads what is missing"
+    return run_program("download_models", lambda: obtain_all(arguments), after_interrupt)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from evaluation.merging import Merging
-from util.errors import UserError
-
-FAILED, INTERRUPTED = 2, 130  # exit codes
+from util.command_line import run_program
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -25,25 +23,27 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the program; returns its exit code: 0, 2 after a user's mistake, which is named on stderr, or 130."""
-    arguments = make_parser().parse_args(argv)
-    try:
-        merging = Merging(arguments.folders, arguments.output)
-        with merging.started(arguments.overwrite) as pending:
-            frames = sum(len(merging.frames[video]) for video in pending)
-            with tqdm(total=frames, unit="frame", dynamic_ncols=True) as bar:
-                for video in pending:
-                    bar.set_description(video, refresh=False)
-                    merging.merge(video, bar.update)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("interrupted; the same command, without --overwrite, goes on from here", file=sys.stderr)
-        return INTERRUPTED
+def merge(arguments: argparse.Namespace) -> int:
+    """Merge what is not merged yet; returns the exit code.
+
+    Raises:
+        UserError: folders that do not fit together, or cannot be read or written.
+    """
+    merging = Merging(arguments.folders, arguments.output)
+    with merging.started(arguments.overwrite) as pending:
+        frames = sum(len(merging.frames[video]) for video in pending)
+        with tqdm(total=frames, unit="frame", dynamic_ncols=True) as bar:
+            for video in pending:
+                bar.set_description(video, refresh=False)
+                merging.merge(video, bar.update)
     print(f"{len(merging.frames)} videos merged: {arguments.output / 'Annotations'}")
     return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program, and return its exit code: 0; 2 after a user's mistake; 130 after Ctrl-C."""
+    arguments = make_parser().parse_args(argv)
+    return run_program("merge_multi_scale", lambda: merge(arguments), "the same command, without --overwrite, resumes")
 
 
 if __name__ == "__main__":

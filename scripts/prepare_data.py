@@ -20,10 +20,11 @@ from dataset.evaluation_sets import EvaluationSet
 from dataset.registry import DATA_SETS, TRAINING_SETS, Entry
 from dataset.resize import TARGET, resize_videos, train_videos
 from dataset.training_sets import ImageWithMask, VideoSet
+from util.command_line import run_program
 from util.device import available_cores
 from util.errors import UserError
 
-INCOMPLETE, NOTHING_DONE, INTERRUPTED = 1, 2, 130  # exit codes
+INCOMPLETE = 1  # exit code
 PROBLEMS_SHOWN = 5
 
 
@@ -149,17 +150,11 @@ def resize(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code: 0; 1 if something is missing or failed; 2 if nothing could start; 130 if interrupted."""
+    """Run the program, and return its exit code: 0; 1 if something is missing or failed; 2 or 130 as everywhere."""
     logging.basicConfig(format="%(levelname)s: %(message)s")
     arguments = make_parser().parse_args(argv)
-    try:
-        return {"check": check, "resize": resize}[arguments.command](arguments)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return NOTHING_DONE
-    except KeyboardInterrupt:
-        print("interrupted; the same command resumes from here", file=sys.stderr)
-        return INTERRUPTED
+    command = {"check": check, "resize": resize}[arguments.command]
+    return run_program("prepare_data", lambda: command(arguments), "the same command resumes")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from scoring.folders import find_sequences, score_sequences
+from util.command_line import run_program
 from util.errors import UserError
 from util.files import write_text_atomically
 
@@ -40,23 +41,27 @@ def check_arguments(arguments: argparse.Namespace) -> None:
             raise UserError(f"--{flag} must name a file in a folder that exists, not {path}")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the program and return its exit code: 0, or 2 after a user's mistake, reported in one line on stderr."""
-    logging.basicConfig(format="%(levelname)s: %(message)s")
-    arguments = make_parser().parse_args(argv)
-    try:
-        check_arguments(arguments)
-        sequences = find_sequences(arguments.gt, arguments.pred, arguments.sequences)
-        scores = score_sequences(sequences, skip_first_and_last=not arguments.all_frames, threads=arguments.threads)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+def score(arguments: argparse.Namespace) -> int:
+    """Print the scores, and write them to files if wanted; returns the exit code.
+
+    Raises:
+        UserError: folders or files that cannot be scored.
+    """
+    check_arguments(arguments)
+    sequences = find_sequences(arguments.gt, arguments.pred, arguments.sequences)
+    scores = score_sequences(sequences, skip_first_and_last=not arguments.all_frames, threads=arguments.threads)
     if arguments.json is not None:
         write_text_atomically(arguments.json, json.dumps(scores.to_json_dict(), indent=2) + "\n")
     if arguments.csv is not None:
         write_text_atomically(arguments.csv, scores.to_csv())
     print(scores.table())
     return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program, and return its exit code: 0; 2 after a user's mistake; 130 after Ctrl-C."""
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    return run_program("score", lambda: score(make_parser().parse_args(argv)), "nothing was written")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,38 @@
-"""What all programs' command lines share."""
+"""What the command lines of all programs share: mistakes in one line, and exit codes."""
 
 import argparse
+import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 from util.errors import UserError
 
+MISTAKE, INTERRUPTED = 2, 130  # exit codes
+
 
 class Parser(argparse.ArgumentParser):
-    """Bad flags are told in one line, as all mistakes of the user's are."""
+    """A parser that reports bad flags as one line, like all mistakes of a user."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; --help lists the flags")
+
+
+def run_program(name: str, run: Callable[[], int], after_interrupt: str) -> int:
+    """Run a program, and report a user's mistake or an interruption in one line on stderr.
+
+    Args:
+        name: the program's name, before the message.
+        run: the program; returns its exit code.
+        after_interrupt: what the user can do after Ctrl-C.
+
+    Returns:
+        The exit code: that of `run`, 2 after a user's mistake, 130 after Ctrl-C.
+    """
+    try:
+        return run()
+    except UserError as error:
+        sys.stderr.write(f"{name}: {error}\n")
+        return MISTAKE
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{name}: interrupted; {after_interrupt}\n")
+        return INTERRUPTED

@@ -148,7 +148,7 @@ def test_a_merge_goes_on_where_it_was_interrupted(tmp_path, monkeypatch, capsys)
 
     monkeypatch.setattr(merging, "read_scores", interrupted)
     assert merge(tmp_path / "merged", *folders) == 130
-    assert "goes on from here" in capsys.readouterr().err
+    assert "without --overwrite, resumes" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "merged/Annotations").iterdir()] == ["cat"]
     assert not list((tmp_path / "merged").glob(".video-*"))
     before = (tmp_path / "merged/Annotations/cat/00000.png").stat().st_mtime_ns

@@ -1,4 +1,4 @@
-"""The example clip: what is committed is whole, shows what it promises, and is what its script makes."""
+"""The example clip: it is whole, and shows what it promises."""
 
 from pathlib import Path
 
@@ -8,12 +8,10 @@ from PIL import Image
 from scipy.ndimage import binary_dilation
 
 from dataset.label_map import read_label_map
-from scripts.make_example_clip import render, write_clip
 from tests.helpers import REPOSITORY
 from util.painting import davis_palette
 
 EXAMPLES = REPOSITORY / "examples"
-TINY = {"frames": 3, "height": 36, "width": 64}
 
 
 @pytest.fixture(scope="module")
@@ -59,31 +57,3 @@ def test_the_objects_cross(label_maps):
     for label, direction in ((1, 1), (2, -1)):
         columns = [np.nonzero(labels == label)[1].mean() for labels in (label_maps[0], label_maps[-1])]
         assert direction * (columns[1] - columns[0]) > 200
-
-
-def test_the_script_makes_the_committed_clip(label_maps):
-    """Up to rounding, which may differ between machines."""
-    rgb, labels = next(render())
-    assert (labels == label_maps[0]).mean() > 0.999
-    with Image.open(EXAMPLES / "crossing" / "JPEGImages" / "crossing" / "00000.jpg") as image:
-        assert np.abs(np.array(image, np.int16) - rgb).mean() < 3
-
-
-def test_the_clip_is_the_same_each_time(tmp_path):
-    for name in ("first", "second"):
-        write_clip(tmp_path / name, **TINY)
-    first = files(tmp_path / "first")
-    assert sorted(first) == [
-        f"{kind}/crossing/{index:05d}.{suffix}"
-        for kind, suffix in (("Annotations", "png"), ("JPEGImages", "jpg"))
-        for index in range(3)
-    ]
-    assert first == files(tmp_path / "second")
-
-
-def test_nothing_is_overwritten(tmp_path):
-    write_clip(tmp_path, **TINY)
-    before = files(tmp_path)
-    with pytest.raises(FileExistsError):
-        write_clip(tmp_path, **TINY)
-    assert files(tmp_path) == before

@@ -313,4 +313,4 @@ def test_an_interrupt_says_that_the_command_resumes(tmp_path, monkeypatch, capsy
     write_original(tmp_path, "v", (20, 30))
     monkeypatch.setattr(prepare_data, "resize_videos", interrupt)
     assert run_resize(tmp_path) == 130
-    assert "resumes from here" in capsys.readouterr().err
+    assert "the same command resumes" in capsys.readouterr().err
