@@ -15,20 +15,13 @@ from pathlib import Path
 import torch
 
 from dataset.back_and_forth import repeat_videos
-from dataset.evaluation_sets import EvaluationSet, EvaluationVideo
+from dataset.evaluation_sets import EvaluationSet
 from dataset.registry import DATA_SETS
-from dataset.video_file import VideoFile
+from evaluation import networks
 from evaluation.config import PUBLISHED_SIZE, EvaluationConfig
 from evaluation.evaluate import evaluate
 from evaluation.flags import add_inference_flags, in_flags, inference_config
-from evaluation.frame_reader import read_annotation
-from evaluation.networks import (
-    default_network_file,
-    is_bundled,
-    size_without_flag,
-    videos_seen,
-    warn_of_training_videos,
-)
+from evaluation.frame_reader import open_video_file
 from evaluation.summary import Summary
 from evaluation.work_queue import StartFailedElsewhereError, WorkQueue
 from model.checkpoint import read_checkpoint
@@ -39,8 +32,6 @@ from util.errors import SettingError, UserError
 from util.files import sha256_of
 
 VIDEOS_FAILED = 1  # exit code
-
-logger = logging.getLogger("eval")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -99,13 +90,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def open_videos(arguments: argparse.Namespace, sizes: list[int]) -> tuple[EvaluationSet, Path]:
     """Return the videos to segment, and the folder or file they come from."""
     if arguments.video is not None:
-        frames = VideoFile(arguments.video)
-        if frames.frame_count is None and arguments.insertion not in (None, "regular"):
-            raise UserError(f"--insertion {arguments.insertion}: {arguments.video} does not tell how long it is")
-        read_annotation(arguments.mask, frames.frame_size)  # so that its mistakes are found before anything is written
-        first = next(iter(frames)).name
-        video = EvaluationVideo(arguments.video.stem, frames, {first: arguments.mask}, saved_frames=None)
-        return EvaluationSet("video", (video,)), arguments.video
+        videos = open_video_file(arguments.video, arguments.mask)
+        if videos.videos[0].frames.frame_count is None and arguments.insertion not in (None, "regular"):
+            raise UserError(f"--insertion {arguments.insertion}: {arguments.video} does not say how long it is")
+        return videos, arguments.video
     name = arguments.dataset or "D17"
     if name not in DATA_SETS:
         raise UserError(f"--dataset {name}: there is {', '.join(DATA_SETS)}")
@@ -144,17 +132,6 @@ def configure(
     )
 
 
-def report_choices(arguments: argparse.Namespace, config: EvaluationConfig) -> None:
-    """Log what was chosen where no flag says it."""
-    if arguments.model is None:
-        kind = "bundled" if is_bundled(config.weights) else "published"
-        logger.info("no --model: taking the %s network, %s", kind, config.weights)
-    if arguments.size is None and config.size == -1:
-        logger.info("no --size: taking frames of %s at their own, as published", config.dataset)
-    elif arguments.size is None and config.size != PUBLISHED_SIZE:
-        logger.info("no --size: taking %d, which the network is meant for", config.size)
-
-
 def report(summary: Summary, output: Path, server_zip: bool) -> int:
     """Print the figures of a run, and return the exit code."""
     print(*summary.lines(), f"Results: {output}", sep="\n")
@@ -178,18 +155,17 @@ def run(arguments: argparse.Namespace, queue: WorkQueue) -> int:
         StartFailedElsewhereError: process 0 cannot start.
     """
     device = choose_device(arguments.device, queue.local_rank)
-    checkpoint = read_checkpoint(arguments.model or default_network_file())
-    sizes = arguments.size or [size_without_flag(checkpoint, arguments.dataset)]
+    checkpoint = read_checkpoint(arguments.model or networks.default_network_file())
+    sizes = arguments.size or [networks.size_without_flag(checkpoint, arguments.dataset)]
     videos, root = open_videos(arguments, sizes)
     config = configure(arguments, videos.name, root, checkpoint.path, sizes, device)
     videos = repeat_videos(videos, config.repeat)
-    seen = videos_seen(checkpoint, videos)
+    seen = networks.videos_seen(checkpoint, videos)
     default_name = arguments.video.stem if arguments.video else f"{videos.name}_{config.split}"
     output = arguments.output or Path("../output") / default_name
     network = XMem.from_checkpoint(checkpoint, device)
     if queue.rank == 0:
-        report_choices(arguments, config)
-        warn_of_training_videos(checkpoint.path, videos, seen)
+        networks.warn_of_training_videos(checkpoint.path, videos, seen)
     summary = evaluate(
         videos, network, config, output,
         queue=queue, videos_seen=seen, overwrite=arguments.overwrite, restart=arguments.benchmark,
@@ -199,10 +175,11 @@ def run(arguments: argparse.Namespace, queue: WorkQueue) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program, and return its exit code: 0; 1 if a video failed; 2 if nothing could start; 130 after Ctrl-C."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
 
     def start() -> int:
         queue = WorkQueue.from_environment()
+        level = logging.INFO if queue.rank == 0 else logging.ERROR  # process 0 speaks for all
+        logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
         try:
             with queue.failing_together():
                 try:

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dataset.evaluation_sets import EvaluationVideo
+from dataset.evaluation_sets import EvaluationSet, EvaluationVideo
 from dataset.frames import Frame, size_text
 from dataset.label_map import LabelMap, read_label_map
+from dataset.video_file import VideoFile
 from util.errors import UserError
 
 
@@ -56,6 +57,18 @@ def annotated_frames_for(
     for read in zip(*readings, strict=True):
         _, label_map = read[0]
         yield {size: read[place][0] for size, place in place_of.items()}, label_map
+
+
+def open_video_file(path: Path, mask: Path) -> EvaluationSet:
+    """Open a video file and the label map of its first frame as a set of one video.
+
+    Raises:
+        UserError: one of them cannot be used.
+    """
+    frames = VideoFile(path)
+    read_annotation(mask, frames.frame_size)  # so that its mistakes are found before anything is written
+    first = next(iter(frames)).name
+    return EvaluationSet("video", (EvaluationVideo(path.stem, frames, {first: mask}, saved_frames=None),))
 
 
 def read_annotation(path: Path, size: tuple[int, int], may_be_empty: bool = False) -> LabelMap | None:

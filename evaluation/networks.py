@@ -32,10 +32,13 @@ def default_network_file() -> Path:
     """
     for path in (PUBLISHED, REPOSITORY / PUBLISHED, BUNDLED):
         if path.is_file():
+            logger.info(
+                "no network is named: taking the %s one, %s", "bundled" if is_bundled(path) else "published", path
+            )
             return path
     raise UserError(
-        f"no --model, and neither {PUBLISHED} nor {BUNDLED} is there: "
-        "fetch the former by python -m scripts.download_models --models XMem, or name a network file after --model"
+        f"no network is named, and neither {PUBLISHED} nor {BUNDLED} is there: name one, or download the former by "
+        "python -m scripts.download_models --models XMem"
     )
 
 
@@ -64,7 +67,12 @@ def size_without_flag(checkpoint: Checkpoint, dataset: str | None) -> int:
     """
     size = intended_size(checkpoint)
     at_own_size = dataset is not None and dataset in DATA_SETS and DATA_SETS[dataset].at_own_size
-    return -1 if at_own_size and size == PUBLISHED_SIZE else size
+    if at_own_size and size == PUBLISHED_SIZE:
+        logger.info("no size is given: taking frames of %s at their own, as published", dataset)
+        return -1
+    if size != PUBLISHED_SIZE:
+        logger.info("no size is given: taking %d, which the network is meant for", size)
+    return size
 
 
 def videos_seen(checkpoint: Checkpoint, evaluation_set: EvaluationSet) -> list[str]:

@@ -543,9 +543,12 @@ def test_without_a_model_the_published_network_is_taken_or_else_the_bundled_one(
     remove_video(generic, "a")
     caplog.set_level(logging.INFO)
     for path, told in (
-        (checkout / "saves/XMem-small.pth", f"no --model: taking the bundled network, {checkout}/saves/XMem-small.pth"),
-        (checkout / "saves/XMem.pth", f"no --model: taking the published network, {checkout}/saves/XMem.pth"),
-        (elsewhere / "saves/XMem.pth", "no --model: taking the published network, saves/XMem.pth"),
+        (
+            checkout / "saves/XMem-small.pth",
+            f"no network is named: taking the bundled one, {checkout}/saves/XMem-small.pth",
+        ),
+        (checkout / "saves/XMem.pth", f"no network is named: taking the published one, {checkout}/saves/XMem.pth"),
+        (elsewhere / "saves/XMem.pth", "no network is named: taking the published one, saves/XMem.pth"),
     ):
         shutil.copy(network_file, path)
         output = tmp_path / f"{path.parent.parent.name}-{path.stem}"
@@ -569,7 +572,7 @@ def test_a_network_may_be_meant_for_another_size(generic, checkout, elsewhere, t
     model = save_tiny_network(tmp_path / "small.pth", metadata={"size": 32})
     config = run_without_a_model(generic, tmp_path / "its own", "--model", model)
     assert config["size"] == 32
-    assert caplog.messages == ["no --size: taking 32, which the network is meant for"]
+    assert caplog.messages == ["no size is given: taking 32, which the network is meant for"]
     expected = plain_loop(read_frames(generic / "JPEGImages/a"), {0: label_map(SIZE, (1, 3))}, size=32)
     assert equal(tmp_path / "its own/a", [frame_name(index) for index in range(7)], expected)
     caplog.clear()
