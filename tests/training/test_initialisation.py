@@ -15,7 +15,7 @@ from model.checkpoint import read_checkpoint, save_network
 from model.config import NetworkConfig
 from model.network import XMem, normalise_images
 from tests.helpers.tiny_network import CONFIG
-from tests.helpers.training_run import Squares, made_up_stage
+from tests.helpers.training_run import made_up_data, made_up_stage
 from tests.helpers.training_steps import made_up_batch
 from training.config import STAGES
 from training.initialisation import (
@@ -27,7 +27,7 @@ from training.initialisation import (
     untrained_network,
 )
 from training.step import TrainingBatch
-from util.errors import UserError
+from util.errors import SettingError, UserError
 
 SEVERAL_OBJECTS = STAGES["3"]
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -117,7 +117,7 @@ def test_weights_that_cannot_be_downloaded_are_one_line(cache, monkeypatch, erro
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
     with pytest.raises(
-        UserError, match=r"weights of resnet18: .*resnet18-f37072fd\.pth into .*, or .*--no_pretrained"
+        UserError, match=r"weights of resnet18: .*resnet18-f37072fd\.pth into .*, or start without pretrained"
     ) as e:
         load_imagenet_weights(untrained_network(CONFIG, seed=0), seed=0)
     assert "\n" not in str(e.value)
@@ -127,12 +127,12 @@ def test_weights_that_cannot_be_downloaded_are_one_line(cache, monkeypatch, erro
 def test_damaged_weights_in_the_cache_are_one_line(cache, content):
     put_made_up_weights(cache, "resnet18")
     next(cache.iterdir()).write_bytes(content)
-    with pytest.raises(UserError, match=r"weights of resnet18: .*--no_pretrained"):
+    with pytest.raises(UserError, match=r"weights of resnet18: .* start without pretrained"):
         load_imagenet_weights(untrained_network(CONFIG, seed=0), seed=0)
 
 
 def test_there_are_no_imagenet_weights_of_another_width():
-    with pytest.raises(UserError, match="--encoder_width 32"):
+    with pytest.raises(SettingError, match="encoder_width is 32"):
         load_imagenet_weights(untrained_network(replace(CONFIG, encoder_width=32), seed=0), seed=0)
 
 
@@ -246,7 +246,7 @@ def test_every_process_calibrates_alike():
     for seed in (1, 2):
         torch.manual_seed(seed)
         network = untrained_network(CALIBRATED, seed=0)
-        calibrate_on(lambda _: Squares(), network, stage, seed=1)
+        calibrate_on(made_up_data(), network, stage, seed=1)
         states.append(network.state_dict())
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
     assert states[0]["key_encoder.bn1.num_batches_tracked"] == 8
