@@ -1,9 +1,7 @@
-"""Train XMem, stage after stage.
+"""Train XMem, stage after stage; see docs/training.md.
 
-    torchrun --nproc_per_node=2 train.py --exp_id base --stages 03
-    python train.py --exp_id mine --stages sm --no_pretrained --videos_root ../videos
-
-See docs/training.md.
+torchrun --nproc_per_node=2 train.py --exp_id base --stages 03
+python train.py --exp_id mine --stages sm --no_pretrained --videos_root ../videos
 """
 
 import argparse
@@ -27,7 +25,6 @@ from util.errors import SettingError, UserError
 from util.processes import Processes
 
 NOT_STARTED, FAILED, INTERRUPTED = 2, 1, 130  # exit codes
-LESS_MEMORY = "--samples_at_once 1 and --checkpoint_activations need less, for the same result"
 VALIDATION_ROOTS = {"D16": Path("../DAVIS/2016"), "D17": Path("../DAVIS/2017"), "G": None}
 
 # Flags that have the names of the fields they set.
@@ -47,43 +44,41 @@ STAGE = ("batch_size", "iterations", "finetune", "steps", "lr", "num_ref_frames"
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all flags. A flag of the network that is not given is None."""
-    show_defaults = argparse.ArgumentDefaultsHelpFormatter
-    parser = Parser("train.py", "%(prog)s [flags]", __doc__.partition("\n")[0], formatter_class=show_defaults)
+    formatter = argparse.ArgumentDefaultsHelpFormatter
+    parser = Parser("train.py", "%(prog)s [flags]", "Train XMem, stage after stage.", formatter_class=formatter)
     add = parser.add_argument
     add("--stages", default="03", help=f"of {', '.join(STAGES)}, one after another; 03 is the base model")
     add("--exp_id", help="name of the experiment, and of its folder; else s and the stages")
-    add("--output", type=Path, default=Path("saves"), help="folder of the experiments' folders")
+    add("--output", type=Path, default=RunConfig.output, help="folder of the experiments' folders")
     add("--resume", choices=("auto",), help="continue from the newest whole checkpoint of this experiment, if any")
     add("--resume_changed", action="store_true", help="continue although settings differ from the checkpoint's")
     file = parser.add_mutually_exclusive_group()
     file.add_argument("--load_checkpoint", type=Path, help="else, continue from this checkpoint")
     file.add_argument("--load_network", type=Path, help="else, start from this network file")
     add("--no_pretrained", action="store_true", help="else, start from random initialisation, not ImageNet's weights")
-    add("--seed", type=int, default=14159265, help="decides all random choices")
+    add("--seed", type=int, default=RunConfig.seed, help="decides all random choices")
     add("--num_workers", type=int, default=min(16, available_cores()), help="processes that make batches, in all")
 
-    data, published, optimisation, intervals = DataConfig(), NetworkConfig(), OptimisationConfig(), IntervalConfig()
     for name in ROOTS:
-        add(f"--{name}", type=Path, default=getattr(data, name), help="see docs/data.md")
+        add(f"--{name}", type=Path, default=getattr(DataConfig, name), help="see docs/data.md")
     add("--yv_subset", type=Path, help="file with the names of the videos of YouTubeVOS to use, one a line")
     add("--videos_root", type=Path, help="stage m: own videos, JPEGImages/V and Annotations/V")
     add("--videos_subset", type=Path, help="file with the names of those to use, one a line")
-    add("--videos_share", type=float, default=data.videos_share, help="their share of stage m's samples")
-    add("--videos_smallest_crop", type=float, default=data.videos_smallest_crop, help="share of a frame's area")
+    add("--videos_share", type=float, default=DataConfig.videos_share, help="their share of stage m's samples")
+    add("--videos_smallest_crop", type=float, default=DataConfig.videos_smallest_crop, help="share of a frame's area")
     add("--cutout_root", type=Path, help="stages s, m: images with masks, as --static_root, to cut objects out of")
     add("--strict", action="store_true", help="stop at a file that cannot be used, rather than skip it")
 
     for name in ("key_encoder", "value_encoder"):
-        add(f"--{name}", choices=ENCODERS, help=f"published: {getattr(published, name)}")
+        add(f"--{name}", choices=ENCODERS, help=f"published: {getattr(NetworkConfig, name)}")
     for name in WIDTHS:
-        add(f"--{name}", type=int, help=f"published: {getattr(published, name)}")
+        add(f"--{name}", type=int, help=f"published: {getattr(NetworkConfig, name)}")
     add("--decoder_dims", type=int, nargs=3, help="widths at strides 16, 8 and 4; published: 512 256 256")
     for term in ("shrinkage", "selection"):
         add(f"--no_{term}", dest=f"use_{term}", action="store_false", default=None, help=f"{term} 1, not computed")
 
-    for name in ("deep_update_prob", "gamma", "weight_decay"):
-        add(f"--{name}", type=float, default=getattr(optimisation, name), help="see docs/training.md")
-    add("--max_gradient_norm", type=float, help="scale longer gradients down to this")
+    for name in ("deep_update_prob", "gamma", "weight_decay", "max_gradient_norm"):
+        add(f"--{name}", type=float, default=getattr(OptimisationConfig, name), help=" ")
     add("--samples_at_once", type=int, help="of a process's share of the batch; fewer need less memory")
     add("--checkpoint_activations", action="store_true", help="less memory for a third more time")
     add("--compile", action="store_true", help="torch.compile")
@@ -94,10 +89,10 @@ def make_parser() -> argparse.ArgumentParser:
     add("--benchmark", action="store_true", help="let cuDNN try which algorithms are fastest")
 
     for name in INTERVALS:
-        value = getattr(intervals, name)
+        value = getattr(IntervalConfig, name)
         add(f"--{name}", type=type(value), default=value, help="minutes" if name.endswith("minutes") else "iterations")
     add("--debug", action="store_true", help="log every iteration")
-    add("--keep_checkpoints", type=int, default=3, help="so many, the newest")
+    add("--keep_checkpoints", type=int, default=RunConfig.keep_checkpoints, help="so many, the newest")
     add("--validation_dataset", choices=VALIDATION_ROOTS, help="validate on it, and keep the best network")
     add("--validation_root", type=Path, help="its folder, as for eval.py")
     add("--validation_subset", type=Path, help="file with the names of the videos to use, one a line")
@@ -108,16 +103,12 @@ def make_parser() -> argparse.ArgumentParser:
         for name in STAGE:
             value = getattr(stage, name)
             kind = {"type": int, "nargs": "*"} if name == "steps" else {"type": type(value)}
-            group.add_argument(f"--s{stage.name}_{name}", default=value, help="as docs/training.md says", **kind)
+            group.add_argument(f"--s{stage.name}_{name}", default=value, help=" ", **kind)
     return parser
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    """Return the flags.
-
-    Raises:
-        UserError: an unknown flag or stage, or flags that contradict each other.
-    """
+    """Return the flags. Raises UserError where one is unknown, or they contradict each other."""
     arguments = make_parser().parse_args(argv)
     if unknown := [letter for letter in arguments.stages if letter not in STAGES]:
         raise UserError(f"--stages {arguments.stages}: there is no stage {unknown[0]!r}; there is {', '.join(STAGES)}")
@@ -132,8 +123,7 @@ def configure(arguments: argparse.Namespace, device: torch.device) -> RunConfig:
     """Return the settings of the run.
 
     Raises:
-        SettingError: a value out of its range.
-        UserError: likewise, of the network's; or a file to start from cannot be read.
+        SettingError, UserError: a value is out of its range, or a file to start from cannot be read.
     """
 
     def given(names: tuple[str, ...], prefix: str = "") -> dict[str, object]:
@@ -154,9 +144,10 @@ def configure(arguments: argparse.Namespace, device: torch.device) -> RunConfig:
     )
     if not (network := {name: value for name, value in given(NETWORK).items() if value is not None}):
         return config
-    start_from = find_starting_point(config).network_config or NetworkConfig()
-    try:
-        return replace(config, network=replace(start_from, **network))
+    try:  # flags that are not given are as in the network that there is
+        return replace(
+            config, network=replace(find_starting_point(config).network_config or NetworkConfig(), **network)
+        )
     except ValueError as error:
         raise UserError(str(error)) from error
 
@@ -197,7 +188,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         message, code = "interrupted; --resume auto continues from the last checkpoint", INTERRUPTED
     except torch.OutOfMemoryError:  # perhaps in this process alone
-        print(f"train.py: out of memory on {device}: {LESS_MEMORY}", file=sys.stderr)
+        print(f"train.py: out of memory on {device}: try --samples_at_once 1 --checkpoint_activations", file=sys.stderr)
         return FAILED
     if local_rank == 0:
         print(f"train.py: {message}", file=sys.stderr)

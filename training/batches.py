@@ -23,75 +23,45 @@ from util.processes import Processes
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class SampleRequest:
-    """One sample of one iteration, by its index in the whole batch."""
-
-    iteration: int
-    index: int
+Request = tuple[int, int]
+"""A sample's iteration, and its index in the whole batch."""
 
 
 @dataclass(frozen=True, eq=False)
-class Samples(Dataset):
-    """A stage's samples by request."""
+class StageSamples(Dataset):
+    """A stage's samples, by iteration and index in the whole batch, and the batches made of them."""
 
     stage: StageConfig
     data: StageData
-
-    def __getitem__(self, request: SampleRequest) -> tuple[SampleRequest, TrainingSample | UserError]:
-        stage = self.stage
-        jump = max_jump(request.iteration, stage.iterations, stage.name)
-        source = self.data.finetuning if request.iteration >= stage.iterations else self.data.main
-        try:
-            return request, source.sample(request.iteration * stage.batch_size + request.index, jump)
-        except UserError as error:  # a value, since the loader adds the worker's traceback to what is raised there
-            return request, error
-
-
-@dataclass(frozen=True)
-class Requests:
-    """This process's requests, iteration by iteration."""
-
-    iterations: range
-    share: range
-
-    def __iter__(self) -> Iterator[list[SampleRequest]]:
-        for iteration in self.iterations:
-            yield [SampleRequest(iteration, index) for index in self.share]
-
-    def __len__(self) -> int:
-        return len(self.iterations)
-
-
-@dataclass(frozen=True)
-class Collate:
-    """Makes a batch of samples, with their random choices."""
-
-    stage: StageConfig
     seed: int
     deep_update_prob: float
 
-    def __call__(
-        self, samples: list[tuple[SampleRequest, TrainingSample | UserError]]
+    def __getitem__(self, request: Request) -> tuple[Request, TrainingSample | UserError]:
+        (iteration, index), stage = request, self.stage
+        source = self.data.finetuning if iteration >= stage.iterations else self.data.main
+        jump = max_jump(iteration, stage.iterations, stage.name)
+        try:
+            return request, source.sample(iteration * stage.batch_size + index, jump)
+        except UserError as error:  # a value, since the loader adds the worker's traceback to what is raised there
+            return request, error
+
+    def collate(
+        self, samples: list[tuple[Request, TrainingSample | UserError]]
     ) -> tuple[TrainingBatch, tuple[str, ...]] | UserError:
+        """Make a batch of samples, with their random choices; also return a line for each entry that was skipped."""
         requests, clips = zip(*samples, strict=True)
         for clip in clips:
             if isinstance(clip, UserError):
                 return clip
-        choices = draw_choices(
-            self.seed,
-            requests[0].iteration,
-            range(requests[0].index, requests[-1].index + 1),
-            self.stage.num_frames,
-            self.stage.num_ref_frames,
-            self.deep_update_prob,
-        )
+        (iteration, first), (_, last) = requests[0], requests[-1]
+        stage, indices = self.stage, range(first, last + 1)
         batch = TrainingBatch(
             images=torch.stack([clip.images for clip in clips]),
             labels=torch.stack([clip.labels for clip in clips]),
             objects=torch.tensor([clip.objects for clip in clips]),
-            choices=choices,
+            choices=draw_choices(
+                self.seed, iteration, indices, stage.num_frames, stage.num_ref_frames, self.deep_update_prob
+            ),
         )
         return batch, tuple(line for clip in clips for line in clip.skipped)
 
@@ -123,10 +93,12 @@ def load_batches(
     Raises:
         UserError: a sample cannot be made (see `draw_sample`).
     """
+    samples = StageSamples(stage, data, seed, deep_update_prob)
+    iterations = range(first_iteration, stage.total_iterations)
     loader = DataLoader(
-        Samples(stage, data),
-        batch_sampler=Requests(range(first_iteration, stage.total_iterations), share),
-        collate_fn=Collate(stage, seed, deep_update_prob),
+        samples,
+        batch_sampler=([(iteration, index) for index in share] for iteration in iterations),
+        collate_fn=samples.collate,
         num_workers=workers,
         worker_init_fn=start_worker,
     )

@@ -35,33 +35,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """What decides the weights that a run gives: compared when it is resumed, and recorded in its files.
+    """What decides the weights that a run gives: compared when it is resumed, and recorded in its files."""
 
-    Attributes:
-        config: `RunConfig.deciding_settings`.
-        load_network: digest of the network file that the run started from, or "none".
-        data: contents of the data sets of each stage.
-    """
-
-    config: dict[str, Any]
-    load_network: str
-    data: dict[str, dict[str, str]]
+    config: dict[str, Any]  # RunConfig.deciding_settings
+    load_network: str  # digest of the network file that the run started from, or "none"
+    data: dict[str, dict[str, str]]  # contents of the data sets of each stage
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainingCheckpoint:
-    """All that a run needs to continue as if it had never stopped.
+    """All that a run needs to continue as if it had never stopped."""
 
-    Attributes:
-        stage_index: place of the stage among the run's stages, from 0.
-        iteration: iterations done in this stage.
-        skipped_iterations: those among them without a step, since something was not finite.
-        network_config: that of the network which the stage trains.
-    """
-
-    stage_index: int
-    iteration: int
-    skipped_iterations: int
+    stage_index: int  # place of the stage among the run's stages, from 0
+    iteration: int  # iterations done in this stage
+    skipped_iterations: int  # those without a step, since something was not finite
     network_config: NetworkConfig
     stepper: StepperState
     settings: RunSettings

@@ -22,15 +22,10 @@ from util.device import send
 
 @dataclass(frozen=True, eq=False)
 class Choices:
-    """The random choices of a batch: one row per sample, which follows from (seed, iteration, sample index) alone.
+    """The random choices of a batch: one row per sample, which follows from (seed, iteration, sample index) alone."""
 
-    Attributes:
-        deep_updates: whether a deep update follows each frame; frame 0 always has one, the last never.
-        references: for each frame from 1 on, the earlier frames it reads.
-    """
-
-    deep_updates: Bool[Tensor, "batch frames"]
-    references: tuple[Integer[Tensor, "batch _"], ...]
+    deep_updates: Bool[Tensor, "batch frames"]  # whether one follows each frame; always on frame 0, never on the last
+    references: tuple[Integer[Tensor, "batch _"], ...]  # for each frame from 1 on, the earlier frames it reads
 
     def to(self, device: torch.device) -> "Choices":
         return Choices(send(self.deep_updates, device), tuple(send(frames, device) for frames in self.references))

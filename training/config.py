@@ -17,22 +17,15 @@ from util.errors import SettingError
 Data = Literal["static images", "BL30K", "YouTubeVOS and DAVIS", "synthetic sequences", "synthetic and own videos"]
 
 
+def require(is_right: bool, field_name: str, reason: str) -> None:
+    """Raise SettingError unless a field is right."""
+    if not is_right:
+        raise SettingError(field_name, reason)
+
+
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
     """One stage: its data, its clips and its schedule. The defaults are what most published stages have.
-
-    Attributes:
-        batch_size: samples of an iteration, over all processes.
-        iterations: without those of fine-tuning.
-        finetune: iterations of fine-tuning, which follow.
-        steps: iterations at which the learning rate falls by the factor gamma.
-        lr: learning rate at the beginning.
-        num_ref_frames: earlier frames that a frame reads at most.
-        num_frames: frames of a clip.
-        start_warm: iteration up to which the cross entropy is that of all pixels.
-        end_warm: iteration from which on it is that of the hardest 15 %; in between the share falls linearly.
-        crop: height and width of the frames, in pixels.
-        max_objects: objects of a clip at most.
 
     Raises:
         SettingError: a value out of its range; its field is "stage NAME: FIELD".
@@ -40,42 +33,33 @@ class StageConfig:
 
     name: str
     data: Data
-    batch_size: int = 8
-    iterations: int
-    finetune: int = 0
-    steps: tuple[int, ...] = ()
+    batch_size: int = 8  # samples of an iteration, over all processes
+    iterations: int  # without those of fine-tuning
+    finetune: int = 0  # iterations of fine-tuning, which follow
+    steps: tuple[int, ...] = ()  # iterations at which the learning rate falls by the factor gamma
     lr: float = 1e-5
-    num_ref_frames: int = 3
-    num_frames: int = 8
-    start_warm: int = 20000
-    end_warm: int = 70000
-    crop: int = 384
-    max_objects: int = 3
+    num_ref_frames: int = 3  # earlier frames that a frame reads at most
+    num_frames: int = 8  # of a clip
+    start_warm: int = 20000  # iteration up to which the cross entropy is that of all pixels
+    end_warm: int = 70000  # iteration from which on it is that of the hardest 15 %
+    crop: int = 384  # height and width of the frames, in pixels
+    max_objects: int = 3  # of a clip
 
     def __post_init__(self) -> None:
-        least = {
-            "batch_size": (self.batch_size, 1),
-            "iterations": (self.iterations, 1),
-            "finetune": (self.finetune, 0),
-            "num_ref_frames": (self.num_ref_frames, 1),
-            "num_frames": (self.num_frames, 2),
-            "start_warm": (self.start_warm, 0),
-            "crop": (self.crop, STRIDE),
-            "max_objects": (self.max_objects, 1),
-        }
-        for name, (value, minimum) in least.items():
-            if value < minimum:
-                raise self.error(name, f"must be at least {minimum}, not {value}")
-        if self.end_warm < self.start_warm:
-            raise self.error("end_warm", f"must not be before start_warm, {self.start_warm}, but is {self.end_warm}")
-        if self.crop % STRIDE:
-            raise self.error("crop", f"must be a multiple of {STRIDE}, not {self.crop}")
-        if self.lr <= 0:
-            raise self.error("lr", f"must be positive, not {self.lr}")
+        for name in ("batch_size", "iterations", "num_ref_frames", "max_objects"):
+            self.require(getattr(self, name) >= 1, name, f"must be at least 1, not {getattr(self, name)}")
+        for name in ("finetune", "start_warm"):
+            self.require(getattr(self, name) >= 0, name, f"must not be negative, but is {getattr(self, name)}")
+        self.require(self.num_frames >= 2, "num_frames", f"must be at least 2, not {self.num_frames}")
+        is_multiple = self.crop > 0 and self.crop % STRIDE == 0
+        self.require(is_multiple, "crop", f"must be a multiple of {STRIDE}, not {self.crop}")
+        self.require(self.lr > 0, "lr", f"must be positive, not {self.lr}")
+        is_later = self.end_warm >= self.start_warm
+        self.require(is_later, "end_warm", f"must not be before start_warm, {self.start_warm}, but is {self.end_warm}")
 
-    def error(self, name: str, reason: str) -> SettingError:
-        """Return an error of the field `name` of this stage."""
-        return SettingError(f"stage {self.name}: {name}", reason)
+    def require(self, is_right: bool, name: str, reason: str) -> None:
+        """Raise SettingError unless a field of this stage is right."""
+        require(is_right, f"stage {self.name}: {name}", reason)
 
     @property
     def total_iterations(self) -> int:
@@ -120,50 +104,31 @@ STAGES = {
 class OptimisationConfig:
     """How weights follow gradients; the defaults are the published values.
 
-    Attributes:
-        gamma: factor of the learning rate at each of a stage's `steps`.
-        deep_update_prob: probability of a deep update of the sensory memory after a frame (section 3.5).
-        max_gradient_norm: longer gradients are scaled down to it; None: never.
-        samples_at_once: gradients are accumulated over this many of a process's samples at a time; None: all together.
-        checkpoint_activations: compute activations again in the backward pass, rather than keep them.
-
     Raises:
         SettingError: a value out of its range.
     """
 
     weight_decay: float = 0.05
-    gamma: float = 0.1
-    deep_update_prob: float = 0.2
-    max_gradient_norm: float | None = None
+    gamma: float = 0.1  # factor of the learning rate at each of a stage's `steps`
+    deep_update_prob: float = 0.2  # of the sensory memory after a frame (section 3.5)
+    max_gradient_norm: float | None = None  # longer gradients are scaled down to it; None: never
     mixed_precision: bool = False
-    samples_at_once: int | None = None
-    checkpoint_activations: bool = False
+    samples_at_once: int | None = None  # gradients are accumulated over so many of a process's samples; None: all
+    checkpoint_activations: bool = False  # compute activations again in the backward pass, rather than keep them
     compile: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.deep_update_prob <= 1:
-            raise SettingError("deep_update_prob", f"is a probability, not {self.deep_update_prob}")
-        if self.samples_at_once is not None and self.samples_at_once < 1:
-            raise SettingError("samples_at_once", f"must be at least 1, not {self.samples_at_once}")
-        for name, value in (("max_gradient_norm", self.max_gradient_norm), ("gamma", self.gamma)):
-            if value is not None and value <= 0:
-                raise SettingError(name, f"must be positive, not {value}")
-        if self.weight_decay < 0:
-            raise SettingError("weight_decay", f"must not be negative, but is {self.weight_decay}")
+        probability, at_once, norm = self.deep_update_prob, self.samples_at_once, self.max_gradient_norm
+        require(0 <= probability <= 1, "deep_update_prob", f"is a probability, not {probability}")
+        require(at_once is None or at_once >= 1, "samples_at_once", f"must be at least 1, not {at_once}")
+        require(norm is None or norm > 0, "max_gradient_norm", f"must be positive, not {norm}")
+        require(self.gamma > 0, "gamma", f"must be positive, not {self.gamma}")
+        require(self.weight_decay >= 0, "weight_decay", f"must not be negative, but is {self.weight_decay}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Where the data sets are, and what is used of them.
-
-    Attributes:
-        yv_subset: file with the names of the videos of YouTubeVOS to use, one a line; None: all.
-        videos_root: own videos: `{JPEGImages,Annotations}/V`, or the same with a folder 480p between.
-        videos_subset: as `yv_subset`, for own videos.
-        videos_share: share of own videos in the samples of a stage that mixes them with synthetic sequences.
-        videos_smallest_crop: least share of an own frame's area that a crop shows; small crops show objects large.
-        cutout_root: images with masks, as in `static_root`, whose objects the synthetic sequences show as well.
-        strict: stop at a file that cannot be used, instead of skipping it.
 
     Raises:
         SettingError: a share out of its range.
@@ -173,19 +138,18 @@ class DataConfig:
     bl_root: Path = Path("../BL30K")
     yv_root: Path = Path("../YouTube")
     davis_root: Path = Path("../DAVIS")
-    yv_subset: Path | None = None
-    videos_root: Path | None = None
+    yv_subset: Path | None = None  # file with the names of the videos to use, one a line; None: all
+    videos_root: Path | None = None  # own videos: {JPEGImages,Annotations}/V, or with a folder 480p between
     videos_subset: Path | None = None
-    videos_share: float = 0.5
-    videos_smallest_crop: float = 0.36
-    cutout_root: Path | None = None
-    strict: bool = False
+    videos_share: float = 0.5  # of the samples of a stage that mixes own videos with synthetic sequences
+    videos_smallest_crop: float = 0.36  # least share of an own frame's area that a crop shows
+    cutout_root: Path | None = None  # images with masks, whose objects the synthetic sequences show as well
+    strict: bool = False  # stop at a file that cannot be used, instead of skipping it
 
     def __post_init__(self) -> None:
-        if not 0 <= self.videos_share <= 1:
-            raise SettingError("videos_share", f"is a share between 0 and 1, not {self.videos_share}")
-        if not 0 < self.videos_smallest_crop <= 1:
-            raise SettingError("videos_smallest_crop", f"is a share of the area, not {self.videos_smallest_crop}")
+        share, crop = self.videos_share, self.videos_smallest_crop
+        require(0 <= share <= 1, "videos_share", f"is a share between 0 and 1, not {share}")
+        require(0 < crop <= 1, "videos_smallest_crop", f"is a share of the area, not {crop}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,57 +170,42 @@ class IntervalConfig:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if value <= 0:
-                raise SettingError(name, f"must be positive, not {value}")
+            require(value > 0, name, f"must be positive, not {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """All settings of a run.
 
-    Attributes:
-        exp_id: name of the run, of its folder in `output`, and at the beginning of its files' names.
-        network: None: that of the checkpoint or file which training starts from; without either, the published one.
-        seed: decides all random choices.
-        num_workers: processes that make batches, over all training processes; 0: the training processes make them.
-        keep_checkpoints: so many of the newest are kept.
-        resume: continue from the run's newest whole checkpoint, if there is one.
-        resume_changed: continue although settings differ from the checkpoint's.
-        load_checkpoint: start from this checkpoint, unless there is one to resume from.
-        load_network: else, start from this network file.
-        pretrained: else, start from ImageNet's weights rather than from random initialisation.
-
     Raises:
         SettingError: a value out of its range.
     """
 
-    exp_id: str
+    exp_id: str  # name of the run, of its folder in `output`, and at the beginning of its files' names
     stages: tuple[StageConfig, ...]
     output: Path = Path("saves")
-    network: NetworkConfig | None = None
+    network: NetworkConfig | None = None  # None: that of the file which training starts from, else the published one
     optimisation: OptimisationConfig = field(default_factory=OptimisationConfig)
     data: DataConfig = field(default_factory=DataConfig)
     intervals: IntervalConfig = field(default_factory=IntervalConfig)
-    seed: int = 14159265
-    num_workers: int = 0
-    keep_checkpoints: int = 3
-    resume: bool = False
-    resume_changed: bool = False
-    load_checkpoint: Path | None = None
-    load_network: Path | None = None
-    pretrained: bool = True
+    seed: int = 14159265  # decides all random choices
+    num_workers: int = 0  # processes that make batches, in all; 0: the training processes make them
+    keep_checkpoints: int = 3  # the newest so many
+    resume: bool = False  # from the newest whole checkpoint of this run, if there is one
+    resume_changed: bool = False  # although settings differ from the checkpoint's
+    load_checkpoint: Path | None = None  # to start from, unless the run is resumed
+    load_network: Path | None = None  # to start from, else
+    pretrained: bool = True  # else, start from ImageNet's weights rather than from random initialisation
 
     def __post_init__(self) -> None:
         names = "".join(stage.name for stage in self.stages)
-        if not names or len(set(names)) < len(names):
-            raise SettingError("stages", f"{names!r}: name one stage or several, none of them twice")
-        if not re.fullmatch(r"[\w.+-]+", self.exp_id):
-            raise SettingError("exp_id", f"{self.exp_id!r} is part of file names: use letters, digits, _ . + and -")
-        if self.keep_checkpoints < 1:
-            raise SettingError("keep_checkpoints", f"must be at least 1, not {self.keep_checkpoints}")
+        once = len(names) == len(set(names)) > 0
+        require(once, "stages", f"{names!r}: name one stage or several, none of them twice")
+        is_name = re.fullmatch(r"[\w.+-]+", self.exp_id) is not None
+        require(is_name, "exp_id", f"{self.exp_id!r} is part of file names: use letters, digits, _ . + and -")
+        require(self.keep_checkpoints >= 1, "keep_checkpoints", f"must be at least 1, not {self.keep_checkpoints}")
         for name, value in (("seed", self.seed), ("num_workers", self.num_workers)):
-            if value < 0:
-                raise SettingError(name, f"must not be negative, but is {value}")
+            require(value >= 0, name, f"must not be negative, but is {value}")
 
     def deciding_settings(self) -> dict[str, Any]:
         """Return the settings that decide the weights, as plain values to be recorded and compared.

@@ -29,15 +29,10 @@ MOST_NAMED = 1000
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """What a network has been trained on; recorded with its weights.
+    """What a network has been trained on; recorded with its weights."""
 
-    Attributes:
-        data_sets: in the order in which they were first used.
-        videos: names of the videos of small sets, those that an evaluation set may hold as well.
-    """
-
-    data_sets: tuple[str, ...] = ()
-    videos: tuple[str, ...] = ()
+    data_sets: tuple[str, ...] = ()  # in the order in which they were first used
+    videos: tuple[str, ...] = ()  # names of the videos of small sets, which an evaluation set may hold as well
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any], name: str) -> "TrainedOn":
@@ -56,20 +51,13 @@ class TrainedOn:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StageData:
-    """The data of a stage.
+    """The data of a stage."""
 
-    Attributes:
-        main: the source of all samples but those of fine-tuning.
-        finetuning: the source of these.
-        contents: what each data set holds, in a few characters, to be compared when a run is resumed.
-        samples_in_pass: how many samples show all of it once (on average, in a mixture); None: it has no end.
-    """
-
-    main: TrainingSource
+    main: TrainingSource  # of all samples but those of fine-tuning
     finetuning: TrainingSource
     trained_on: TrainedOn
-    contents: Mapping[str, str]
-    samples_in_pass: int | None = None
+    contents: Mapping[str, str]  # what each data set holds, in short, to be compared when a run is resumed
+    samples_in_pass: int | None = None  # so many show all of it once (on average, in a mixture); None: it has no end
 
 
 @dataclass(frozen=True, eq=False)

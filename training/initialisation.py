@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
-from model.checkpoint import Checkpoint, widen_single_object
+from model.checkpoint import widen_single_object
 from model.config import NetworkConfig
 from model.network import XMem, normalise_images
 from training.batches import load_batches
@@ -36,18 +36,6 @@ def untrained_network(config: NetworkConfig, seed: int) -> XMem:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return XMem(config).eval()
-
-
-def network_from(checkpoint: Checkpoint) -> XMem:
-    """Return the network in a file, to be trained further.
-
-    Raises:
-        CheckpointError: the file misses or adds names.
-    """
-    network = XMem(checkpoint.network_config).eval()
-    checkpoint.check_against(network.state_dict())
-    network.load_state_dict(checkpoint.state_dict)
-    return network
 
 
 def without_parts(network: XMem, use_shrinkage: bool, use_selection: bool, use_sensory: bool) -> XMem:

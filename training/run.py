@@ -109,9 +109,8 @@ def check_batch_sizes(config: RunConfig, processes: Processes) -> None:
         SettingError: a batch does not divide.
     """
     for stage in config.stages:
-        if stage.batch_size % processes.count:
-            reason = f"{stage.batch_size} does not divide over {processes.count} processes: choose a multiple of them"
-            raise stage.error("batch_size", reason)
+        reason = f"{stage.batch_size} does not divide over {processes.count} processes: choose a multiple of them"
+        stage.require(stage.batch_size % processes.count == 0, "batch_size", reason)
 
 
 def claim(folder: RunFolder, stack: ExitStack) -> None:

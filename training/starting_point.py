@@ -10,7 +10,7 @@ from model.network import XMem
 from training.checkpoints import RunFolder, RunSettings, TrainingCheckpoint
 from training.config import RunConfig, StageConfig
 from training.data import StageData, TrainedOn
-from training.initialisation import network_from, without_parts
+from training.initialisation import without_parts
 from util.errors import UserError
 from util.files import sha256_of
 from util.provenance import differences
@@ -20,18 +20,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StartingPoint:
-    """What a run starts from.
+    """What a run starts from."""
 
-    Attributes:
-        name: for messages.
-        network: None: it is still to be initialised.
-        checkpoint: None: the run starts at its first stage.
-        trained_on: what the network has been trained on.
-    """
-
-    name: str = "nothing"
-    network: XMem | None = None
-    checkpoint: TrainingCheckpoint | None = None
+    name: str = "nothing"  # for messages
+    network: XMem | None = None  # None: it is still to be initialised
+    checkpoint: TrainingCheckpoint | None = None  # None: the run starts at its first stage
     trained_on: TrainedOn = field(default_factory=TrainedOn)
 
     @property
@@ -119,7 +112,9 @@ def find_starting_point(config: RunConfig) -> StartingPoint:
     if (path := config.load_network) is not None:
         file = read_checkpoint(path)
         trained_on = TrainedOn.from_metadata(file.metadata, path.name)
-        return StartingPoint(name=str(path), network=network_from(file), trained_on=trained_on)
+        return StartingPoint(
+            name=str(path), network=XMem.from_checkpoint(file).requires_grad_(True), trained_on=trained_on
+        )
     return StartingPoint()
 
 

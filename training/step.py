@@ -24,17 +24,11 @@ from util.processes import Processes
 
 @dataclass(frozen=True, eq=False)
 class TrainingBatch:
-    """This process's samples of one iteration.
+    """This process's samples of one iteration."""
 
-    Attributes:
-        images: RGB, not yet normalised.
-        labels: 0 is the background, 1, 2, … are the objects of frame 0.
-        objects: how many each sample has.
-    """
-
-    images: UInt8[Tensor, "batch frames 3 height width"]
-    labels: UInt8[Tensor, "batch frames height width"]
-    objects: Integer[Tensor, " batch"]
+    images: UInt8[Tensor, "batch frames 3 height width"]  # RGB, not yet normalised
+    labels: UInt8[Tensor, "batch frames height width"]  # 0 is the background, 1, 2, … are the objects of frame 0
+    objects: Integer[Tensor, " batch"]  # how many each sample has
     choices: Choices
 
     def __len__(self) -> int:
@@ -57,24 +51,16 @@ class TrainingBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """Figures of one iteration, over all processes.
-
-    Attributes:
-        cross_entropy: per frame, from frame 1 on.
-        dice: likewise.
-        skipped: something was not finite, so no step was taken.
-        overflowed: it was skipped because the loss scale was too large for half precision; it is lowered by itself.
-        predictions: label maps predicted for frames 1, 2, … of this process's last sample, on the network's device.
-    """
+    """Figures of one iteration, over all processes; and this process's predictions for frames 1, 2, … of a sample."""
 
     loss: float
-    cross_entropy: list[float]
+    cross_entropy: list[float]  # per frame, from frame 1 on
     dice: list[float]
     gradient_norm: float
     learning_rate: float
-    skipped: bool
-    overflowed: bool
-    predictions: UInt8[Tensor, "frames height width"]
+    skipped: bool  # something was not finite, so no step was taken
+    overflowed: bool  # it was skipped because the loss scale, which will be lowered, was too large for half precision
+    predictions: UInt8[Tensor, "frames height width"]  # label maps of the last sample, on the network's device
 
 
 def masks_of(

@@ -9,7 +9,7 @@ import multiprocessing
 import platform
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import median
 
 import torch
@@ -56,35 +56,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint_activations", action="store_true", help="less memory, more time")
 
 
-@dataclass(frozen=True)
-class Task:
-    """What one process measures; of the stage's iterations, the first `warm_up` are not timed."""
-
-    network: NetworkConfig
-    stage: StageConfig
-    optimisation: OptimisationConfig
-    device: torch.device
-    workers: int
-    warm_up: int
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What a process measured.
-
-    Attributes:
-        seconds: median duration of an iteration, waiting for its batch included.
-        share_waiting: share of the time of all iterations in which they waited for their batches.
-        skipped: iterations without a step, since something was not finite.
-    """
-
-    seconds: float
-    share_waiting: float
-    peak_process_bytes: int
-    peak_device_bytes: int | None
-    skipped: int
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Print a table with a line for each network.
 
@@ -120,40 +91,45 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"{name}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}; {', '.join(settings)}")
     print("| network | samples/s | s an iteration | waiting for data | peak of the process | peak on the device |")
     print("|---|---:|---:|---:|---:|---:|")
-    for network in arguments.networks:
-        task = Task(NETWORKS[network](), stage, optimisation, device, workers, warm_up)
+    for name in arguments.networks:
+        task = NETWORKS[name](), stage, optimisation, arguments.device, workers, warm_up
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-            found = process.submit(measure, task).result()
-        on_device = "–" if found.peak_device_bytes is None else f"{found.peak_device_bytes / 2**30:.2f} GiB"
-        speed = f"{stage.batch_size / found.seconds:.2f} | {found.seconds:.2f} | {found.share_waiting:.0%}"
-        note = f" ({found.skipped} iterations not finite)" if found.skipped else ""
-        print(f"| {network} | {speed} | {found.peak_process_bytes / 2**30:.2f} GiB | {on_device} |{note}", flush=True)
+            print(f"| {name} | {process.submit(measure, *task).result()}", flush=True)
 
 
-def measure(task: Task) -> Measurement:
-    """Train for a few iterations; in a process of its own."""
-    stage, device = task.stage, choose_device(str(task.device))
-    network, optimisation = untrained_network(task.network, SEED).to(device), task.optimisation
+def measure(
+    config: NetworkConfig,
+    stage: StageConfig,
+    optimisation: OptimisationConfig,
+    device_name: str,
+    workers: int,
+    warm_up: int,
+) -> str:
+    """Train for a few iterations, of which the first `warm_up` are not timed; return a line of the table."""
+    device = choose_device(device_name)
+    network = untrained_network(config, SEED).to(device)
     stepper = Stepper(network, stage=stage, optimisation=optimisation, processes=Processes())
     batches = load_batches(
         stage, open_stage_data(stage, DataConfig(), SEED), seed=SEED, share=range(stage.batch_size),
-        deep_update_prob=optimisation.deep_update_prob, workers=task.workers,
+        deep_update_prob=optimisation.deep_update_prob, workers=workers,
     )  # fmt: skip
     waited: list[float] = []
     seconds: list[float] = []
     skipped = 0
     for iteration in range(stage.total_iterations):
-        if iteration == task.warm_up:
+        if iteration == warm_up:
             reset_peak(device)
-        begun = time.perf_counter()
+        begin = time.perf_counter()
         batch, _ = next(batches)
         ready = time.perf_counter()
         report = stepper.step(batch, iteration)
         synchronise(device)
-        if iteration >= task.warm_up:
-            waited.append(ready - begun)
-            seconds.append(time.perf_counter() - begun)
+        if iteration >= warm_up:
+            waited.append(ready - begin)
+            seconds.append(time.perf_counter() - begin)
             skipped += report.skipped
-    return Measurement(
-        median(seconds), sum(waited) / sum(seconds), peak_process_bytes(), peak_device_bytes(device), skipped
-    )
+    peak = peak_device_bytes(device)
+    on_device = "–" if peak is None else f"{peak / 2**30:.2f} GiB"
+    speed = f"{stage.batch_size / median(seconds):.2f} | {median(seconds):.2f} | {sum(waited) / sum(seconds):.0%}"
+    note = f" ({skipped} iterations not finite)" if skipped else ""
+    return f"{speed} | {peak_process_bytes() / 2**30:.2f} GiB | {on_device} |{note}"

@@ -11,7 +11,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from model.checkpoint import read_checkpoint, save_network
+from model.checkpoint import save_network
 from model.config import NetworkConfig
 from model.network import XMem, normalise_images
 from tests.helpers.tiny_network import CONFIG
@@ -23,7 +23,6 @@ from training.initialisation import (
     calibrate_on,
     load_imagenet_weights,
     network_for_stage,
-    network_from,
     untrained_network,
 )
 from training.step import TrainingBatch
@@ -158,7 +157,7 @@ def after_stage_0(request, tmp_path) -> tuple[XMem, XMem]:
     if request.param == "stage before":
         return network, network
     save_network(tmp_path / "stage_0.pth", network.config, network.state_dict())
-    return network, network_from(read_checkpoint(tmp_path / "stage_0.pth"))
+    return network, XMem.from_checkpoint(tmp_path / "stage_0.pth")
 
 
 def test_the_input_for_other_objects_starts_orthogonal_after_stage_0(after_stage_0):
