@@ -78,15 +78,11 @@ class TrainingCheckpoint:
             UserError: the file is missing, truncated, or something else.
         """
         content = read_torch_file(path, FORMAT, "a training checkpoint", map_location="cpu")
-        return cls(
-            stage_index=content["stage_index"],
-            iteration=content["iteration"],
-            skipped_iterations=content["skipped_iterations"],
-            network_config=NetworkConfig(**content["network_config"]),
-            stepper=StepperState(**content["stepper"]),
-            settings=RunSettings(**content["settings"]),
-            trained_on=TrainedOn(**content["trained_on"]),
-        )
+        del content["format"]
+        types = {
+            "network_config": NetworkConfig, "stepper": StepperState, "settings": RunSettings, "trained_on": TrainedOn,
+        }  # fmt: skip
+        return cls(**content | {name: kind(**content[name]) for name, kind in types.items()})
 
 
 @dataclass(frozen=True, kw_only=True)

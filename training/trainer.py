@@ -27,9 +27,7 @@ logger = logging.getLogger(__name__)
 class Validation(Protocol):
     """Scores a network on videos that it is not trained on, and leaves it as it was."""
 
-    @property
-    def description(self) -> str:
-        """Name what it validates on: scores are comparable where this is the same."""
+    description: str  # what it validates on: scores are comparable where this is the same
 
     def __call__(self, network: XMem, on_frame: Callable[[], None], /) -> float:
         """Return J&F in percent. `on_frame` is called after every frame; what it raises ends the validation."""
@@ -99,7 +97,7 @@ class Trainer:
         )
         skipped_samples = SkippedSamples(stage, self.data.samples_in_pass, processes)
         stopping = False
-        while not (self._at_end() or stopping):
+        while self.iteration < stage.total_iterations and not stopping:
             begin = time.perf_counter()
             with processes.failing_together(device):
                 batch, skipped = next(batches)
@@ -123,11 +121,8 @@ class Trainer:
             )  # fmt: skip
         return not stopping
 
-    def _at_end(self) -> bool:
-        return self.iteration == self.stage.total_iterations
-
     def _is_due(self, interval: int) -> bool:
-        return self._at_end() or self.iteration % interval == 0
+        return self.iteration % interval == 0 or self.iteration == self.stage.total_iterations
 
     def _count_if_skipped(self, report: StepReport) -> None:
         self.skipped_iterations += report.skipped
