@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,6 +21,7 @@ from dataset.training_videos import own_videos
 from evaluation.network_file import BUNDLED
 from model.checkpoint import read_checkpoint, save_network
 from model.config import NetworkConfig
+from training.checkpoints import RunFolder
 from training.config import STAGES, DataConfig, IntervalConfig, OptimisationConfig, RunConfig, StageConfig
 from training.run import check_batch_sizes, run_training
 from util.device import choose_device
@@ -43,88 +44,63 @@ INTENDED_SIZE = 320
 """Shorter side of the frames that the network is meant for, in pixels; recorded in its file."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    """One run, of one stage.
+def phase(
+    name: str,
+    stage: StageConfig,
+    *,
+    network: NetworkConfig | None = None,
+    share: float = 0.5,
+    smallest_crop: float = 0.36,
+    seed: int = RunConfig.seed,
+) -> RunConfig:
+    """Return the settings of one run, but for what depends on the machine.
 
-    Attributes:
+    Args:
+        network: None: that of the phase before.
         share: share of own videos in the samples.
         smallest_crop: least share of an own frame's area that a crop shows.
-        network: None: that of the phase before.
-        starts_from: the run starts from the mean of the weights that so many phases before it ended with.
     """
-
-    name: str
-    stage: StageConfig
-    share: float = 0.5
-    smallest_crop: float = 0.36
-    network: NetworkConfig | None = None
-    seed: int = 14159265
-    starts_from: int = 1
-
-    def config(self, output: Path, davis_root: Path, device: torch.device, start: Path | None) -> RunConfig:
-        """Return the settings of the run on this machine, from the network file `start` or random initialisation."""
-        return RunConfig(
-            exp_id=self.name,
-            stages=(self.stage,),
-            output=output,
-            network=self.network,
-            optimisation=OptimisationConfig(max_gradient_norm=1.0, mixed_precision=device.type == "cuda"),
-            data=DataConfig(
-                videos_root=davis_root,
-                videos_subset=output / "small_videos.txt",
-                videos_share=self.share,
-                videos_smallest_crop=self.smallest_crop,
-            ),
-            intervals=IntervalConfig(log_text_interval=50, save_checkpoint_minutes=5.0),
-            seed=self.seed,
-            num_workers=2,
-            resume=True,
-            load_network=start,
-            pretrained=False,
-        )
-
-    def trained(self, output: Path) -> Path:
-        """Return the network file that the run ends with."""
-        return output / self.name / f"{self.name}_{self.stage.name}_{self.stage.total_iterations:08}.pth"
+    return RunConfig(
+        exp_id=f"small_{name}", stages=(stage,), network=network, seed=seed, num_workers=2, resume=True,
+        pretrained=False, optimisation=OptimisationConfig(max_gradient_norm=1.0),
+        data=DataConfig(videos_share=share, videos_smallest_crop=smallest_crop),
+        intervals=IntervalConfig(log_text_interval=50, save_checkpoint_minutes=5.0),
+    )  # fmt: skip
 
 
-TWO_OBJECTS = replace(STAGES["m"], crop=192, num_frames=5, num_ref_frames=3, max_objects=2)
+S, M = STAGES["s"], STAGES["m"]
+TWO_OBJECTS = replace(M, crop=192, num_frames=5, num_ref_frames=3, max_objects=2)
 PHASES = (
-    Phase(
-        name="small_synthetic", network=NETWORK,
-        stage=replace(
-            STAGES["s"], batch_size=16, iterations=1000, lr=5e-4, steps=(900,), crop=128, num_frames=3, max_objects=1
-        ),
+    phase(
+        "synthetic",
+        replace(S, batch_size=16, iterations=1000, lr=5e-4, steps=(900,), crop=128, num_frames=3, max_objects=1),
+        network=NETWORK,
     ),
-    Phase(
-        name="small_mixed", share=0.6, smallest_crop=0.15,
-        stage=replace(
-            STAGES["m"], batch_size=16, iterations=1000, lr=5e-4, steps=(900,), crop=160, num_frames=4, max_objects=1
-        ),
+    phase(
+        "mixed",
+        replace(M, batch_size=16, iterations=1000, lr=5e-4, steps=(900,), crop=160, num_frames=4, max_objects=1),
+        share=0.6, smallest_crop=0.15,
     ),
-    Phase(
-        name="small_longer", share=0.6, smallest_crop=0.1,
-        stage=replace(TWO_OBJECTS, iterations=450, lr=2e-4, steps=(350,)),
+    phase("longer", replace(TWO_OBJECTS, iterations=450, lr=2e-4, steps=(350,)), share=0.6, smallest_crop=0.1),
+    phase("final", replace(TWO_OBJECTS, iterations=1100, lr=3e-4, steps=(800, 1020)), share=0.45, smallest_crop=0.1),
+    phase(
+        "hidden",
+        replace(TWO_OBJECTS, iterations=1000, lr=3e-4, steps=(650, 900), start_warm=1, end_warm=600),
+        share=0.35, smallest_crop=0.1,
     ),
-    Phase(
-        name="small_final", share=0.45, smallest_crop=0.1,
-        stage=replace(TWO_OBJECTS, iterations=1100, lr=3e-4, steps=(800, 1020)),
-    ),
-    Phase(
-        name="small_hidden", share=0.35, smallest_crop=0.1,
-        stage=replace(TWO_OBJECTS, iterations=1000, lr=3e-4, steps=(650, 900), start_warm=1, end_warm=600),
-    ),
-    Phase(
-        name="small_next", share=0.5, smallest_crop=0.1, seed=7, starts_from=2,
-        stage=replace(TWO_OBJECTS, iterations=2300, lr=3e-4, steps=(1750, 2150), start_warm=1, end_warm=4000),
+    phase(
+        "next",
+        replace(TWO_OBJECTS, iterations=2300, lr=3e-4, steps=(1750, 2150), start_warm=1, end_warm=4000),
+        share=0.5, smallest_crop=0.1, seed=7,
     ),
 )  # fmt: skip
+FROM_MEAN = "small_next"
+"""This phase starts from the mean of the weights that the two before it ended with."""
 
-SHORT = replace(STAGES["m"], batch_size=6, iterations=200, lr=2e-4, steps=(160,), crop=160, num_frames=3, max_objects=1)
+SHORT = replace(M, batch_size=6, iterations=200, lr=2e-4, steps=(160,), crop=160, num_frames=3, max_objects=1)
 VARIANTS = {
-    suffix: Phase(name=f"small_{suffix}", stage=SHORT, share=0.45, smallest_crop=0.1, network=network)
-    for suffix, network in (
+    name: phase(name, SHORT, network=network, share=0.45, smallest_crop=0.1)
+    for name, network in (
         ("no-sensory", replace(NETWORK, hidden_dim=0)),
         ("scaling-both", NETWORK),
         ("scaling-shrinkage", replace(NETWORK, use_selection=False)),
@@ -158,15 +134,15 @@ def export(trained: Path, target: Path) -> None:
     save_network(target, checkpoint.network_config, halved, {**checkpoint.metadata, "size": INTENDED_SIZE})
 
 
+def on_this_machine(config: RunConfig, output: Path, davis_root: Path, subset: Path, device: torch.device) -> RunConfig:
+    """Return the settings of a phase with those that depend on the machine."""
+    data = replace(config.data, videos_root=davis_root, videos_subset=subset)
+    optimisation = replace(config.optimisation, mixed_precision=device.type == "cuda")
+    return replace(config, output=output, data=data, optimisation=optimisation)
+
+
 def train_phases(
-    phases: Sequence[Phase],
-    start: Path | None,
-    target: Path,
-    *,
-    output: Path,
-    davis_root: Path,
-    processes: Processes,
-    device: torch.device,
+    phases: Sequence[RunConfig], start: Path | None, target: Path, *, processes: Processes, device: torch.device
 ) -> bool:
     """Run the phases, each from the network of the one before, and export the last one's.
 
@@ -176,20 +152,21 @@ def train_phases(
     Raises:
         SettingError, UserError: a phase cannot start, or cannot continue.
     """
-    for phase in phases:  # now, rather than in hours
-        check_batch_sizes(phase.config(output, davis_root, device, start), processes)
-    networks = [start] if start else []
-    for phase in phases:
-        if phase.starts_from > 1:
-            start = output / f"{phase.name}_begin.pth"
+    for config in phases:  # now, rather than in hours
+        check_batch_sizes(config, processes)
+    networks = [start]
+    for config in phases:
+        if config.exp_id == FROM_MEAN:
+            networks.append(config.output / f"{config.exp_id}_begin.pth")
             with processes.failing_together(device):
                 if processes.rank == 0:
-                    write_mean(networks[-phase.starts_from :], start)
-        config = phase.config(output, davis_root, device, start)
+                    write_mean(networks[-3:-1], networks[-1])
+        config = replace(config, load_network=networks[-1])
         if not run_training(config, processes=processes, device=device, command=sys.argv):
             return False
-        start = phase.trained(output)
-        networks.append(start)
+        (stage,) = config.stages
+        folder = RunFolder(path=config.output / config.exp_id, name=config.exp_id)
+        networks.append(folder.network_path(stage.name, stage.total_iterations))
     if processes.rank == 0:
         export(networks[-1], target)
         print(f"The network: {target}")
@@ -205,7 +182,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--network", type=Path, help="file to write at the end (OUTPUT/small.pth)")
     add("--variants", nargs="+", choices=VARIANTS, help="make these of the bundled network: OUTPUT/XMem-small-NAME.pth")
     arguments = parser.parse_args(argv)
-    output, local_rank = arguments.output, int(os.environ.get("LOCAL_RANK", 0))
+    output, subset = arguments.output, arguments.output / "small_videos.txt"
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
     logging.basicConfig(level=logging.INFO if local_rank == 0 else logging.ERROR, format="%(levelname)s: %(message)s")
     code, message = INTERRUPTED, "interrupted; the same command resumes it"
     try:
@@ -214,14 +192,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         with processes.failing_together(device):
             if processes.rank == 0:
                 output.mkdir(parents=True, exist_ok=True)
-                (output / "small_videos.txt").write_text("\n".join(TRAINING_VIDEOS) + "\n", encoding="utf-8")
-                own_videos(arguments.davis_root, output / "small_videos.txt")
-        targets = [(PHASES, None, arguments.network or output / "small.pth")]
-        if arguments.variants is not None:
-            names = arguments.variants
-            targets = [((VARIANTS[name],), BUNDLED, output / f"{BUNDLED.stem}-{name}.pth") for name in names]
-        machine = {"processes": processes, "device": device}
-        if all(train_phases(*each, output=output, davis_root=arguments.davis_root, **machine) for each in targets):
+                subset.write_text("\n".join(TRAINING_VIDEOS) + "\n", encoding="utf-8")
+                own_videos(arguments.davis_root, subset)
+        recipes = [(PHASES, None, arguments.network or output / "small.pth")]
+        if names := arguments.variants:
+            recipes = [((VARIANTS[name],), BUNDLED, output / f"{BUNDLED.stem}-{name}.pth") for name in names]
+        for phases, start, target in recipes:
+            here = [on_this_machine(config, output, arguments.davis_root, subset, device) for config in phases]
+            if not train_phases(here, start, target, processes=processes, device=device):
+                break
+        else:
             processes.leave()
             return 0
     except (SettingError, UserError) as error:

@@ -106,13 +106,16 @@ class RunFolder:
             old.unlink()
         return path
 
+    def network_path(self, stage: str, iteration: int) -> Path:
+        return self.path / f"{self.name}_{stage}_{iteration:08}.pth"
+
     def write_network(self, network: XMem, stage: str, iteration: int, metadata: Mapping[str, Any]) -> Path:
         """Write the network alone, for evaluation or to start from.
 
         Raises:
             UserError: it cannot be written.
         """
-        path = self.path / f"{self.name}_{stage}_{iteration:08}.pth"
+        path = self.network_path(stage, iteration)
         self._write_network(path, network, {**metadata, "stage": stage, "iteration": iteration})
         return path
 

@@ -25,8 +25,6 @@ from tests.helpers.tiny_network import save_tiny_network
 from training.config import RunConfig
 from util.processes import Processes
 
-CPU = torch.device("cpu")
-
 
 @pytest.fixture
 def davis(tmp_path) -> Path:
@@ -38,9 +36,8 @@ def davis(tmp_path) -> Path:
     return tmp_path / "davis"
 
 
-@pytest.mark.parametrize("phase", [*PHASES, *VARIANTS.values()], ids=lambda phase: phase.name)
-def test_phases_lower_the_learning_rate_before_their_end(phase):
-    config = phase.config(Path("output"), Path("davis"), CPU, None)
+@pytest.mark.parametrize("config", [*PHASES, *VARIANTS.values()], ids=lambda config: config.exp_id)
+def test_phases_lower_the_learning_rate_before_their_end(config):
     (stage,) = config.stages
     assert stage.steps
     assert max(stage.steps) < stage.iterations
@@ -99,11 +96,16 @@ def test_a_run_that_is_asked_to_stop_ends_the_recipe(tmp_path, davis, started, c
 
 
 def test_each_phase_starts_from_the_one_before_and_the_last_from_a_mean(tmp_path, davis, started, monkeypatch):
-    phases = [phase for phase in PHASES if phase.name != "small_longer"]
+    phases = [config for config in PHASES if config.exp_id != "small_longer"]
     monkeypatch.setattr("scripts.train_small.PHASES", phases)
+    means: list[tuple[Path, ...]] = []
+    monkeypatch.setattr(
+        "scripts.train_small.write_mean", lambda networks, target: means.append((*networks, save_tiny_network(target)))
+    )
     assert main(["--output", str(tmp_path), "--davis_root", str(davis)]) == 0
-    trained = [phase.trained(tmp_path) for phase in phases]
+    trained = [next((tmp_path / config.exp_id).iterdir()) for config in phases]
     assert [config.load_network for config in started] == [None, *trained[:3], tmp_path / "small_next_begin.pth"]
+    assert means == [(trained[2], trained[3], tmp_path / "small_next_begin.pth")]
     assert [config.network for config in started] == [NETWORK, None, None, None, None]
     assert read_checkpoint(tmp_path / "small.pth").metadata == {"size": INTENDED_SIZE}
 
