@@ -1,19 +1,18 @@
-"""Train the bundled network again, from nothing to a network file: its recipe, in one command.
+"""Train the bundled network again, from random initialisation to a network file: its recipe, in one command.
 
-    python -m scripts.train_small --davis_root ../DAVIS/2016 [--output saves] [--processes 2]
-    python -m scripts.train_small --variants scaling-both scaling-neither
+    torchrun --nproc_per_node=2 -m scripts.train_small --davis_root ../DAVIS/2016 [--output saves]
+    torchrun --nproc_per_node=2 -m scripts.train_small --variants scaling-both scaling-neither
 
-The second makes networks that the paper's ablations want, of the bundled one. A run that was interrupted goes on with
+The second makes networks that the paper's ablations need, of the bundled one. A run that was interrupted is resumed by
 the same command. See docs/bundled_network.md and docs/reproduce.md.
 """
 
 import argparse
+import logging
 import os
-import signal
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,241 +20,197 @@ import torch
 from dataset.training_sets import own_videos
 from evaluation.networks import BUNDLED
 from model.checkpoint import read_checkpoint, save_network
-from util.errors import UserError
-from util.provenance import REPOSITORY
+from model.config import NetworkConfig
+from training.checkpoints import RunFolder
+from training.config import STAGES, DataConfig, IntervalConfig, OptimisationConfig, RunConfig, StageConfig
+from training.run import check_batch_sizes, run_training
+from util.device import choose_device
+from util.errors import SettingError, UserError
+from util.processes import Processes
 
 NOT_DONE, INTERRUPTED = 1, 130  # exit codes
 
 TRAINING_VIDEOS = (
     "bmx-trees", "breakdance", "camel", "dance-twirl", "horsejump-high", "libby", "motocross-jump", "soapbox",
 )  # fmt: skip
-"""Of DAVIS's validation set. car-roundabout and goat are held out to choose by, and car-shadow, cows, dog and
+"""Videos of DAVIS's validation set. car-roundabout and goat are held out to choose by, and car-shadow, cows, dog and
 drift-straight to measure with: none of these six is trained on."""
 
-NETWORK = (
-    "--key_encoder resnet18 --encoder_width 32 --key_dim 32 --value_dim 128 --hidden_dim 32 --decoder_dims 64 64 32 "
-    "--sensory_update_dim 64"
-)
-
+NETWORK = NetworkConfig(
+    key_encoder="resnet18", encoder_width=32, key_dim=32, value_dim=128, hidden_dim=32, decoder_dims=(64, 64, 32),
+    sensory_update_dim=64,
+)  # fmt: skip
 INTENDED_SIZE = 320
-"""Shorter side of the frames that it is meant for; recorded in the file."""
+"""Shorter side of the frames that the network is meant for, in pixels; recorded in its file."""
 
 
-@dataclass(frozen=True)
-class Phase:
-    """One run of train.py, with one stage; each begins with the network of the one before, or the mean of several."""
+def phase(
+    name: str,
+    stage: StageConfig,
+    *,
+    network: NetworkConfig | None = None,
+    share: float = 0.5,
+    smallest_crop: float = 0.36,
+    seed: int = RunConfig.seed,
+) -> RunConfig:
+    """Return the settings of one run, but for what depends on the machine.
 
-    name: str
-    stage: str
-    iterations: int
-    batch_size: int
-    flags: str
-    begins_with: int = 1
-    """The networks of so many phases before are averaged, weight by weight."""
-
-    def arguments(self) -> list[str]:
-        """Of train.py, without what depends on the machine."""
-        of_stage = {"iterations": self.iterations, "batch_size": self.batch_size}
-        return [
-            *("--stages", self.stage, "--exp_id", self.name, "--no_pretrained", "--max_gradient_norm", "1"),
-            *(word for name, value in of_stage.items() for word in (f"--s{self.stage}_{name}", str(value))),
-            *self.flags.split(),
-        ]
-
-    def network(self, output: Path) -> Path:
-        """The network file that it ends with."""
-        return output / self.name / f"{self.name}_{self.stage}_{self.iterations:08}.pth"
+    Args:
+        network: None: that of the phase before.
+        share: share of own videos in the samples.
+        smallest_crop: least share of an own frame's area that a crop shows.
+    """
+    return RunConfig(
+        exp_id=f"small_{name}", stages=(stage,), network=network, seed=seed, num_workers=2, resume=True,
+        pretrained=False, optimisation=OptimisationConfig(max_gradient_norm=1.0),
+        data=DataConfig(videos_share=share, videos_smallest_crop=smallest_crop),
+        intervals=IntervalConfig(log_text_interval=50, save_checkpoint_minutes=5.0),
+    )  # fmt: skip
 
 
-VIDEOS = "--videos_share 0.6"
-TWO_OBJECTS = "--videos_smallest_crop 0.1 --sm_crop 192 --sm_num_frames 5 --sm_num_ref_frames 3 --sm_max_objects 2"
+S, M = STAGES["s"], STAGES["m"]
+TWO_OBJECTS = replace(M, crop=192, num_frames=5, num_ref_frames=3, max_objects=2)
 PHASES = (
-    Phase(
-        "small_synthetic", "s", 1000, 16,
-        f"{NETWORK} --ss_crop 128 --ss_num_frames 3 --ss_max_objects 1 --ss_lr 5e-4 --ss_steps 900",
+    phase(
+        "synthetic",
+        replace(S, batch_size=16, iterations=1000, lr=5e-4, steps=(900,), crop=128, num_frames=3, max_objects=1),
+        network=NETWORK,
     ),
-    Phase(
-        "small_mixed", "m", 1000, 16,
-        f"{VIDEOS} --videos_smallest_crop 0.15 --sm_crop 160 --sm_num_frames 4 --sm_max_objects 1 "
-        "--sm_lr 5e-4 --sm_steps 900",
+    phase(
+        "mixed",
+        replace(M, batch_size=16, iterations=1000, lr=5e-4, steps=(900,), crop=160, num_frames=4, max_objects=1),
+        share=0.6, smallest_crop=0.15,
     ),
-    Phase(
-        "small_longer", "m", 450, 8,
-        f"{VIDEOS} {TWO_OBJECTS} --sm_lr 2e-4 --sm_steps 350",
+    phase("longer", replace(TWO_OBJECTS, iterations=450, lr=2e-4, steps=(350,)), share=0.6, smallest_crop=0.1),
+    phase("final", replace(TWO_OBJECTS, iterations=1100, lr=3e-4, steps=(800, 1020)), share=0.45, smallest_crop=0.1),
+    phase(
+        "hidden",
+        replace(TWO_OBJECTS, iterations=1000, lr=3e-4, steps=(650, 900), start_warm=1, end_warm=600),
+        share=0.35, smallest_crop=0.1,
     ),
-    Phase(
-        "small_final", "m", 1100, 8,
-        f"--videos_share 0.45 {TWO_OBJECTS} --sm_lr 3e-4 --sm_steps 800 1020",
-    ),
-    Phase(
-        "small_hidden", "m", 1000, 8,
-        f"--videos_share 0.35 {TWO_OBJECTS} --sm_lr 3e-4 --sm_steps 650 900 --sm_start_warm 1 --sm_end_warm 600",
-    ),
-    Phase(
-        "small_next", "m", 2300, 8,
-        f"--videos_share 0.5 {TWO_OBJECTS} --sm_lr 3e-4 --sm_steps 1750 2150 --sm_start_warm 1 --sm_end_warm 4000 "
-        "--seed 7",
-        begins_with=2,
+    phase(
+        "next",
+        replace(TWO_OBJECTS, iterations=2300, lr=3e-4, steps=(1750, 2150), start_warm=1, end_warm=4000),
+        share=0.5, smallest_crop=0.1, seed=7,
     ),
 )  # fmt: skip
+FROM_MEAN = "small_next"
+"""This phase starts from the mean of the weights that the two before it ended with."""
 
+SHORT = replace(M, batch_size=6, iterations=200, lr=2e-4, steps=(160,), crop=160, num_frames=3, max_objects=1)
 VARIANTS = {
-    "no-sensory": "--hidden_dim 0",
-    "scaling-both": "",
-    "scaling-shrinkage": "--no_selection",
-    "scaling-selection": "--no_shrinkage",
-    "scaling-neither": "--no_shrinkage --no_selection",
+    name: phase(name, SHORT, network=network, share=0.45, smallest_crop=0.1)
+    for name, network in (
+        ("no-sensory", replace(NETWORK, hidden_dim=0)),
+        ("scaling-both", NETWORK),
+        ("scaling-shrinkage", replace(NETWORK, use_selection=False)),
+        ("scaling-selection", replace(NETWORK, use_shrinkage=False)),
+        ("scaling-neither", replace(NETWORK, use_shrinkage=False, use_selection=False)),
+    )
 }
 """Networks of tables 4 and 5, by their suffixes: the bundled one, trained a little further without some part of it. The
-second is what the last three are compared with."""
-SHORT = (
-    "--videos_share 0.45 --videos_smallest_crop 0.1 --sm_crop 160 --sm_num_frames 3 "
-    "--sm_max_objects 1 --sm_lr 2e-4 --sm_steps 160"
-)
+last three are compared with scaling-both."""
 
 
-def variant_phase(suffix: str) -> Phase:
-    """The short run that makes the network of this suffix."""
-    return Phase(f"small_{suffix}", "m", 200, 6, f"{SHORT} {VARIANTS[suffix]}")
+def write_mean(networks: Sequence[Path], target: Path) -> None:
+    """Write the mean of these networks' weights, unless `target` is newer than all of them."""
+    if target.is_file() and all(path.stat().st_mtime <= target.stat().st_mtime for path in networks):
+        return
+    first, *others = (read_checkpoint(path) for path in networks)
+    mean = {
+        name: torch.stack([tensor.double(), *(each.state_dict[name].double() for each in others)]).mean(dim=0)
+        for name, tensor in first.state_dict.items()
+    }
+    weights = {name: tensor.to(first.state_dict[name].dtype) for name, tensor in mean.items()}
+    save_network(target, first.network_config, weights, others[-1].metadata)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The flags of this program."""
+def export(trained: Path, target: Path) -> None:
+    """Write a trained network in half precision, with what it was trained on and the size it is meant for."""
+    checkpoint = read_checkpoint(trained)
+    halved = {
+        name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in checkpoint.state_dict.items()
+    }
+    save_network(target, checkpoint.network_config, halved, {**checkpoint.metadata, "size": INTENDED_SIZE})
+
+
+def on_this_machine(config: RunConfig, output: Path, davis_root: Path, subset: Path, device: torch.device) -> RunConfig:
+    """Return the settings of a phase with those that depend on the machine."""
+    data = replace(config.data, videos_root=davis_root, videos_subset=subset)
+    optimisation = replace(config.optimisation, mixed_precision=device.type == "cuda")
+    return replace(config, output=output, data=data, optimisation=optimisation)
+
+
+def train_phases(
+    phases: Sequence[RunConfig], start: Path | None, target: Path, *, processes: Processes, device: torch.device
+) -> bool:
+    """Run the phases, each from the network of the one before, and export the last one's.
+
+    Returns:
+        Whether they are finished; False if a signal asked to stop.
+
+    Raises:
+        SettingError, UserError: a phase cannot start, or cannot continue.
+    """
+    for config in phases:  # now, rather than in hours
+        check_batch_sizes(config, processes)
+    networks = [start]
+    for config in phases:
+        if config.exp_id == FROM_MEAN:
+            networks.append(config.output / f"{config.exp_id}_begin.pth")
+            with processes.failing_together(device):
+                if processes.rank == 0:
+                    write_mean(networks[-3:-1], networks[-1])
+        config = replace(config, load_network=networks[-1])
+        if not run_training(config, processes=processes, device=device, command=sys.argv):
+            return False
+        (stage,) = config.stages
+        folder = RunFolder(path=config.output / config.exp_id, name=config.exp_id)
+        networks.append(folder.network_path(stage.name, stage.total_iterations))
+    if processes.rank == 0:
+        export(networks[-1], target)
+        print(f"The network: {target}")
+    return True
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return the exit code: 0; 1 if a phase cannot start or continue; 130 if interrupted."""
     parser = argparse.ArgumentParser(prog="python -m scripts.train_small", description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("--davis_root", type=Path, default=Path("../DAVIS/2016"), help="DAVIS 2016 (%(default)s)")
     add("--output", type=Path, default=Path("saves"), help="folder of the runs' folders (%(default)s)")
     add("--network", type=Path, help="file to write at the end (OUTPUT/small.pth)")
     add("--variants", nargs="+", choices=VARIANTS, help="make these of the bundled network: OUTPUT/XMem-small-NAME.pth")
-    add("--processes", type=int, default=2, help="that train together (%(default)s)")
-    return parser
-
-
-def check(phases: Sequence[Phase], arguments: argparse.Namespace, subset: Path) -> None:
-    """See now that the last of the phases can begin, which is hours away.
-
-    Raises:
-        UserError: a video is missing, or a batch does not divide over the processes.
-    """
+    arguments = parser.parse_args(argv)
+    output, subset = arguments.output, arguments.output / "small_videos.txt"
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    logging.basicConfig(level=logging.INFO if local_rank == 0 else logging.ERROR, format="%(levelname)s: %(message)s")
+    code, message = INTERRUPTED, "interrupted; the same command resumes it"
     try:
-        own_videos(arguments.davis_root, subset)
-    except UserError as error:
-        raise UserError(f"--davis_root: {error}") from error
-    for phase in phases:
-        if arguments.processes < 1 or phase.batch_size % arguments.processes:
-            raise UserError(
-                f"--processes {arguments.processes}: the batch of {phase.batch_size} of {phase.name} does not divide"
-            )
-
-
-def train(phase: Phase, before: Path | None, subset: Path, arguments: argparse.Namespace) -> int:
-    """Run a phase, or what is left of it; returns the exit code.
-
-    Raises:
-        KeyboardInterrupt: it was to stop, by SIGINT or SIGTERM, and has.
-    """
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={arguments.processes}"),
-        *(str(REPOSITORY / "train.py"), *phase.arguments(), "--resume", "auto", "--output", str(arguments.output)),
-        *("--num_workers", "2", "--log_text_interval", "50", "--save_checkpoint_minutes", "5"),
-    ]
-    if phase.stage == "m":
-        command += ["--videos_root", str(arguments.davis_root), "--videos_subset", str(subset)]
-    if before is not None:
-        command += ["--load_network", str(before)]
-    return run(command, os.environ | {"OMP_NUM_THREADS": "1"})
-
-
-def run(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a program to its end, also where that is sooner because of a signal to this one; returns its exit code.
-
-    Raises:
-        KeyboardInterrupt: SIGINT or SIGTERM came; the program was told, and has ended.
-    """
-    signals: list[int] = []
-    # In a session of its own it gets what the terminal sends from here alone, once, and has time to end well.
-    with subprocess.Popen(command, env=environment, start_new_session=True) as program:
-
-        def pass_on(number: int, _: object) -> None:
-            if not signals:
-                program.send_signal(signal.SIGTERM)
-            signals.append(number)
-
-        handlers = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            code = program.wait()
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-    if signals:
-        raise KeyboardInterrupt
-    return code
-
-
-def blended(networks: Sequence[Path], target: Path) -> Path:
-    """The file of the mean of these networks' weights: `target`, or the network itself if it is one."""
-    if len(networks) == 1:
-        return networks[0]
-    if not target.is_file() or any(path.stat().st_mtime > target.stat().st_mtime for path in networks):
-        first, *others = (read_checkpoint(path) for path in networks)
-        mean = {
-            name: torch.stack([tensor.double(), *(each.state_dict[name].double() for each in others)]).mean(dim=0)
-            for name, tensor in first.state_dict.items()
-        }
-        weights = {name: tensor.to(first.state_dict[name].dtype) for name, tensor in mean.items()}
-        save_network(target, first.network_config, weights, others[-1].metadata)
-    return target
-
-
-def export(trained: Path, target: Path) -> None:
-    """Write a trained network in half precision, with what it has seen."""
-    checkpoint = read_checkpoint(trained)
-    halved = {
-        name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in checkpoint.state_dict.items()
-    }
-    metadata = {**checkpoint.metadata, "size": INTENDED_SIZE}
-    save_network(target, checkpoint.network_config, halved, metadata)
-
-
-def train_all(phases: Sequence[Phase], before: Path | None, target: Path, arguments: argparse.Namespace) -> None:
-    """Run the phases, each with the network of the one before, and export the last one's.
-
-    Raises:
-        UserError: one cannot begin, or did not come to its end.
-        KeyboardInterrupt: as `run`.
-    """
-    subset = arguments.output / "small_videos.txt"
-    subset.write_text("\n".join(TRAINING_VIDEOS) + "\n", encoding="utf-8")
-    check(phases, arguments, subset)
-    networks = [] if before is None else [before]
-    for phase in phases:
-        mean = arguments.output / f"{phase.name}_begin.pth"
-        begin = blended(networks[-phase.begins_with :], mean) if networks else None
-        code = train(phase, begin, subset, arguments)
-        networks.append(phase.network(arguments.output))
-        if code or not networks[-1].is_file():
-            raise UserError(f"{phase.name} did not come to its end, and train.py has said why")
-    export(networks[-1], target)
-    print(f"The network: {target}")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0; 1 if a phase did not come to its end; 130 if interrupted."""
-    arguments = make_parser().parse_args(argv)
-    output = arguments.output
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        if arguments.variants is None:
-            train_all(PHASES, None, arguments.network or output / "small.pth", arguments)
-        for suffix in arguments.variants or ():
-            train_all([variant_phase(suffix)], BUNDLED, output / f"{BUNDLED.stem}-{suffix}.pth", arguments)
-        return 0
-    except UserError as error:
-        print(f"train_small: {error}", file=sys.stderr)
-        return NOT_DONE
+        device = choose_device("auto", local_rank)
+        processes = Processes.join(device.type)
+        with processes.failing_together(device):
+            if processes.rank == 0:
+                output.mkdir(parents=True, exist_ok=True)
+                subset.write_text("\n".join(TRAINING_VIDEOS) + "\n", encoding="utf-8")
+                own_videos(arguments.davis_root, subset)
+        recipes = [(PHASES, None, arguments.network or output / "small.pth")]
+        if names := arguments.variants:
+            recipes = [((VARIANTS[name],), BUNDLED, output / f"{BUNDLED.stem}-{name}.pth") for name in names]
+        for phases, start, target in recipes:
+            here = [on_this_machine(config, output, arguments.davis_root, subset, device) for config in phases]
+            if not train_phases(here, start, target, processes=processes, device=device):
+                break
+        else:
+            processes.leave()
+            return 0
+    except (SettingError, UserError) as error:
+        code, message = NOT_DONE, str(error)
     except KeyboardInterrupt:
-        print("train_small: interrupted; the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
+        pass
+    if local_rank == 0:
+        print(f"train_small: {message}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from tests.helpers.reference import (
 from tests.helpers.training_run import made_up_stage
 from tests.helpers.training_steps import made_up_batch
 from training.config import OptimisationConfig
-from training.step import Stepper, StepReport, TrainingBatch
+from training.step import Stepper, StepperState, StepReport, TrainingBatch
 from util.processes import Processes
 
 pytestmark = pytest.mark.gpu
@@ -183,7 +183,12 @@ def narrow_stepper(place: str, **optimisation: bool) -> Stepper:
     """The same weights on every device, about to be trained."""
     torch.manual_seed(0)
     network = XMem(NARROW).eval().to(place)
-    return Stepper(network, made_up_stage(max_objects=2), OptimisationConfig(**optimisation), Processes())
+    return Stepper(
+        network,
+        stage=made_up_stage(max_objects=2),
+        optimisation=OptimisationConfig(**optimisation),
+        processes=Processes(),
+    )
 
 
 def first_step(stepper: Stepper, batch: TrainingBatch) -> StepReport:
@@ -199,7 +204,7 @@ def first_step(stepper: Stepper, batch: TrainingBatch) -> StepReport:
 def test_a_training_step_agrees_with_the_cpus(device, mixed_precision, monkeypatch):
     assert_agreement(device, mixed_precision)
     if device == "cuda" and mixed_precision:  # as on a card that has no other half precision
-        monkeypatch.setattr("training.step.has_bf16", lambda device: False)
+        monkeypatch.setattr("training.step.half_precision", lambda device, training: torch.float16)
         assert assert_agreement(device, mixed_precision).scaler.is_enabled()
 
 
@@ -222,13 +227,14 @@ def assert_agreement(device: str, mixed_precision: bool) -> Stepper:
 
 def test_training_resumes_on_the_device(device, tmp_path: Path, monkeypatch):
     """From a file, as from a checkpoint: loss scale, and the optimiser's memory on the device."""
-    monkeypatch.setattr("training.step.has_bf16", lambda device: False)
+    monkeypatch.setattr("training.step.half_precision", lambda device, training: torch.float16)
     stepper = narrow_stepper(device, mixed_precision=True)
     for iteration in range(3):
         first_step(stepper, made_up_batch(iteration))
-    torch.save(stepper.state(), tmp_path / "state.pth")
+    torch.save(vars(stepper.state()), tmp_path / "state.pth")
     resumed = narrow_stepper(device, mixed_precision=True)
-    resumed.load_state(torch.load(tmp_path / "state.pth", map_location="cpu", weights_only=True))
+    state = torch.load(tmp_path / "state.pth", map_location="cpu", weights_only=True)
+    resumed.load_state(StepperState(**state))
     assert resumed.scaler.state_dict() == stepper.scaler.state_dict()
     moments, expected = (each.optimizer.state_dict()["state"] for each in (resumed, stepper))
     assert moments.keys() == expected.keys()

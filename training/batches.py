@@ -1,99 +1,72 @@
-"""Batches of training samples, made ahead of time by worker processes.
+"""Batches of training samples, made ahead of time by worker processes, and the report of skipped samples.
 
-Which samples an iteration has follows from the iteration alone, so a run can start at any.
+Which samples an iteration has follows from its number alone, so a run can start at any.
 """
 
+import logging
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from dataset.sampling import TrainingSample, TrainingSource, max_jump
+from dataset.sampling import TrainingSample, max_jump
 from training.clip import draw_choices
-from training.config import OptimisationConfig, StageConfig
+from training.config import StageConfig
+from training.data import StageData
 from training.step import TrainingBatch
-from util.errors import UserError
+from util.errors import UserError, first_few
+from util.processes import Processes
 
+logger = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
-class SampleRequest:
-    """One sample of one iteration."""
-
-    iteration: int
-    index: int
-    """In the whole batch."""
+Request = tuple[int, int]
+"""A sample's iteration, and its index in the whole batch."""
 
 
 @dataclass(frozen=True, eq=False)
-class Samples(Dataset):
-    """A stage's samples by request."""
+class StageSamples(Dataset):
+    """A stage's samples, by iteration and index in the whole batch, and the batches made of them."""
 
     stage: StageConfig
-    source_of: Callable[[bool], TrainingSource]
-    """The stage's data; its argument says whether the run is fine-tuning."""
-
-    def __getitem__(self, request: SampleRequest) -> tuple[SampleRequest, TrainingSample | UserError]:
-        stage = self.stage
-        jump = max_jump(request.iteration, stage.iterations, stage.name)
-        source = self.source_of(request.iteration >= stage.iterations)
-        try:
-            return request, source.sample(request.iteration * stage.batch_size + request.index, jump)
-        except UserError as error:  # a value, since the loader adds the worker's traceback to what is raised there
-            return request, error
-
-
-@dataclass(frozen=True)
-class Requests:
-    """This process's requests, iteration by iteration."""
-
-    iterations: range
-    share: range
-
-    def __iter__(self) -> Iterator[list[SampleRequest]]:
-        for iteration in self.iterations:
-            yield [SampleRequest(iteration, index) for index in self.share]
-
-    def __len__(self) -> int:
-        return len(self.iterations)
-
-
-@dataclass(frozen=True)
-class Collate:
-    """Samples to a batch, with the random choices that belong to them."""
-
-    stage: StageConfig
+    data: StageData
     seed: int
     deep_update_prob: float
 
-    def __call__(
-        self, samples: list[tuple[SampleRequest, TrainingSample | UserError]]
+    def __getitem__(self, request: Request) -> tuple[Request, TrainingSample | UserError]:
+        (iteration, index), stage = request, self.stage
+        source = self.data.finetuning if iteration >= stage.iterations else self.data.main
+        jump = max_jump(iteration, stage.iterations, stage.name)
+        try:
+            return request, source.sample(iteration * stage.batch_size + index, jump)
+        except UserError as error:  # a value, since the loader adds the worker's traceback to what is raised there
+            return request, error
+
+    def collate(
+        self, samples: list[tuple[Request, TrainingSample | UserError]]
     ) -> tuple[TrainingBatch, tuple[str, ...]] | UserError:
+        """Make a batch of samples, with their random choices; also return a line for each entry that was skipped."""
         requests, clips = zip(*samples, strict=True)
         for clip in clips:
             if isinstance(clip, UserError):
                 return clip
-        choices = draw_choices(
-            self.seed,
-            requests[0].iteration,
-            range(requests[0].index, requests[-1].index + 1),
-            self.stage.num_frames,
-            self.stage.num_ref_frames,
-            self.deep_update_prob,
-        )
+        (iteration, first), (_, last) = requests[0], requests[-1]
+        stage, indices = self.stage, range(first, last + 1)
         batch = TrainingBatch(
             images=torch.stack([clip.images for clip in clips]),
             labels=torch.stack([clip.labels for clip in clips]),
             objects=torch.tensor([clip.objects for clip in clips]),
-            choices=choices,
+            choices=draw_choices(
+                self.seed, iteration, indices, stage.num_frames, stage.num_ref_frames, self.deep_update_prob
+            ),
         )
         return batch, tuple(line for clip in clips for line in clip.skipped)
 
 
 def start_worker(_: int) -> None:
-    """A worker has one thread, and leaves it to the training process to end in good order."""
+    """Give a worker one thread, and let it ignore signals: the training process ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
@@ -102,22 +75,29 @@ def start_worker(_: int) -> None:
 
 def load_batches(
     stage: StageConfig,
-    source_of: Callable[[bool], TrainingSource],
-    optimisation: OptimisationConfig,
+    data: StageData,
+    *,
     seed: int,
     share: range,
-    begin: int,
+    deep_update_prob: float,
     workers: int,
+    first_iteration: int = 0,
 ) -> Iterator[tuple[TrainingBatch, tuple[str, ...]]]:
-    """This process's share of every batch from iteration `begin` to the stage's last: (batch, what was skipped).
+    """Yield batches from `first_iteration` to the stage's last, each with a line for each entry that was skipped.
+
+    Args:
+        share: the indices of this process's samples in the whole batch.
+        workers: processes that make batches ahead of time; 0: this one makes them.
 
     Raises:
         UserError: a sample cannot be made (see `draw_sample`).
     """
+    samples = StageSamples(stage, data, seed, deep_update_prob)
+    iterations = range(first_iteration, stage.total_iterations)
     loader = DataLoader(
-        Samples(stage, source_of),
-        batch_sampler=Requests(range(begin, stage.total_iterations), share),
-        collate_fn=Collate(stage, seed, optimisation.deep_update_prob),
+        samples,
+        batch_sampler=([(iteration, index) for index in share] for iteration in iterations),
+        collate_fn=samples.collate,
         num_workers=workers,
         worker_init_fn=start_worker,
     )
@@ -125,3 +105,30 @@ def load_batches(
         if isinstance(batch, UserError):
             raise batch
         yield batch
+
+
+class SkippedSamples:
+    """Reports what was skipped in one stage, in all processes: once for every pass through the data.
+
+    Args:
+        samples_in_pass: None: the data have no end, so all is reported when the stage ends.
+    """
+
+    def __init__(self, stage: StageConfig, samples_in_pass: int | None, processes: Processes) -> None:
+        self._stage, self._samples_in_pass, self._processes = stage, samples_in_pass, processes
+        self._noted: dict[str, None] = {}
+        self._reported: set[str] = set()
+
+    def add(self, lines: Iterable[str], iteration: int) -> None:
+        """Note what was skipped in iteration `iteration`, and report it if a pass ends there. All processes call it."""
+        self._noted |= dict.fromkeys(lines)
+        done = iteration * self._stage.batch_size, (iteration + 1) * self._stage.batch_size
+        if self._samples_in_pass is not None and done[0] // self._samples_in_pass < done[1] // self._samples_in_pass:
+            self.report()
+
+    def report(self) -> None:
+        """Report what has not been reported yet. All processes call it."""
+        noted = [line for lines in self._processes.gather(list(self._noted)) for line in lines]
+        if new := [line for line in dict.fromkeys(noted) if line not in self._reported]:
+            logger.warning("stage %s skipped %s", self._stage.name, f"{len(new)} entries of its data: {first_few(new)}")
+        self._reported.update(new)

@@ -1,104 +1,169 @@
-"""A run's folder: checkpoints, with everything it needs to continue as if it had never stopped, and networks.
+"""The files of a run: checkpoints, which resume it as if it had never stopped, networks, and a record of every start.
 
 `NAME_checkpoint_STAGEINDEX_ITERATION.pth` resumes training; `NAME_STAGE_ITERATION.pth` and `NAME_best.pth` hold the
-network alone. All are written whole or not at all.
+network alone; `run_N.json` is the record of start N. All are written whole or not at all.
 """
 
+import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from model.checkpoint import read_checkpoint, save_network
+from model.config import NetworkConfig
 from model.network import XMem
+from training.data import TrainedOn
+from training.step import StepperState
 from util.errors import UserError
-from util.files import atomic_path
+from util.files import atomic_path, write_text_atomically
+from util.provenance import git_commit, package_versions
 from util.torch_files import read_torch_file
 
-FORMAT = "xmem-training-1"
-VALIDATED_ON = "validated_on"  # in metadata
+FORMAT = "xmem-training-2"
 WEIGHTS_IN_CHECKPOINT = 3  # the network's, and Adam's two moments of each
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What decides the weights that a run gives: compared when it is resumed, and recorded in its files."""
+
+    config: dict[str, Any]  # RunConfig.deciding_settings
+    load_network: str  # digest of the network file that the run started from, or "none"
+    data: dict[str, dict[str, str]]  # contents of the data sets of each stage
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TrainingCheckpoint:
+    """All that a run needs to continue as if it had never stopped."""
+
+    stage_index: int  # place of the stage among the run's stages, from 0
+    iteration: int  # iterations done in this stage
+    skipped_iterations: int  # those without a step, since something was not finite
+    network_config: NetworkConfig
+    stepper: StepperState
+    settings: RunSettings
+    trained_on: TrainedOn
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint, whole or not at all.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        content = vars(self) | {
+            "format": FORMAT,
+            "network_config": asdict(self.network_config),
+            "stepper": vars(self.stepper),
+            "settings": asdict(self.settings),
+            "trained_on": asdict(self.trained_on),
+        }
+        with writing(path), atomic_path(path) as temporary:
+            torch.save(content, temporary)
+
+    @classmethod
+    def read(cls, path: Path) -> "TrainingCheckpoint":
+        """Read a checkpoint onto the CPU.
+
+        Raises:
+            UserError: the file is missing, truncated, or something else.
+        """
+        content = read_torch_file(path, FORMAT, "a training checkpoint", map_location="cpu")
+        del content["format"]
+        types = {
+            "network_config": NetworkConfig, "stepper": StepperState, "settings": RunSettings, "trained_on": TrainedOn,
+        }  # fmt: skip
+        return cls(**content | {name: kind(**content[name]) for name, kind in types.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunFolder:
-    """The files of one experiment.
-
-    Attributes:
-        keep: checkpoints that are kept, the newest.
-        metadata: where the weights come from; recorded in checkpoints and network files.
-
-    Raises:
-        ValueError: a value out of its range; the message names the flag.
-    """
+    """The folder of a run, whose files' names begin with `name`; of the checkpoints the newest `keep` are kept."""
 
     path: Path
     name: str
     keep: int = 3
-    metadata: Mapping[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"[\w.+-]+", self.name):
-            raise ValueError(f"--exp_id {self.name!r} is part of file names: use letters, digits, and any of _ . + -")
-        if self.keep < 1:
-            raise ValueError(f"--keep_checkpoints must be at least 1, not {self.keep}")
-
-    def write_checkpoint(self, stage_index: int, iteration: int, content: Mapping[str, Any]) -> Path:
+    def write_checkpoint(self, checkpoint: TrainingCheckpoint) -> Path:
         """Write a checkpoint and remove the oldest beyond `keep`.
 
         Raises:
             UserError: it cannot be written; earlier ones are as they were.
         """
-        path = self.path / f"{self.name}_checkpoint_{stage_index}_{iteration:08}.pth"
-        content = {"format": FORMAT, "stage_index": stage_index, "iteration": iteration, **content}
-        with writing(path), atomic_path(path) as temporary:
-            torch.save({**content, "metadata": dict(self.metadata)}, temporary)
+        path = self.path / f"{self.name}_checkpoint_{checkpoint.stage_index}_{checkpoint.iteration:08}.pth"
+        checkpoint.save(path)
         # One that is further on can only be damaged, or this run would have continued it.
         for old in [other for other in self.newest_first() if progress(other) <= progress(path)][self.keep :]:
             old.unlink()
         return path
 
-    def write_network(self, network: XMem, stage: str, iteration: int) -> Path:
-        """Write the network alone, for eval.py and --load_network.
+    def network_path(self, stage: str, iteration: int) -> Path:
+        return self.path / f"{self.name}_{stage}_{iteration:08}.pth"
+
+    def write_network(self, network: XMem, stage: str, iteration: int, metadata: Mapping[str, Any]) -> Path:
+        """Write the network alone, for evaluation or to start from.
 
         Raises:
             UserError: it cannot be written.
         """
-        return self._write_network(network, f"{self.name}_{stage}_{iteration:08}.pth", stage, iteration)
+        path = self.network_path(stage, iteration)
+        self._write_network(path, network, {**metadata, "stage": stage, "iteration": iteration})
+        return path
 
-    def write_if_best(self, network: XMem, stage: str, iteration: int, score: float) -> Path | None:
-        """Write the network if it scores better than the one that was written as the best so far.
+    def write_if_best(
+        self, network: XMem, stage: str, iteration: int, metadata: Mapping[str, Any], *, validated_on: str, score: float
+    ) -> Path | None:
+        """Write the network if its score is better than that of the best one so far.
 
-        One that was validated on something else (`metadata`) is no rival: it is kept under a name that says so.
+        A best one that was validated on something else is kept under another name, and the network written.
 
         Raises:
-            UserError: it cannot be written, or what was written before is damaged.
+            UserError: it cannot be written, or the best one's file is damaged.
         """
         best = self.path / f"{self.name}_best.pth"
         if best.exists():
-            rival = read_checkpoint(best).metadata
-            if rival.get(VALIDATED_ON) != self.metadata.get(VALIDATED_ON):
-                earlier = best.with_name(f"{self.name}_best_{rival['stage']}_{rival['iteration']:08}.pth")
-                best.replace(earlier)
-                log.warning("the best of another validation (%s) is now %s", rival.get(VALIDATED_ON), earlier)
-            elif rival.get("validation_j_and_f", score) >= score:
+            so_far = read_checkpoint(best).metadata
+            if so_far["validated_on"] != validated_on:
+                renamed = best.with_name(f"{self.name}_best_{so_far['stage']}_{so_far['iteration']:08}.pth")
+                best.replace(renamed)
+                logger.warning("the best network of another validation (%s) is now %s", so_far["validated_on"], renamed)
+            elif so_far["validation_j_and_f"] >= score:
                 return None
-        return self._write_network(network, best.name, stage, iteration, validation_j_and_f=score)
+        here = {"stage": stage, "iteration": iteration, "validated_on": validated_on, "validation_j_and_f": score}
+        self._write_network(best, network, {**metadata, **here})
+        return best
 
-    def _write_network(self, network: XMem, name: str, stage: str, iteration: int, **more: float) -> Path:
-        path = self.path / name
-        metadata = {**self.metadata, "stage": stage, "iteration": iteration, **more}
+    def _write_network(self, path: Path, network: XMem, metadata: Mapping[str, Any]) -> None:
         with writing(path):
             save_network(path, network.config, network.state_dict(), metadata)
-        return path
+
+    def record_start(self, settings: RunSettings, command: Sequence[str], device: str) -> None:
+        """Record a start of the run in `run_N.json`: settings, command, device, and versions of program and packages.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        numbers = [path.stem.removeprefix("run_") for path in self.path.glob("run_*.json")]
+        path = self.path / f"run_{1 + max((int(number) for number in numbers if number.isdigit()), default=0)}.json"
+        record = {
+            "time": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "command": list(command),
+            "device": device,
+            "commit": git_commit(),
+            "packages": package_versions(),
+            "settings": asdict(settings),
+        }
+        with writing(path):
+            write_text_atomically(path, json.dumps(record, indent=2) + "\n")
 
     def check_space(self, network: XMem) -> None:
         """See that the checkpoints which will be kept, one more, and a network fit on the disk.
@@ -113,16 +178,16 @@ class RunFolder:
         if free < needed:
             raise UserError(
                 f"{self.path} has room for {free / 2**20:.0f} MiB, and checkpoints will take {needed / 2**20:.0f} MiB: "
-                "make room there, choose another --output, or lower --keep_checkpoints"
+                "make room there, choose another output, or lower keep_checkpoints"
             )
 
     def newest_first(self) -> list[Path]:
-        """All checkpoint files, by stage and iteration."""
+        """Return the paths of all checkpoints, ordered by stage and iteration."""
         pattern = re.compile(re.escape(self.name) + r"_checkpoint_\d+_\d+\.pth")
         return sorted((path for path in self.path.glob("*.pth") if pattern.fullmatch(path.name)), key=progress)[::-1]
 
-    def newest_whole(self) -> dict[str, Any] | None:
-        """The newest checkpoint that can be read, if there is any; damaged ones are passed over with a warning.
+    def newest_checkpoint(self) -> TrainingCheckpoint | None:
+        """Read the newest checkpoint that can be read, if there is any; damaged ones are skipped with a warning.
 
         Raises:
             UserError: all are damaged.
@@ -130,46 +195,36 @@ class RunFolder:
         paths = self.newest_first()
         for path in paths:
             try:
-                return read_training_checkpoint(path)
+                return TrainingCheckpoint.read(path)
             except UserError as error:
-                log.warning("%s; trying the one before", error)
+                logger.warning("%s; trying the one before", error)
         if paths:
-            raise UserError(f"none of the checkpoints in {self.path} is whole: remove them to begin anew")
+            raise UserError(f"none of the checkpoints in {self.path} is whole: remove them to restart")
         return None
 
     def refuse_earlier_run(self) -> None:
-        """See that a run which begins here would not replace another's files.
+        """See that a run which starts here would not replace another's files.
 
         Raises:
             UserError: it would.
         """
         if self.newest_first():
-            remedy = "continue it with --resume auto, or give this one another --exp_id"
-            raise UserError(f"{self.path} holds checkpoints of an earlier run: {remedy}")
+            raise UserError(f"{self.path} holds checkpoints of an earlier run: resume it, or choose another exp_id")
         if any(self.path.glob(f"{self.name}_*.pth")):
-            raise UserError(f"{self.path} holds networks of an earlier run: give this one another --exp_id")
+            raise UserError(f"{self.path} holds networks of an earlier run: choose another exp_id")
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What keeps `path` from being written is the user's to mend."""
+    """Turn whatever keeps `path` from being written into a UserError."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # torch's own writer turns a full disk into a RuntimeError
         reason = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be written: {reason}; make room there, then --resume auto") from error
+        raise UserError(f"{path} cannot be written: {reason}; make room there, then resume") from error
 
 
 def progress(checkpoint: Path) -> tuple[int, int]:
-    """Stage index and iteration, from the file's name."""
+    """Return stage index and iteration, from the file's name."""
     stage_index, iteration = checkpoint.stem.split("_")[-2:]
     return int(stage_index), int(iteration)
-
-
-def read_training_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content, on the CPU.
-
-    Raises:
-        UserError: the file is missing, truncated, or something else.
-    """
-    return read_torch_file(path, FORMAT, "a training checkpoint", map_location="cpu")

@@ -1,4 +1,4 @@
-"""One batch of clips through the network, as in training (section 4): predict, remember the prediction, go on.
+"""One batch of clips through the network, as in training (section 4): predict, remember, predict the next frame.
 
 Frame 0 comes with masks. Every later frame reads a few earlier ones, is decoded, and its *predicted* masks make its own
 value; gradients flow through the whole sequence.
@@ -16,18 +16,16 @@ from torch.utils.checkpoint import checkpoint
 
 from model.encoders import ImageFeatures, QueryKey
 from model.network import Segmentation, XMem
-from training.losses import Bootstrapping, bootstrapped_cross_entropy, dice_loss
+from training.losses import bootstrapped_cross_entropy, dice_loss
 from util.device import send
 
 
 @dataclass(frozen=True, eq=False)
 class Choices:
-    """The random choices of a batch: one row per sample, drawn from nothing but (seed, iteration, sample index)."""
+    """The random choices of a batch: one row per sample, which follows from (seed, iteration, sample index) alone."""
 
-    deep_updates: Bool[Tensor, "batch frames"]
-    """Whether a deep update follows each frame; frame 0 always has one, the last never."""
-    references: tuple[Integer[Tensor, "batch _"], ...]
-    """For each frame from 1 on, the earlier frames it reads."""
+    deep_updates: Bool[Tensor, "batch frames"]  # whether one follows each frame; always on frame 0, never on the last
+    references: tuple[Integer[Tensor, "batch _"], ...]  # for each frame from 1 on, the earlier frames it reads
 
     def to(self, device: torch.device) -> "Choices":
         return Choices(send(self.deep_updates, device), tuple(send(frames, device) for frames in self.references))
@@ -36,7 +34,7 @@ class Choices:
 def draw_choices(
     seed: int, iteration: int, samples: range, frames: int, reference_frames: int, deep_update_prob: float
 ) -> Choices:
-    """Choices for the samples of a batch with these indices; the same whichever process holds them."""
+    """Draw the choices for the samples of a batch with these indices: the same whichever process holds them."""
     deep_updates = torch.zeros(len(samples), frames, dtype=torch.bool)
     references = [torch.zeros(len(samples), min(t, reference_frames), dtype=torch.long) for t in range(1, frames)]
     for row, sample in enumerate(samples):
@@ -54,9 +52,9 @@ def draw_choices(
 
 
 class CompiledNetwork:
-    """What a network does with one frame, compiled; the network itself stays as it is.
+    """The operations of a network on one frame, compiled. The network itself stays as it is.
 
-    A whole clip is no unit to compile: it would be another one for every iteration's references. Nor are memory reads:
+    A whole clip is not compiled, since every iteration's references would make it another one. Nor are memory reads:
     every frame of a clip reads another number of elements.
     """
 
@@ -77,14 +75,14 @@ def segment_clips(
     choices: Choices,
     checkpoint_activations: bool = False,
 ) -> list[Segmentation]:
-    """The network's masks for frames 1, 2, …, with the hidden state after each.
+    """Return the network's masks for frames 1, 2, …, with the hidden state after each.
 
     Args:
         images: normalised.
         first_masks: of frame 0; all zeros for filler objects.
         selector: 0 for filler objects, 1 for real ones.
-        checkpoint_activations: keep only what goes from frame to frame, and compute what lies between once more in the
-            backward pass: the same result with less memory, in about a third more time.
+        checkpoint_activations: keep only what goes from frame to frame, and compute the rest again in the backward
+            pass: the same result with less memory, in about a third more time.
     """
     # Nothing in a network is random, so there is no random state to be kept for the second computation.
     run = partial(checkpoint, use_reentrant=False, preserve_rng_state=False) if checkpoint_activations else call
@@ -123,7 +121,7 @@ def segment_clips(
 def encode_all(
     network: XMem | CompiledNetwork, images: Float[Tensor, "batch frames 3 height width"]
 ) -> tuple[QueryKey, list[ImageFeatures]]:
-    """Keys with a frame dimension after the batch, and each frame's features; the encoder sees all frames at once."""
+    """Return keys, with a frame dimension after the batch, and each frame's features, from one pass over all frames."""
     batch_and_frames = images.shape[:2]
     keys, features = network.encode_key(images.flatten(0, 1))
     features = [part.unflatten(0, batch_and_frames) for part in features]
@@ -134,13 +132,13 @@ def encode_all(
 
 
 def side_by_side(x: Float[Tensor, "batch frames dim h w"]) -> Float[Tensor, "batch dim frames*h w"]:
-    """Feature maps of several frames below each other, as one."""
+    """Put the feature maps of several frames below each other, as one."""
     return x.transpose(1, 2).flatten(2, 3)
 
 
 @dataclass(frozen=True, eq=False)
 class ClipLoss:
-    """The loss of a batch; the parts are those of frames 1, 2, …, each already a mean over samples."""
+    """The loss of a batch, and its parts for frames 1, 2, …, each a mean over samples."""
 
     total: Float[Tensor, ""]
     cross_entropy: list[Float[Tensor, ""]]
@@ -151,14 +149,17 @@ def clip_loss(
     segmentations: list[Segmentation],
     labels: Integer[Tensor, "batch frames height width"],
     objects: Integer[Tensor, " batch"],
-    bootstrapping: Bootstrapping,
-    iteration: int,
+    hardest_fraction: float,
 ) -> ClipLoss:
-    """Cross entropy and dice of every frame but the first, summed over frames."""
-    fraction = bootstrapping.fraction(iteration)
+    """Return the sum over frames, all but the first, of cross entropy and dice.
+
+    Args:
+        hardest_fraction: share of each frame's pixels that the cross entropy is the mean of.
+    """
     frames = list(enumerate(segmentations, start=1))
     cross_entropy = [
-        bootstrapped_cross_entropy(segmentation.logits, labels[:, t], objects, fraction) for t, segmentation in frames
+        bootstrapped_cross_entropy(segmentation.logits, labels[:, t], objects, hardest_fraction)
+        for t, segmentation in frames
     ]
     dice = [dice_loss(segmentation.prob[:, 1:], labels[:, t]) for t, segmentation in frames]
     return ClipLoss(torch.stack(cross_entropy + dice).sum(), cross_entropy, dice)

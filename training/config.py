@@ -1,51 +1,65 @@
-"""What a training run does: the stages it goes through, and how weights follow gradients."""
+"""Configuration of a training run: its stages, its data, the optimisation, and how often files are written.
 
-from dataclasses import dataclass
-from typing import Literal
+Fields are checked when they are set, and a SettingError names the one that is wrong. They have the names of train.py's
+flags.
+"""
 
+import re
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from model.config import NetworkConfig
 from model.network import STRIDE
-from training.losses import Bootstrapping
+from training.losses import hardest_fraction
+from util.errors import SettingError
 
 Data = Literal["static images", "BL30K", "YouTubeVOS and DAVIS", "synthetic sequences", "synthetic and own videos"]
 
 
-@dataclass(frozen=True)
+def require(is_right: bool, field_name: str, reason: str) -> None:
+    """Raise SettingError unless a field is right."""
+    if not is_right:
+        raise SettingError(field_name, reason)
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """One stage: its data, its clips and its schedule. Batch sizes are totals over all processes.
+    """One stage: its data, its clips and its schedule. The defaults are what most published stages have.
 
     Raises:
-        ValueError: a value out of its range; the message names the flag.
+        SettingError: a value out of its range; its field is "stage NAME: FIELD".
     """
 
     name: str
     data: Data
-    batch_size: int
-    iterations: int
-    finetune: int
-    steps: tuple[int, ...]
-    lr: float
-    num_ref_frames: int
-    num_frames: int
-    start_warm: int
-    end_warm: int
-    crop: int = 384
-    max_objects: int = 3
+    batch_size: int = 8  # samples of an iteration, over all processes
+    iterations: int  # without those of fine-tuning
+    finetune: int = 0  # iterations of fine-tuning, which follow
+    steps: tuple[int, ...] = ()  # iterations at which the learning rate falls by the factor gamma
+    lr: float = 1e-5
+    num_ref_frames: int = 3  # earlier frames that a frame reads at most
+    num_frames: int = 8  # of a clip
+    start_warm: int = 20000  # iteration up to which the cross entropy is that of all pixels
+    end_warm: int = 70000  # iteration from which on it is that of the hardest 15 %
+    crop: int = 384  # height and width of the frames, in pixels
+    max_objects: int = 3  # of a clip
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "iterations", "num_ref_frames", "crop", "max_objects"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--s{self.name}_{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("batch_size", "iterations", "num_ref_frames", "max_objects"):
+            self.require(getattr(self, name) >= 1, name, f"must be at least 1, not {getattr(self, name)}")
         for name in ("finetune", "start_warm"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--s{self.name}_{name} must not be negative, but is {getattr(self, name)}")
-        if self.num_frames < 2:
-            raise ValueError(f"--s{self.name}_num_frames: a clip needs at least two frames, not {self.num_frames}")
-        if self.crop % STRIDE:
-            raise ValueError(f"--s{self.name}_crop must be a multiple of {STRIDE}, not {self.crop}")
-        if self.lr <= 0:
-            raise ValueError(f"--s{self.name}_lr must be positive, not {self.lr}")
-        if self.end_warm < self.start_warm:
-            raise ValueError(f"--s{self.name}_end_warm must not be before --s{self.name}_start_warm, {self.start_warm}")
+            self.require(getattr(self, name) >= 0, name, f"must not be negative, but is {getattr(self, name)}")
+        self.require(self.num_frames >= 2, "num_frames", f"must be at least 2, not {self.num_frames}")
+        is_multiple = self.crop > 0 and self.crop % STRIDE == 0
+        self.require(is_multiple, "crop", f"must be a multiple of {STRIDE}, not {self.crop}")
+        self.require(self.lr > 0, "lr", f"must be positive, not {self.lr}")
+        is_later = self.end_warm >= self.start_warm
+        self.require(is_later, "end_warm", f"must not be before start_warm, {self.start_warm}, but is {self.end_warm}")
+
+    def require(self, is_right: bool, name: str, reason: str) -> None:
+        """Raise SettingError unless a field of this stage is right."""
+        require(is_right, f"stage {self.name}: {name}", reason)
 
     @property
     def total_iterations(self) -> int:
@@ -53,58 +67,159 @@ class StageConfig:
 
     @property
     def single_object(self) -> bool:
-        """Static images show one object each, so the network needs no channel for the others' masks."""
+        """Whether the network needs no channel for other objects' masks: static images show one object each."""
         return self.data == "static images"
 
-    @property
-    def bootstrapping(self) -> Bootstrapping:
-        return Bootstrapping(self.start_warm, self.end_warm)
+    def hardest_fraction(self, iteration: int) -> float:
+        """Return the share of pixels that the cross entropy looks at."""
+        return hardest_fraction(iteration, self.start_warm, self.end_warm)
 
     def learning_rate(self, iteration: int, gamma: float) -> float:
-        """Step decay: ×gamma at each of `steps`."""
         return self.lr * gamma ** sum(iteration >= step for step in self.steps)
 
 
+_SYNTHETIC = StageConfig(
+    name="s", data="synthetic sequences", iterations=20000, steps=(16000,), lr=1e-4, num_ref_frames=2, num_frames=4,
+    start_warm=4000, end_warm=14000, crop=192,
+)  # fmt: skip
+_VIDEOS = "YouTubeVOS and DAVIS"
 STAGES = {
     stage.name: stage
     for stage in (
-        StageConfig("0", "static images", 16, 150000, 0, (), 1e-5, 2, 3, 20000, 70000, max_objects=1),
-        StageConfig("1", "BL30K", 8, 250000, 0, (200000,), 1e-5, 3, 8, 20000, 70000),
-        StageConfig("2", "YouTubeVOS and DAVIS", 8, 150000, 10000, (120000,), 1e-5, 3, 8, 20000, 70000),
-        StageConfig("3", "YouTubeVOS and DAVIS", 8, 100000, 10000, (80000,), 1e-5, 3, 8, 20000, 70000),
-        StageConfig("s", "synthetic sequences", 8, 20000, 0, (16000,), 1e-4, 2, 4, 4000, 14000, crop=192),
-        StageConfig("m", "synthetic and own videos", 8, 20000, 0, (16000,), 1e-4, 2, 4, 4000, 14000, crop=192),
+        StageConfig(
+            name="0", data="static images", batch_size=16, iterations=150000, num_ref_frames=2, num_frames=3,
+            max_objects=1,
+        ),
+        StageConfig(name="1", data="BL30K", iterations=250000, steps=(200000,)),
+        StageConfig(name="2", data=_VIDEOS, iterations=150000, finetune=10000, steps=(120000,)),
+        StageConfig(name="3", data=_VIDEOS, iterations=100000, finetune=10000, steps=(80000,)),
+        _SYNTHETIC,
+        replace(_SYNTHETIC, name="m", data="synthetic and own videos"),
     )
-}
+}  # fmt: skip
 """The published stages 0 to 3, and two that need no download: s, then m with what videos there are."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OptimisationConfig:
-    """How weights follow gradients; what is published stands as default.
+    """How weights follow gradients; the defaults are the published values.
 
     Raises:
-        ValueError: a value out of its range; the message names the flag.
+        SettingError: a value out of its range.
     """
 
     weight_decay: float = 0.05
-    gamma: float = 0.1
-    deep_update_prob: float = 0.2
-    max_gradient_norm: float | None = None
-    """Longer gradients are scaled down to this; None: never."""
+    gamma: float = 0.1  # factor of the learning rate at each of a stage's `steps`
+    deep_update_prob: float = 0.2  # of the sensory memory after a frame (section 3.5)
+    max_gradient_norm: float | None = None  # longer gradients are scaled down to it; None: never
     mixed_precision: bool = False
-    samples_at_once: int | None = None
-    """Gradients are accumulated over this many of a process's samples at a time; None: all together."""
-    checkpoint_activations: bool = False
-    """Compute every frame's activations again in the backward pass, rather than keep them."""
+    samples_at_once: int | None = None  # gradients are accumulated over so many of a process's samples; None: all
+    checkpoint_activations: bool = False  # compute activations again in the backward pass, rather than keep them
     compile: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.deep_update_prob <= 1:
-            raise ValueError(f"--deep_update_prob is a probability, not {self.deep_update_prob}")
-        if self.samples_at_once is not None and self.samples_at_once < 1:
-            raise ValueError(f"--samples_at_once must be at least 1, not {self.samples_at_once}")
-        if self.max_gradient_norm is not None and self.max_gradient_norm <= 0:
-            raise ValueError(f"--max_gradient_norm must be positive, not {self.max_gradient_norm}")
-        if self.gamma <= 0 or self.weight_decay < 0:
-            raise ValueError(f"--gamma must be positive and --weight_decay not negative: {self}")
+        probability, at_once, norm = self.deep_update_prob, self.samples_at_once, self.max_gradient_norm
+        require(0 <= probability <= 1, "deep_update_prob", f"is a probability, not {probability}")
+        require(at_once is None or at_once >= 1, "samples_at_once", f"must be at least 1, not {at_once}")
+        require(norm is None or norm > 0, "max_gradient_norm", f"must be positive, not {norm}")
+        require(self.gamma > 0, "gamma", f"must be positive, not {self.gamma}")
+        require(self.weight_decay >= 0, "weight_decay", f"must not be negative, but is {self.weight_decay}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the data sets are, and what is used of them.
+
+    Raises:
+        SettingError: a share out of its range.
+    """
+
+    static_root: Path = Path("../static")
+    bl_root: Path = Path("../BL30K")
+    yv_root: Path = Path("../YouTube")
+    davis_root: Path = Path("../DAVIS")
+    yv_subset: Path | None = None  # file with the names of the videos to use, one a line; None: all
+    videos_root: Path | None = None  # own videos: {JPEGImages,Annotations}/V, or with a folder 480p between
+    videos_subset: Path | None = None
+    videos_share: float = 0.5  # of the samples of a stage that mixes own videos with synthetic sequences
+    videos_smallest_crop: float = 0.36  # least share of an own frame's area that a crop shows
+    cutout_root: Path | None = None  # images with masks, whose objects the synthetic sequences show as well
+    strict: bool = False  # stop at a file that cannot be used, instead of skipping it
+
+    def __post_init__(self) -> None:
+        share, crop = self.videos_share, self.videos_smallest_crop
+        require(0 <= share <= 1, "videos_share", f"is a share between 0 and 1, not {share}")
+        require(0 < crop <= 1, "videos_smallest_crop", f"is a share of the area, not {crop}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntervalConfig:
+    """How often a run logs, validates and writes files: in iterations, and in minutes. All but log lines and pictures
+    come at the end of a stage as well.
+
+    Raises:
+        SettingError: a value is not positive.
+    """
+
+    log_text_interval: int = 100
+    log_image_interval: int = 1000
+    save_network_interval: int = 25000
+    save_checkpoint_interval: int = 50000
+    save_checkpoint_minutes: float = 30.0
+    validation_interval: int = 5000
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            require(value > 0, name, f"must be positive, not {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """All settings of a run.
+
+    Raises:
+        SettingError: a value out of its range.
+    """
+
+    exp_id: str  # name of the run, of its folder in `output`, and at the beginning of its files' names
+    stages: tuple[StageConfig, ...]
+    output: Path = Path("saves")
+    network: NetworkConfig | None = None  # None: that of the file which training starts from, else the published one
+    optimisation: OptimisationConfig = field(default_factory=OptimisationConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    intervals: IntervalConfig = field(default_factory=IntervalConfig)
+    seed: int = 14159265  # decides all random choices
+    num_workers: int = 0  # processes that make batches, in all; 0: the training processes make them
+    keep_checkpoints: int = 3  # the newest so many
+    resume: bool = False  # from the newest whole checkpoint of this run, if there is one
+    resume_changed: bool = False  # although settings differ from the checkpoint's
+    load_checkpoint: Path | None = None  # to start from, unless the run is resumed
+    load_network: Path | None = None  # to start from, else
+    pretrained: bool = True  # else, start from ImageNet's weights rather than from random initialisation
+
+    def __post_init__(self) -> None:
+        names = "".join(stage.name for stage in self.stages)
+        once = len(names) == len(set(names)) > 0
+        require(once, "stages", f"{names!r}: name one stage or several, none of them twice")
+        is_name = re.fullmatch(r"[\w.+-]+", self.exp_id) is not None
+        require(is_name, "exp_id", f"{self.exp_id!r} is part of file names: use letters, digits, _ . + and -")
+        require(self.keep_checkpoints >= 1, "keep_checkpoints", f"must be at least 1, not {self.keep_checkpoints}")
+        for name, value in (("seed", self.seed), ("num_workers", self.num_workers)):
+            require(value >= 0, name, f"must not be negative, but is {value}")
+
+    def deciding_settings(self) -> dict[str, Any]:
+        """Return the settings that decide the weights, as plain values to be recorded and compared.
+
+        What decides only how fast training is, or where files lie, is not among them.
+        """
+        optimisation = asdict(self.optimisation)
+        for name in ("samples_at_once", "checkpoint_activations", "compile"):
+            del optimisation[name]
+        return {
+            "stages": {f"{index} ({stage.name})": asdict(stage) for index, stage in enumerate(self.stages)},
+            "network": asdict(self.network or NetworkConfig()),
+            "optimisation": optimisation,
+            "seed": self.seed,
+            "videos_share": self.data.videos_share,
+            "videos_smallest_crop": self.data.videos_smallest_crop,
+        }

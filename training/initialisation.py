@@ -1,10 +1,11 @@
-"""Where a network's first weights come from: chance, ImageNet, a file, or the stage before.
+"""The first weights of a network: random, ImageNet's, those of a file, or those of the stage before.
 
-All of it follows from the seed, so that it is the same in every process. Batch-norm statistics stay what they are here:
-training never changes them (section 4).
+All follow from the seed, so that they are the same in every process. Batch-norm statistics are set here alone: training
+never changes them (section 4).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from http.client import HTTPException
 from pickle import UnpicklingError
@@ -14,43 +15,33 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
-from dataset.sampling import TrainingSource
-from model.checkpoint import Checkpoint, widen_single_object
+from model.checkpoint import widen_single_object
 from model.config import NetworkConfig
 from model.network import XMem, normalise_images
 from training.batches import load_batches
-from training.config import OptimisationConfig, StageConfig
+from training.config import RunConfig, StageConfig
+from training.data import StageData, TrainedOn
 from training.step import TrainingBatch, masks_of
-from util.errors import UserError
+from util.errors import SettingError, UserError
+
+logger = logging.getLogger(__name__)
 
 CALIBRATION_BATCHES = 8
 RGB_AND_MASK = 4
-"""Input channels of a single-object value encoder; another's last one is for the sum of all other objects' masks."""
+"""Input channels of a single-object value encoder; others have one more, for the sum of all other objects' masks."""
 
 
 def untrained_network(config: NetworkConfig, seed: int) -> XMem:
-    """A network with random weights."""
+    """Return a network with random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return XMem(config).eval()
 
 
-def network_from(checkpoint: Checkpoint) -> XMem:
-    """The network in a file, to be trained on.
-
-    Raises:
-        CheckpointError: the file misses or adds names.
-    """
-    network = XMem(checkpoint.network_config).eval()
-    checkpoint.check_against(network.state_dict())
-    network.load_state_dict(checkpoint.state_dict)
-    return network
-
-
 def without_parts(network: XMem, use_shrinkage: bool, use_selection: bool, use_sensory: bool) -> XMem:
-    """The network without the scaling terms (table 5) or the sensory memory (table 4) that are not to be used.
+    """Return the network without the scaling terms (table 5) or the sensory memory (table 4) that are not to be used.
 
-    Its other weights are as they were: what a sensory memory of zeros gives is what is given without one.
+    All other weights are as they were. Without a sensory memory it gives what it gave with one of zeros.
     """
     config = replace(
         network.config,
@@ -73,7 +64,7 @@ def without_parts(network: XMem, use_shrinkage: bool, use_selection: bool, use_s
 
 
 def network_for_stage(network: XMem, stage: StageConfig, seed: int) -> XMem:
-    """The network that a stage trains: the one given, or for several objects one made of a single-object network.
+    """Return the network that a stage trains: the one given, or one for several objects made of it.
 
     The value encoder's input for the other objects' masks starts with orthogonal random weights (section 1), all others
     are as they were. A network from a single-object *file* has that input already, with zeros, and gets the same.
@@ -98,19 +89,19 @@ def load_imagenet_weights(network: XMem, seed: int) -> None:
         seed: of those inputs' weights.
 
     Raises:
-        UserError: there are none of this width, or they cannot be had.
+        SettingError: there are none of this width.
+        UserError: they can be neither read nor downloaded.
     """
     config = network.config
     if config.encoder_width != 64:
-        raise UserError(
-            f"--encoder_width {config.encoder_width}: ImageNet weights exist for 64 only; add --no_pretrained"
-        )
+        reason = f"is {config.encoder_width}, but ImageNet weights exist for 64 only: start without pretrained weights"
+        raise SettingError("encoder_width", reason)
     start_from_imagenet(network.key_encoder, read_imagenet_weights(config.key_encoder), seed, first_stage="res2")
     start_from_imagenet(network.value_encoder, read_imagenet_weights(config.value_encoder), seed)
 
 
 def read_imagenet_weights(name: str) -> Mapping[str, Tensor]:
-    """The state dict of torchvision's network of this name, from torch's cache or downloaded into it.
+    """Return the state dict of torchvision's network of this name, from torch's cache or downloaded into it.
 
     Raises:
         UserError: it can be neither read nor downloaded.
@@ -121,7 +112,7 @@ def read_imagenet_weights(name: str) -> Mapping[str, Tensor]:
     except (OSError, HTTPException, RuntimeError, EOFError, UnpicklingError) as error:
         raise UserError(
             f"no ImageNet weights of {name}: {' '.join(str(error).split())}; put {weights.url} into "
-            f"{torch.hub.get_dir()}/checkpoints, or start with --no_pretrained"
+            f"{torch.hub.get_dir()}/checkpoints, or start without pretrained weights"
         ) from error
 
 
@@ -131,8 +122,8 @@ def start_from_imagenet(
     """Give an encoder the weights of torchvision's network, but for what comes after stride 16.
 
     Args:
-        encoder: whose input is RGB, or RGB and masks.
-        first_stage: what this encoder calls torchvision's layer1.
+        encoder: its input is RGB, or RGB and masks.
+        first_stage: this encoder's name for torchvision's layer1.
     """
     state = encoder.state_dict()
     for name, tensor in weights.items():
@@ -149,32 +140,44 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def orthogonal(shape: Iterable[int], generator: torch.Generator) -> Float[Tensor, "outputs inputs height width"]:
-    """Random weights of a convolution, orthogonal as a matrix with a row for each output."""
+    """Return random weights of a convolution, orthogonal as a matrix with a row for each output."""
     weight = torch.empty(*shape)
     return nn.init.orthogonal_(weight, generator=generator) if weight.numel() else weight
 
 
-def calibrate_on(source_of: Callable[[bool], TrainingSource], network: XMem, stage: StageConfig, seed: int) -> None:
-    """Calibrate on a few batches of the stage's data, whole ones in every process, and of every max_jump.
+def initialise(network: XMem, config: RunConfig, data: StageData) -> TrainedOn:
+    """Give an untrained network its first weights; return what these were trained on.
 
-    Args:
-        source_of: the stage's data; its argument says whether the run is fine-tuning.
+    Either ImageNet's, or random ones with batch-norm statistics of the first stage's data.
+
+    Raises:
+        SettingError: there are no ImageNet weights of this width.
+        UserError: they cannot be read or downloaded, or a sample cannot be made.
+    """
+    if config.pretrained:
+        load_imagenet_weights(network, config.seed)
+        return TrainedOn(("ImageNet",))
+    logger.info("computing batch-norm statistics of the untrained encoders; on a CPU this takes a while")
+    calibrate_on(data, network, config.stages[0], config.seed)
+    return TrainedOn()
+
+
+def calibrate_on(data: StageData, network: XMem, stage: StageConfig, seed: int) -> None:
+    """Calibrate on a few batches of the stage's data: whole batches in every process, and of every max_jump.
 
     Raises:
         UserError: a sample cannot be made.
     """
-    batches = load_batches(
-        replace(stage, iterations=CALIBRATION_BATCHES, finetune=0), source_of, OptimisationConfig(), seed,
-        share=range(stage.batch_size), begin=0, workers=0,
-    )  # fmt: skip
+    stage = replace(stage, iterations=CALIBRATION_BATCHES, finetune=0)
+    batches = load_batches(stage, data, seed=seed, share=range(stage.batch_size), deep_update_prob=0.0, workers=0)
     calibrate_batch_norm(network, (batch for batch, _ in batches))
 
 
 @torch.no_grad()
 def calibrate_batch_norm(network: XMem, batches: Iterable[TrainingBatch]) -> None:
-    """Give an untrained network's batch norm the statistics of these batches, in which every frame has its masks.
+    """Set an untrained network's batch-norm statistics to those of these batches, in which every frame has its masks.
 
-    Those that it begins with (mean 0, variance 1) would normalise nothing, frozen as they are.
+    The initial ones (mean 0, variance 1), which stay frozen, would normalise nothing.
     """
     parameter = next(network.parameters())
     layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]

@@ -1,6 +1,4 @@
-"""Cross entropy over the hardest pixels, and dice."""
-
-from dataclasses import dataclass
+"""Losses of a frame: the cross entropy of its hardest pixels, and dice (section 4)."""
 
 import torch
 import torch.nn.functional as F
@@ -8,31 +6,16 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 HARDEST = 0.15
-"""The fraction of pixels that bootstrapping ends with."""
+"""Share of pixels that bootstrapping ends with."""
 
 
-@dataclass(frozen=True)
-class Bootstrapping:
-    """From which iteration on the cross entropy looks at the hardest pixels only, and by when at the fewest.
-
-    Raises:
-        ValueError: the end comes before the start.
-    """
-
-    start_warm: int
-    end_warm: int
-
-    def __post_init__(self) -> None:
-        if self.end_warm < self.start_warm:
-            raise ValueError(f"end_warm ({self.end_warm}) must not come before start_warm ({self.start_warm})")
-
-    def fraction(self, iteration: int) -> float:
-        """The fraction of pixels that count: 1 up to start_warm, then falling linearly to `HARDEST` at end_warm."""
-        if iteration < self.start_warm:
-            return 1.0
-        if iteration >= self.end_warm:
-            return HARDEST
-        return HARDEST + (1 - HARDEST) * (self.end_warm - iteration) / (self.end_warm - self.start_warm)
+def hardest_fraction(iteration: int, start_warm: int, end_warm: int) -> float:
+    """Return the share of pixels that count: 1 up to start_warm, then falling linearly to `HARDEST` at end_warm."""
+    if iteration < start_warm:
+        return 1.0
+    if iteration >= end_warm:
+        return HARDEST
+    return HARDEST + (1 - HARDEST) * (end_warm - iteration) / (end_warm - start_warm)
 
 
 def bootstrapped_cross_entropy(
@@ -41,9 +24,9 @@ def bootstrapped_cross_entropy(
     objects: Integer[Tensor, " batch"],
     fraction: float,
 ) -> Float[Tensor, ""]:
-    """Mean over samples of the mean over each sample's hardest `fraction` of pixels.
+    """Return the mean over samples of the mean over each sample's hardest `fraction` of pixels.
 
-    Only the sample's own channels count: background and its first `objects`; those of fillers are dropped.
+    Only the sample's own channels count, the background's and those of its first `objects`: fillers' are left out.
     """
     channels = torch.arange(logits.shape[1], device=logits.device)
     is_filler = channels > objects[:, None]
@@ -58,7 +41,7 @@ def bootstrapped_cross_entropy(
 def dice_loss(
     masks: Float[Tensor, "batch objects height width"], labels: Integer[Tensor, "batch height width"]
 ) -> Float[Tensor, ""]:
-    """1 − (2Σmg + 1) / (Σm + Σg + 1), mean over samples and object channels, those of fillers included."""
+    """Return 1 − (2Σmg + 1) / (Σm + Σg + 1), the mean over samples and object channels, fillers' included."""
     label_of_channel = torch.arange(1, masks.shape[1] + 1, device=masks.device)
     truth = (labels[:, None] == label_of_channel[:, None, None]).to(masks.dtype).flatten(2)
     masks = masks.flatten(2)

@@ -1,7 +1,7 @@
-"""One iteration: the whole batch's loss and gradients, and the step they lead to.
+"""One iteration: loss and gradients of the whole batch, and the step of the optimiser.
 
-The batch is shared out over processes, and each process's share over several passes if it does not fit; what is
-learned does not depend on either.
+The batch is divided over processes, and each process's share over several passes if it does not fit into memory; what
+is learned does not depend on either.
 """
 
 import math
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from model.network import XMem, normalise_images
+from model.precision import half_precision
 from training.clip import Choices, CompiledNetwork, clip_loss, segment_clips
 from training.config import OptimisationConfig, StageConfig
 from util.device import send
@@ -25,10 +26,9 @@ from util.processes import Processes
 class TrainingBatch:
     """This process's samples of one iteration."""
 
-    images: UInt8[Tensor, "batch frames 3 height width"]
-    labels: UInt8[Tensor, "batch frames height width"]
-    """0 is the background, 1, 2, … are the objects of frame 0."""
-    objects: Integer[Tensor, " batch"]
+    images: UInt8[Tensor, "batch frames 3 height width"]  # RGB, not yet normalised
+    labels: UInt8[Tensor, "batch frames height width"]  # 0 is the background, 1, 2, … are the objects of frame 0
+    objects: Integer[Tensor, " batch"]  # how many each sample has
     choices: Choices
 
     def __len__(self) -> int:
@@ -49,33 +49,30 @@ class TrainingBatch:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """What one iteration came to, over all processes."""
+    """Figures of one iteration, over all processes; and this process's predictions for frames 1, 2, … of a sample."""
 
     loss: float
-    cross_entropy: list[float]
-    """Per frame, from frame 1 on."""
+    cross_entropy: list[float]  # per frame, from frame 1 on
     dice: list[float]
     gradient_norm: float
-    skipped: bool
-    """Something was not finite, so no step was taken."""
-    overflowed: bool
-    """It was skipped because the loss scale was too large for half precision, which mends itself."""
-    predictions: UInt8[Tensor, "frames height width"]
-    """Label maps predicted for frames 1, 2, … of this process's last sample, on the network's device."""
+    learning_rate: float
+    skipped: bool  # something was not finite, so no step was taken
+    overflowed: bool  # it was skipped because the loss scale, which will be lowered, was too large for half precision
+    predictions: UInt8[Tensor, "frames height width"]  # label maps of the last sample, on the network's device
 
 
 def masks_of(
     labels: UInt8[Tensor, "batch height width"], max_objects: int, dtype: torch.dtype
 ) -> Float[Tensor, "batch max_objects height width"]:
-    """One mask for each of the objects 1, 2, ..., `max_objects` of some label maps."""
+    """Return a mask for each of the objects 1, 2, ..., `max_objects` of some label maps."""
     channel = torch.arange(1, max_objects + 1, device=labels.device)
     return (labels.unsqueeze(1) == channel[:, None, None]).to(dtype)
 
 
 class ClipObjective(nn.Module):
-    """Batch in, losses out: the module that DistributedDataParallel wraps. `max_objects` fixes the channels."""
+    """The losses of a batch, as a module for DistributedDataParallel to wrap. `max_objects` fixes the channels."""
 
     def __init__(self, network: XMem, max_objects: int, checkpoint_activations: bool, compiled: bool) -> None:
         super().__init__()
@@ -87,8 +84,8 @@ class ClipObjective(nn.Module):
     def forward(
         self, batch: TrainingBatch, stage: StageConfig, iteration: int
     ) -> tuple[Float[Tensor, ""], Float[Tensor, " parts"], UInt8[Tensor, "frames height width"]]:
-        """The loss to follow; for the record all its parts (cross entropy per frame, then dice per frame), and the
-        last sample's predicted label maps.
+        """Return the loss; its parts, detached (cross entropy per frame, then dice per frame); and the last sample's
+        predicted label maps.
         """
         images = normalise_images(batch.images, next(self.network.parameters()).dtype)
         channel = torch.arange(1, self.max_objects + 1, device=images.device)
@@ -98,27 +95,33 @@ class ClipObjective(nn.Module):
         segmentations = segment_clips(
             network, images, first_masks, selector, batch.choices, self.checkpoint_activations
         )
-        loss = clip_loss(segmentations, batch.labels, batch.objects, stage.bootstrapping, iteration)
+        loss = clip_loss(segmentations, batch.labels, batch.objects, stage.hardest_fraction(iteration))
         predictions = torch.stack([segmentation.prob[-1].detach().argmax(dim=0) for segmentation in segmentations])
         return loss.total, torch.stack(loss.cross_entropy + loss.dice).detach(), predictions.to(torch.uint8)
 
 
-def has_bf16(device: torch.device) -> bool:
-    """Whether a CUDA device computes in bf16; those before Ampere only pretend to, and slowly."""
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
+class StepperState:
+    """All that the next step depends on, as a checkpoint holds it."""
+
+    network: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    random_state: UInt8[Tensor, " bytes"]
 
 
 class Stepper:
-    """Network, optimiser and loss scaler of one stage, and how one batch changes them."""
+    """Takes the steps of one stage: holds the network, its optimiser and the loss scaler."""
 
     def __init__(
         self,
         network: XMem,
+        *,
         stage: StageConfig,
-        config: OptimisationConfig,
+        optimisation: OptimisationConfig,
         processes: Processes,
     ) -> None:
-        self.network, self.stage, self.config, self.processes = network, stage, config, processes
+        self.network, self.stage, self.optimisation, self.processes = network, stage, optimisation, processes
         self.device = next(network.parameters()).device
         # A tenth faster on CPUs, and what half precision wants on CUDA. Besides, gradients of 1×1 convolutions come in
         # this layout whatever the weights have, and DistributedDataParallel warns where the two differ.
@@ -131,49 +134,47 @@ class Stepper:
             # gradient.
             network.decoder.hidden_update.requires_grad_(stage.num_frames > 2)
         self.objective: nn.Module = ClipObjective(
-            network, stage.max_objects, config.checkpoint_activations, config.compile
+            network, stage.max_objects, optimisation.checkpoint_activations, optimisation.compile
         )
         if processes.count > 1:
             self.objective = DistributedDataParallel(
                 self.objective, device_ids=[self.device.index] if self.device.type == "cuda" else None
             )
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=stage.lr, weight_decay=config.weight_decay)
-        self.half = torch.float16
-        if self.device.type == "cpu" or has_bf16(self.device):
-            self.half = torch.bfloat16
-        needs_scaling = config.mixed_precision and self.half == torch.float16
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=stage.lr, weight_decay=optimisation.weight_decay)
+        self.half = half_precision(self.device, training=True)
+        needs_scaling = optimisation.mixed_precision and self.half == torch.float16
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=needs_scaling)
 
-    def state(self) -> dict[str, Any]:
-        """All that the next step depends on, to be put into a checkpoint."""
-        return {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "random_state": torch.get_rng_state(),
-        }
+    def state(self) -> StepperState:
+        return StepperState(
+            network=self.network.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            scaler=self.scaler.state_dict(),
+            random_state=torch.get_rng_state(),
+        )
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: StepperState) -> None:
         """Continue where `state` was taken."""
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if state["scaler"]:  # empty if it comes from a device with bf16
-            self.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["random_state"])
+        self.network.load_state_dict(state.network)
+        self.optimizer.load_state_dict(state.optimizer)
+        if state.scaler:  # empty if it comes from a device with bf16
+            self.scaler.load_state_dict(state.scaler)
+        torch.set_rng_state(state.random_state)
 
     def step(self, batch: TrainingBatch, iteration: int) -> StepReport:
         """Take one optimisation step with this process's share of the batch; every process reports the same."""
+        learning_rate = self.stage.learning_rate(iteration, self.optimisation.gamma)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.stage.learning_rate(iteration, self.config.gamma)
+            group["lr"] = learning_rate
         self.optimizer.zero_grad(set_to_none=True)
         parts, predictions = self._accumulate_gradients(batch.to(self.device), iteration)
         parts = self.processes.mean(parts)
         self.scaler.unscale_(self.optimizer)
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         gradient_norm = torch.stack(torch._foreach_norm(gradients)).norm().item()
-        if self.config.max_gradient_norm is not None and gradient_norm > self.config.max_gradient_norm:
-            torch._foreach_mul_(gradients, self.config.max_gradient_norm / gradient_norm)
+        if self.optimisation.max_gradient_norm is not None and gradient_norm > self.optimisation.max_gradient_norm:
+            torch._foreach_mul_(gradients, self.optimisation.max_gradient_norm / gradient_norm)
         figures = parts.tolist()
         frames = len(figures) // 2
         loss = sum(figures)
@@ -188,6 +189,7 @@ class Stepper:
             cross_entropy=figures[:frames],
             dice=figures[frames:],
             gradient_norm=gradient_norm,
+            learning_rate=learning_rate,
             skipped=not (finite_loss and finite_gradient),
             overflowed=self.scaler.is_enabled() and finite_loss and not finite_gradient,
             predictions=predictions,
@@ -197,14 +199,14 @@ class Stepper:
         self, batch: TrainingBatch, iteration: int
     ) -> tuple[Float[Tensor, " parts"], UInt8[Tensor, "frames height width"]]:
         """Add up the gradients of this process's samples; they are averaged over processes in the last pass."""
-        at_once = self.config.samples_at_once or len(batch)
+        at_once = self.optimisation.samples_at_once or len(batch)
         total = 0
         for begin in range(0, len(batch), at_once):
             part = batch.part(begin, begin + at_once)
             is_last = begin + at_once >= len(batch)
             wait = self.objective.no_sync() if self.processes.count > 1 and not is_last else nullcontext()
             with wait:
-                with torch.autocast(self.device.type, dtype=self.half, enabled=self.config.mixed_precision):
+                with torch.autocast(self.device.type, dtype=self.half, enabled=self.optimisation.mixed_precision):
                     loss, parts, predictions = self.objective(part, self.stage, iteration)
                 share = len(part) / len(batch)
                 self.scaler.scale(loss * share).backward()

@@ -1,7 +1,4 @@
-"""The processes that train together: `torchrun`'s, or just this one.
-
-Which process holds a sample must not matter: the total batch decides what is learned.
-"""
+"""The processes that work together: those that `torchrun` started, or this one alone."""
 
 import os
 from collections.abc import Iterator
@@ -20,12 +17,12 @@ from util.errors import UserError
 Value = TypeVar("Value")
 
 LONGEST_WAIT = timedelta(days=1)
-"""For another process, such as one that validates. Of one that has died `torchrun` knows at once, and ends all."""
+"""Time to wait for another process, such as one that validates. If one dies, `torchrun` ends all at once."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's place among them."""
+    """This process's place among the others."""
 
     rank: int = 0
     count: int = 1
@@ -33,7 +30,7 @@ class Processes:
 
     @classmethod
     def join(cls, device_type: str) -> "Processes":
-        """Meet the others that `torchrun` started; alone without it. NCCL on CUDA devices, Gloo elsewhere."""
+        """Join the processes that `torchrun` started, if it did: with NCCL on CUDA devices, with Gloo elsewhere."""
         if "TORCHELASTIC_RUN_ID" not in os.environ:
             return cls()
         dist.init_process_group("nccl" if device_type == "cuda" else "gloo", timeout=LONGEST_WAIT)
@@ -44,7 +41,7 @@ class Processes:
             dist.destroy_process_group()
 
     def share_of(self, batch_size: int) -> range:
-        """The indices of this process's samples in a batch.
+        """Return the indices of this process's samples in a batch.
 
         Raises:
             ValueError: the batch does not divide over the processes.
@@ -55,18 +52,18 @@ class Processes:
         return range(self.rank * mine, (self.rank + 1) * mine)
 
     def mean(self, values: Float[Tensor, " values"]) -> Float[Tensor, " values"]:
-        """The mean over all processes, the same in each of them. Not finite anywhere: not finite everywhere."""
+        """Return the mean over all processes, the same in each. It is not finite if any of the values is not."""
         if self.count > 1:
             dist.all_reduce(values)
             values = values / self.count
         return values
 
     def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether any process says so: all learn the same."""
+        """Return whether the flag is set in any process: the same in all."""
         return bool(self.mean(torch.tensor([float(flag)], device=device)).item() > 0)
 
     def gather(self, value: Value) -> list[Value]:
-        """Every process's value, by rank: all learn the same."""
+        """Return every process's value, by rank: the same in all."""
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
@@ -75,9 +72,9 @@ class Processes:
 
     @contextmanager
     def failing_together(self, device: torch.device) -> Iterator[None]:
-        """A user error that any process runs into in this block is raised in all of them at its end.
+        """Raise a UserError of any process in this block in all of them, at its end.
 
-        So none is left waiting for one that has gone, and any of them can tell the user.
+        So no process waits for one that has ended, and any of them can report the error.
         """
         message = ""
         try:

@@ -9,7 +9,7 @@ import multiprocessing
 import platform
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import median
 
 import torch
@@ -17,69 +17,43 @@ import torch
 from evaluation.networks import BUNDLED
 from model.checkpoint import read_checkpoint
 from model.config import NetworkConfig
-from model.network import STRIDE
 from scripts.benchmarks.read import synchronise
 from training.batches import load_batches
-from training.config import STAGES, OptimisationConfig, StageConfig
+from training.config import STAGES, DataConfig, OptimisationConfig, StageConfig
+from training.data import open_stage_data
 from training.initialisation import untrained_network
-from training.sources import TrainingData, open_sources
 from training.step import Stepper
 from util.device import available_cores, choose_device, device_name, peak_device_bytes, peak_process_bytes, reset_peak
-from util.errors import UserError
+from util.errors import SettingError, UserError
 from util.processes import Processes
 
 NETWORKS = {"base": NetworkConfig, "bundled": lambda: read_checkpoint(BUNDLED).network_config}
-PUBLISHED = STAGES["3"]
-SIZES = {
-    "cuda": {
-        "batch_size": PUBLISHED.batch_size, "frames": PUBLISHED.num_frames, "crop": PUBLISHED.crop,
-        "objects": PUBLISHED.max_objects, "iterations": 30, "workers": 16,
-    },
-    "cpu": {"batch_size": 2, "frames": 4, "crop": 128, "objects": 2, "iterations": 6, "workers": 2},
+SYNTHETIC = replace(STAGES["3"], data="synthetic sequences", finetune=0, start_warm=1, end_warm=2)
+STAGE = {
+    "cuda": replace(SYNTHETIC, iterations=30),
+    "cpu": replace(SYNTHETIC, iterations=6, batch_size=2, num_frames=4, crop=128, max_objects=2),
+}
+"""By device: the published stage 3, or clips of which a CPU trains on enough in a minute."""
+FIELDS = {
+    "batch_size": "batch_size", "frames": "num_frames", "crop": "crop", "objects": "max_objects",
+    "iterations": "iterations",
 }  # fmt: skip
-"""Where there is no GPU, such that a run ends in about a minute."""
-LEAST = {"batch_size": 1, "frames": 2, "crop": STRIDE, "objects": 1, "iterations": 1, "workers": 0}
+"""Flags, and the fields of a stage that they set."""
 SEED = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of this benchmark."""
+    """Add the flags of this benchmark."""
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=[*NETWORKS], help="(all of them)")
-    for name in LEAST:
-        on = ", ".join(f"{size[name]} on {kind}" for kind, size in SIZES.items())
-        parser.add_argument(f"--{name}", type=int, help=f"({on})")
+    for flag, field in FIELDS.items():
+        on = ", ".join(f"{getattr(stage, field)} on {kind}" for kind, stage in STAGE.items())
+        parser.add_argument(f"--{flag}", type=int, help=f"({on})")
+    parser.add_argument("--workers", type=int, help="processes that make batches (16 on cuda, 2 on cpu)")
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (%(default)s)")
     parser.add_argument("--amp", action="store_true", help="mixed precision also elsewhere than on CUDA")
     parser.add_argument("--no_amp", action="store_true", help="full precision also on CUDA")
     parser.add_argument("--compile", action="store_true", help="torch.compile")
     parser.add_argument("--checkpoint_activations", action="store_true", help="less memory, more time")
-
-
-@dataclass(frozen=True)
-class Task:
-    """What one process measures."""
-
-    network: NetworkConfig
-    stage: StageConfig
-    optimisation: OptimisationConfig
-    device: torch.device
-    workers: int
-    warm_up: int
-    """Of the stage's iterations, those that are not timed."""
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What it found."""
-
-    seconds: float
-    """Of an iteration, waiting included: the median."""
-    share_waiting: float
-    """Of the time of all iterations."""
-    peak_process_bytes: int
-    peak_device_bytes: int | None
-    skipped: int
-    """Iterations without a step, since something was not finite."""
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -89,68 +63,73 @@ def run(arguments: argparse.Namespace) -> None:
         UserError: there is no such device, or a flag is too small or too odd.
     """
     device = choose_device(arguments.device)
-    sizes = dict(SIZES["cuda" if device.type == "cuda" else "cpu"])
-    sizes["workers"] = min(sizes["workers"], available_cores())
-    sizes |= {name: getattr(arguments, name) for name in LEAST if getattr(arguments, name) is not None}
-    for name, least in LEAST.items():
-        if sizes[name] < least:
-            raise UserError(f"--{name} must be at least {least}, not {sizes[name]}")
-    if sizes["crop"] % STRIDE:
-        raise UserError(f"--crop must be a multiple of {STRIDE}, not {sizes['crop']}")
-    warm_up = 2 * sizes["workers"] + 2  # every worker makes two batches ahead
-    stage = replace(
-        PUBLISHED, data="synthetic sequences", batch_size=sizes["batch_size"], num_frames=sizes["frames"],
-        crop=sizes["crop"], max_objects=sizes["objects"], iterations=warm_up + sizes["iterations"], finetune=0,
-        start_warm=1, end_warm=2,
-    )  # fmt: skip
+    on_gpu = device.type == "cuda"
+    stage = STAGE["cuda" if on_gpu else "cpu"]
+    workers = min(16 if on_gpu else 2, available_cores()) if arguments.workers is None else arguments.workers
+    if workers < 0:
+        raise UserError(f"--workers must not be negative, but is {workers}")
+    warm_up = 2 * workers + 2  # every worker makes two batches ahead
+    given = {field: getattr(arguments, flag) for flag, field in FIELDS.items() if getattr(arguments, flag) is not None}
+    try:
+        stage = replace(stage, **given)
+    except SettingError as error:
+        flag = next(flag for flag, field in FIELDS.items() if error.field.endswith(f": {field}"))
+        raise UserError(f"--{flag} {error.reason}") from error
+    stage = replace(stage, iterations=warm_up + stage.iterations)
     optimisation = OptimisationConfig(
-        mixed_precision=arguments.amp or (device.type == "cuda" and not arguments.no_amp),
+        mixed_precision=arguments.amp or (on_gpu and not arguments.no_amp),
         compile=arguments.compile,
         checkpoint_activations=arguments.checkpoint_activations,
     )
-    name = device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
+    name = device_name(device) if on_gpu else f"{platform.machine()} CPU"
     settings = [
         f"{stage.batch_size} samples of {stage.num_frames} frames of {stage.crop}², {stage.max_objects} objects",
-        f"{sizes['workers']} data workers",
+        f"{workers} data workers",
         "mixed precision" if optimisation.mixed_precision else "float32",
-        *(flag for flag in ("compile", "checkpoint_activations") if getattr(optimisation, flag)),
+        *(flag for flag in ("compile", "checkpoint_activations") if getattr(arguments, flag)),
     ]
     print(f"{name}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}; {', '.join(settings)}")
     print("| network | samples/s | s an iteration | waiting for data | peak of the process | peak on the device |")
     print("|---|---:|---:|---:|---:|---:|")
-    for network in arguments.networks:
-        task = Task(NETWORKS[network](), stage, optimisation, device, sizes["workers"], warm_up)
+    for name in arguments.networks:
+        task = NETWORKS[name](), stage, optimisation, arguments.device, workers, warm_up
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-            found = process.submit(measure, task).result()
-        on_device = "–" if found.peak_device_bytes is None else f"{found.peak_device_bytes / 2**30:.2f} GiB"
-        speed = f"{stage.batch_size / found.seconds:.2f} | {found.seconds:.2f} | {found.share_waiting:.0%}"
-        note = f" ({found.skipped} iterations not finite)" if found.skipped else ""
-        print(f"| {network} | {speed} | {found.peak_process_bytes / 2**30:.2f} GiB | {on_device} |{note}", flush=True)
+            print(f"| {name} | {process.submit(measure, *task).result()}", flush=True)
 
 
-def measure(task: Task) -> Measurement:
-    """Train for a few iterations; in a process of its own."""
-    stage, device = task.stage, choose_device(str(task.device))
-    stepper = Stepper(untrained_network(task.network, SEED).to(device), stage, task.optimisation, Processes())
-    sources = open_sources(stage, TrainingData(), SEED)
-    batches = iter(
-        load_batches(stage, sources, task.optimisation, SEED, range(stage.batch_size), begin=0, workers=task.workers)
-    )
+def measure(
+    config: NetworkConfig,
+    stage: StageConfig,
+    optimisation: OptimisationConfig,
+    device_name: str,
+    workers: int,
+    warm_up: int,
+) -> str:
+    """Train for a few iterations, of which the first `warm_up` are not timed; return a line of the table."""
+    device = choose_device(device_name)
+    network = untrained_network(config, SEED).to(device)
+    stepper = Stepper(network, stage=stage, optimisation=optimisation, processes=Processes())
+    batches = load_batches(
+        stage, open_stage_data(stage, DataConfig(), SEED), seed=SEED, share=range(stage.batch_size),
+        deep_update_prob=optimisation.deep_update_prob, workers=workers,
+    )  # fmt: skip
     waited: list[float] = []
     seconds: list[float] = []
     skipped = 0
     for iteration in range(stage.total_iterations):
-        if iteration == task.warm_up:
+        if iteration == warm_up:
             reset_peak(device)
-        begun = time.perf_counter()
+        begin = time.perf_counter()
         batch, _ = next(batches)
         ready = time.perf_counter()
         report = stepper.step(batch, iteration)
         synchronise(device)
-        if iteration >= task.warm_up:
-            waited.append(ready - begun)
-            seconds.append(time.perf_counter() - begun)
+        if iteration >= warm_up:
+            waited.append(ready - begin)
+            seconds.append(time.perf_counter() - begin)
             skipped += report.skipped
-    return Measurement(
-        median(seconds), sum(waited) / sum(seconds), peak_process_bytes(), peak_device_bytes(device), skipped
-    )
+    peak = peak_device_bytes(device)
+    on_device = "–" if peak is None else f"{peak / 2**30:.2f} GiB"
+    speed = f"{stage.batch_size / median(seconds):.2f} | {median(seconds):.2f} | {sum(waited) / sum(seconds):.0%}"
+    note = f" ({skipped} iterations not finite)" if skipped else ""
+    return f"{speed} | {peak_process_bytes() / 2**30:.2f} GiB | {on_device} |{note}"

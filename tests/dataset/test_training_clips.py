@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
+from training.sources import TrainingData, open_sources
 
 from dataset.label_map import write_label_map
 from dataset.sampling import SamplingConfig, TrainingSample, TrainingSource
@@ -26,7 +27,6 @@ from dataset.training_sets import (
     youtube_vos,
 )
 from training.config import STAGES
-from training.sources import TrainingData, open_sources
 from util.errors import UserError
 
 HEIGHT, WIDTH = 40, 60

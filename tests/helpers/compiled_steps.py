@@ -61,7 +61,7 @@ def main(device: str, backend: str, frames: int, hidden_dim: int, checkpoint_act
         network = XMem(NetworkConfig("resnet18", "resnet18", 16, 8, 16, hidden_dim, (16, 8, 8), 8)).eval().to(device)
         names = set(network.state_dict())
         config = OptimisationConfig(compile=compiled, checkpoint_activations=compiled and checkpoint_activations)
-        steppers.append(Stepper(network, stage, config, Processes()))
+        steppers.append(Stepper(network, stage=stage, optimisation=config, processes=Processes()))
     for iteration in range(ITERATIONS):
         batch = shortened(made_up_batch(iteration), frames)
         plain, compiled = (stepper.step(batch, iteration) for stepper in steppers)
@@ -74,7 +74,7 @@ def main(device: str, backend: str, frames: int, hidden_dim: int, checkpoint_act
             "graph_breaks": sum(counters["graph_break"].values()),
         }
         print(json.dumps(result), flush=True)
-    assert set(steppers[1].state()["network"]) == names  # as they are in files
+    assert set(steppers[1].state().network) == names  # as they are in files
 
 
 if __name__ == "__main__":

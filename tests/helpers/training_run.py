@@ -15,9 +15,12 @@ import torch
 from dataset.sampling import TrainingSample
 from model.config import NetworkConfig
 from model.network import XMem
-from training.checkpoints import RunFolder
-from training.config import STAGES, OptimisationConfig, StageConfig
-from training.trainer import Saving, StopRequest, Trainer
+from training.checkpoints import RunFolder, RunSettings
+from training.config import STAGES, IntervalConfig, RunConfig, StageConfig
+from training.data import StageData, TrainedOn
+from training.logger import TrainingLogger
+from training.signals import StopRequest
+from training.trainer import Trainer
 from util.processes import Processes
 
 FRAMES, SIDE = 3, 48
@@ -36,33 +39,58 @@ class Squares:
         return TrainingSample(torch.from_numpy(images), torch.from_numpy(labels), objects=1)
 
 
-class Printer:
-    def on_stage(self, stage, begin) -> None:
+class Printer(TrainingLogger):
+    """Prints every iteration's loss."""
+
+    def start_stage(self, stage, done) -> None:
         pass
 
-    def on_step(self, stage, iteration, report, batch, seconds_waited) -> None:
-        print(iteration, report.loss, flush=True)
+    def log_step(self, done, report, batch, seconds, waited) -> None:
+        print(done - 1, report.loss, flush=True)
 
-    def on_network(self, stage, done, network) -> None:
-        pass
 
-    def on_validation(self, stage, done, j_and_f) -> None:
-        pass
+def made_up_network() -> XMem:
+    """A narrow network with the random weights of one seed."""
+    torch.manual_seed(0)
+    return XMem(
+        NetworkConfig(
+            key_encoder="resnet18", key_dim=8, value_dim=16, hidden_dim=4, decoder_dims=(16, 8, 8), sensory_update_dim=8
+        )
+    ).eval()
+
+
+def made_up_data() -> StageData:
+    """Squares without end."""
+    return StageData(main=Squares(), finetuning=Squares(), trained_on=TrainedOn(("squares",)), contents={})
+
+
+def made_up_trainer(output: Path, stage: StageConfig, stop: StopRequest, **changes: Any) -> Trainer:
+    """The trainer of a run with one stage of squares; `changes` are arguments of Trainer, or fields of its config."""
+    fields = {name: changes.pop(name) for name in ("intervals", "num_workers") if name in changes}
+    config = RunConfig(exp_id="test", stages=(stage,), output=output, seed=1, **fields)
+    default = {
+        "network": made_up_network(),
+        "folder": RunFolder(path=output, name="test"),
+        "settings": RunSettings(config=config.deciding_settings(), load_network="none", data={}),
+    }
+    return Trainer(
+        config=config, stage_index=0, data=made_up_data(), trained_on=TrainedOn(), processes=Processes(), stop=stop,
+        **default | changes,
+    )  # fmt: skip
 
 
 def main(folder: Path, iterations: int) -> None:
     logging.basicConfig(level=logging.INFO)
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    network = XMem(NetworkConfig("resnet18", "resnet18", 64, 8, 16, 4, (16, 8, 8), 8)).eval()
     stage = made_up_stage(batch_size=2, iterations=iterations)
-    runs = RunFolder(folder, "test", keep=2)
+    runs = RunFolder(path=folder, name="test", keep=2)
+    intervals = IntervalConfig(save_checkpoint_interval=4)
+    network = made_up_network()
     with StopRequest() as stop:
-        trainer = Trainer(
-            OptimisationConfig(), Processes(), runs, Saving(checkpoint_iterations=4), seed=1, workers=2,
-            observer=Printer(), stop=stop, settings={},
-        )  # fmt: skip
-        trainer.train(network, stage, 0, lambda _: Squares(), runs.newest_whole())
+        made_up_trainer(
+            folder, stage, stop, folder=runs, network=network, intervals=intervals, num_workers=2,
+            logger=Printer(folder, intervals), checkpoint=runs.newest_checkpoint(),
+        ).train()  # fmt: skip
     torch.save(network.state_dict(), folder / "weights.pth")
 
 

@@ -44,7 +44,9 @@ def main(output: Path, samples_at_once: int, frames: int) -> None:
         STAGES["s"], batch_size=SAMPLES, steps=(3,), lr=1e-4, num_frames=frames, start_warm=1, end_warm=4, max_objects=2
     )
     processes = Processes.join("cpu")
-    stepper = Stepper(network, stage, OptimisationConfig(samples_at_once=samples_at_once), processes)
+    stepper = Stepper(
+        network, stage=stage, optimisation=OptimisationConfig(samples_at_once=samples_at_once), processes=processes
+    )
     mine = processes.share_of(SAMPLES)
     losses = [
         stepper.step(made_up_batch(iteration, frames).part(mine.start, mine.stop), iteration).loss

@@ -11,7 +11,9 @@ from model.checkpoint import CheckpointError, read_checkpoint, save_network
 from model.config import NetworkConfig
 from model.network import XMem
 from tests.helpers.tiny_network import CONFIG
+from training.config import RunConfig
 from training.initialisation import untrained_network, without_parts
+from training.starting_point import find_starting_point
 from util.errors import UserError
 
 SETTINGS = [(False, True), (True, False), (False, False)]
@@ -81,38 +83,28 @@ def test_the_memory_of_a_network_with_other_terms_is_refused(network, tmp_path):
         InferenceCore(without_parts(network, False, True, True)).load_memory(tmp_path / "memory.pth")
 
 
-def arguments(*flags: str):
-    return train.parse_arguments(["--stages", "s", "--exp_id", "x", *flags])
-
-
 @pytest.mark.parametrize(
-    ("flags", "expected"),
+    ("flags", "changes"),
     [
-        ((), (True, True)),
-        (("--no_shrinkage",), (False, True)),
-        (("--no_selection",), (True, False)),
-        (("--no_shrinkage", "--no_selection"), (False, False)),
+        ((), {}),
+        (("--no_shrinkage",), {"use_shrinkage": False}),
+        (("--no_selection",), {"use_selection": False}),
+        (("--no_shrinkage", "--no_selection"), {"use_shrinkage": False, "use_selection": False}),
+        (("--hidden_dim", "0"), {"hidden_dim": 0}),
     ],
 )
-def test_flags_of_train(flags, expected, network, tmp_path):
-    """For a new network, and for one whose weights are gone on from."""
-    config = train.network_config(arguments(*flags), train.Beginning())
-    assert (config.use_shrinkage, config.use_selection) == expected
+def test_flags_of_train(flags, changes, network, tmp_path):
+    """For a new network, and for one that starts from a file."""
+
+    def configure(*more: str) -> RunConfig:
+        command = ["--stages", "s", "--exp_id", "x", "--output", str(tmp_path), *flags, *more]
+        return train.configure(train.parse_arguments(command), torch.device("cpu"))
+
+    assert (configure().network or NetworkConfig()) == replace(NetworkConfig(), **changes)
     save_network(tmp_path / "network.pth", network.config, network.state_dict())
-    with_weights = arguments("--load_network", str(tmp_path / "network.pth"), *flags)
-    folder = train.RunFolder(tmp_path / "run", "x", 3)
-    beginning = train.find_beginning(with_weights, folder)
-    assert (beginning.network.config.use_shrinkage, beginning.network.config.use_selection) == expected
-    assert train.network_config(with_weights, beginning) == beginning.network.config
-
-
-def test_a_checkpoint_from_before_the_flags_is_gone_on_with():
-    now = {"network": train.plain(asdict(NetworkConfig()))}
-    before = {"network": {name: value for name, value in now["network"].items() if not name.startswith("use_")}}
-    train.check_settings(before, now, told_to=False)
-    other = {"network": now["network"] | {"use_selection": False}}
-    with pytest.raises(UserError, match=r"network\.use_selection: True before, False now"):
-        train.check_settings(before, other, told_to=False)
+    config = configure("--load_network", str(tmp_path / "network.pth"))
+    start = find_starting_point(config).for_network(config.network)
+    assert start.network.config == replace(CONFIG, **changes)
 
 
 def test_without_a_sensory_memory_is_as_with_one_of_zeros(network):
@@ -127,13 +119,6 @@ def test_without_a_sensory_memory_is_as_with_one_of_zeros(network):
     assert found.hidden is None
     torch.testing.assert_close(found.logits, expected.logits, rtol=0, atol=1e-5)
     assert found.prob[0, 0].std() > 0
-
-
-def test_a_network_is_gone_on_with_without_its_sensory_memory(network, tmp_path):
-    save_network(tmp_path / "network.pth", network.config, network.state_dict())
-    flags = arguments("--load_network", str(tmp_path / "network.pth"), "--hidden_dim", "0")
-    beginning = train.find_beginning(flags, train.RunFolder(tmp_path / "run", "x", 3))
-    assert train.network_config(flags, beginning).hidden_dim == beginning.network.config.hidden_dim == 0
 
 
 def test_gradients_reach_everything_that_is_there(network):

@@ -19,13 +19,12 @@ from model.checkpoint import load_tensors, read_checkpoint, save_network
 from model.network import XMem
 from tests.helpers import REPOSITORY
 from tests.helpers.training_layouts import TINY_NETWORK, tiny_stage, write_images, write_training_sets, write_videos
-from training.checkpoints import RunFolder
+from training.logger import TrainingLogger
+from training.signals import StopRequest
 from training.step import Stepper
-from training.trainer import StopRequest
-from training.watching import Watcher
 from util.errors import UserError
 
-FROM_CHANCE = [*TINY_NETWORK, "--no_pretrained"]
+RANDOM = [*TINY_NETWORK, "--no_pretrained"]
 UNMOVED = 1e-30  # a learning rate: Adam's steps are about as long
 
 
@@ -64,7 +63,7 @@ def test_every_stage_on_two_processes(roots, tmp_path):
     stages = "0123sm"
     of_stages = [word for stage in stages for word in tiny_stage(stage, iterations=1, finetune=int(stage in "123"))]
     finished = torchrun(
-        REPOSITORY / "train.py", "--stages", stages, "--exp_id", "all", "--output", str(tmp_path), *FROM_CHANCE,
+        REPOSITORY / "train.py", "--stages", stages, "--exp_id", "all", "--output", str(tmp_path), *RANDOM,
         *of_stages, *roots, "--num_workers", "2",
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
@@ -80,14 +79,14 @@ def test_every_stage_on_two_processes(roots, tmp_path):
         "static images", "BL30K", "YouTubeVOS", "DAVIS 2017", "synthetic sequences", "own videos",
     ]  # fmt: skip
     assert {"bear", "bike", "own_a", "own_b"} <= set(metadata["videos_seen"])
-    assert len(metadata["settings"]["stages"]) == len(stages)
+    assert len(metadata["settings"]["config"]["stages"]) == len(stages)
     assert finished.stderr.count("INFO: network:") == len(stages)  # told by one process
-    record = json.loads((tmp_path / "all" / "run.json").read_text())
-    assert record["starts"][0]["settings"]["data"]["3 (3)"].keys() == {"YouTubeVOS", "DAVIS 2017"}
+    record = json.loads((tmp_path / "all" / "run_1.json").read_text())
+    assert record["settings"]["data"]["3 (3)"].keys() == {"YouTubeVOS", "DAVIS 2017"}
 
 
 def test_after_stage_0_other_objects_get_an_orthogonal_input(roots, tmp_path):
-    assert run(tmp_path, "0s", *FROM_CHANCE, *roots, lr=UNMOVED) == 0
+    assert run(tmp_path, "0s", *RANDOM, *roots, lr=UNMOVED) == 0
     name = "value_encoder.conv1.weight"
     single, several = (weights(tmp_path / "x" / f"x_{stage}_00000002.pth") for stage in "0s")
     others = several[name][:, 4].flatten(1)
@@ -101,7 +100,7 @@ def test_after_stage_0_other_objects_get_an_orthogonal_input(roots, tmp_path):
 
 
 def test_a_network_file_is_where_training_goes_on_and_what_it_saw_is_remembered(roots, tmp_path):
-    assert run(tmp_path / "first", "m", *FROM_CHANCE, *roots) == 0
+    assert run(tmp_path / "first", "m", *RANDOM, *roots) == 0
     file = tmp_path / "first" / "x" / "x_m_00000002.pth"
     assert run(tmp_path / "second", "s", "--load_network", str(file), lr=UNMOVED) == 0
     second = tmp_path / "second" / "x" / "x_s_00000002.pth"
@@ -134,7 +133,7 @@ def stop_in(monkeypatch) -> Callable[[str, int], None]:
 
 
 def test_iterations_that_are_not_finite_are_counted_also_after_a_resume(roots, tmp_path, stop_in, monkeypatch, caplog):
-    command = (tmp_path, "0", *FROM_CHANCE, *roots, "--resume", "auto")
+    command = (tmp_path, "0", *RANDOM, *roots, "--resume", "auto")
     stop_in("0", 1)
     step = Stepper.step
     monkeypatch.setattr(
@@ -151,7 +150,7 @@ def test_iterations_that_are_not_finite_are_counted_also_after_a_resume(roots, t
 def straight(roots, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The last network of two stages that nothing stopped."""
     output = tmp_path_factory.mktemp("straight")
-    assert run(output, "0s", *FROM_CHANCE, *roots, iterations=3) == 0
+    assert run(output, "0s", *RANDOM, *roots, iterations=3) == 0
     return output / "x" / "x_s_00000003.pth"
 
 
@@ -164,7 +163,7 @@ def test_a_run_that_is_asked_to_stop_goes_on_later_to_the_same_end(
     straight, roots, tmp_path, stop_in, stage, iteration, checkpoint
 ):
     stop_in(stage, iteration)
-    command = (tmp_path, "0s", *FROM_CHANCE, *roots, "--resume", "auto")
+    command = (tmp_path, "0s", *RANDOM, *roots, "--resume", "auto")
     assert run(*command, iterations=3) == 0
     assert max(path.name for path in tmp_path.glob("x/*checkpoint*")) == checkpoint
     assert not (tmp_path / "x" / straight.name).exists()
@@ -177,16 +176,16 @@ def test_a_run_that_is_asked_to_stop_goes_on_later_to_the_same_end(
 def test_a_signal_to_one_process_stops_all_after_the_same_iteration(straight, roots, tmp_path):
     """As many processes as there are give the same samples, so what is resumed by one is nearly the same."""
     of_stages = [word for stage in "0s" for word in tiny_stage(stage, iterations=3)]
-    flags = ["--stages", "0s", "--exp_id", "x", "--output", str(tmp_path), *of_stages, *FROM_CHANCE, *roots]
+    flags = ["--stages", "0s", "--exp_id", "x", "--output", str(tmp_path), *of_stages, *RANDOM, *roots]
     stopped = torchrun(REPOSITORY / "tests/helpers/train_and_stop.py", "1", "1", *flags, "--num_workers", "2")
     assert stopped.returncode == 0, stopped.stderr
     assert [path.name for path in tmp_path.glob("x/*.pth")] == ["x_checkpoint_0_00000002.pth"]
-    assert run(tmp_path, "0s", *FROM_CHANCE, *roots, "--resume", "auto", iterations=3) == 0
+    assert run(tmp_path, "0s", *RANDOM, *roots, "--resume", "auto", iterations=3) == 0
     torch.testing.assert_close(weights(tmp_path / "x" / straight.name), weights(straight), rtol=0.02, atol=1e-3)
 
 
 def test_going_on_needs_nothing_but_the_checkpoint_and_the_data(roots, tmp_path, stop_in, monkeypatch, capsys):
-    assert run(tmp_path / "first", "s", *FROM_CHANCE) == 0
+    assert run(tmp_path / "first", "s", *RANDOM) == 0
     file = tmp_path / "first" / "x" / "x_s_00000002.pth"
     stop_in("m", 0)
     command = (tmp_path, "m", "--load_network", str(file), *roots, "--resume", "auto")
@@ -194,11 +193,11 @@ def test_going_on_needs_nothing_but_the_checkpoint_and_the_data(roots, tmp_path,
     stop_in(None)
     another = tmp_path / "another.pth"
     save_network(another, XMem.from_checkpoint(file).config, weights(file), {"better": True})
-    assert run(tmp_path, "m", "--load_network", str(another), *roots, "--resume", "auto") == train.NOTHING_STARTED
+    assert run(tmp_path, "m", "--load_network", str(another), *roots, "--resume", "auto") == train.NOT_STARTED
     assert "(load_network: SHA-256 " in capsys.readouterr().err
     file.unlink()
-    for name in ("load_imagenet_weights", "calibrate_on", "untrained_network"):
-        monkeypatch.setattr(train, name, None)
+    for name in ("initialise", "untrained_network"):
+        monkeypatch.setattr(f"training.run.{name}", None)
     assert run(*command) == 0
     metadata = read_checkpoint(tmp_path / "x" / "x_m_00000002.pth").metadata
     assert metadata["trained_on"] == ["synthetic sequences", "own videos"]
@@ -206,43 +205,32 @@ def test_going_on_needs_nothing_but_the_checkpoint_and_the_data(roots, tmp_path,
 
 def test_what_is_finished_is_not_done_again(tmp_path, caplog):
     videos = write_videos(tmp_path / "own")
-    command = (tmp_path, "sm", *FROM_CHANCE, "--videos_root", str(videos), "--resume", "auto")
+    command = (tmp_path, "sm", *RANDOM, "--videos_root", str(videos), "--resume", "auto")
     assert run(*command) == 0
     shutil.rmtree(videos)  # data are not needed either
     before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
     with caplog.at_level(logging.INFO):
         assert run(*command) == 0
-    assert "all stages of --stages sm are finished" in caplog.text
+    assert "all stages are finished" in caplog.text
     assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")) == before
 
 
 def test_a_checkpoint_is_continued_elsewhere(straight, roots, tmp_path):
     checkpoint = straight.with_name("x_checkpoint_0_00000003.pth")
-    assert run(tmp_path, "0s", *FROM_CHANCE, *roots, "--load_checkpoint", str(checkpoint), iterations=3) == 0
+    assert run(tmp_path, "0s", *RANDOM, *roots, "--load_checkpoint", str(checkpoint), iterations=3) == 0
     assert_same_weights(tmp_path / "x" / straight.name, straight)
 
 
-def test_a_damaged_checkpoint_does_not_take_the_place_of_a_whole_one(tmp_path):
-    folder = RunFolder(tmp_path, "x", keep=1)
-    damaged = tmp_path / "x_checkpoint_0_00000009.pth"
-    damaged.write_bytes(b"half")
-    with pytest.raises(UserError, match="none of the checkpoints"):
-        folder.newest_whole()
-    folder.write_checkpoint(0, 4, {})
-    folder.write_checkpoint(0, 5, {})
-    assert [path.name for path in folder.newest_first()] == [damaged.name, "x_checkpoint_0_00000005.pth"]
-    assert folder.newest_whole()["iteration"] == 5
-
-
 def test_a_second_interrupt_counts_only_some_time_later(monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
     with StopRequest() as stop:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         assert stop.requested
-        monkeypatch.setattr("training.trainer.SECONDS_BEFORE_A_SECOND_SIGNAL", 0)
+        monkeypatch.setattr("training.signals.SECONDS_BEFORE_A_SECOND_SIGNAL", 0)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 # --- Validation -------------------------------------------------------------------------------------------------------
@@ -263,14 +251,14 @@ def with_validation(folder: Path) -> list[str]:
 
 def test_the_real_evaluation_validates(roots, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
-        assert run(tmp_path, "0", *FROM_CHANCE, *roots, *with_validation(tmp_path), "--validation_size", "32") == 0
+        assert run(tmp_path, "0", *RANDOM, *roots, *with_validation(tmp_path), "--validation_size", "32") == 0
     metadata = read_checkpoint(tmp_path / "x" / "x_best.pth").metadata
     assert 0 <= metadata["validation_j_and_f"] <= 100
     assert f"validation J&F {metadata['validation_j_and_f']:.1f}" in caplog.text
 
 
 def test_the_best_network_is_kept_also_after_a_resume(tmp_path, scores):
-    command = (tmp_path, "s", *FROM_CHANCE, *with_validation(tmp_path), "--resume", "auto")
+    command = (tmp_path, "s", *RANDOM, *with_validation(tmp_path), "--resume", "auto")
     best = tmp_path / "x" / "x_best.pth"
     scores += [40.0, 50.0, 45.0]
     assert run(*command, iterations=5) == 0  # validated after 2, 4 and 5
@@ -294,7 +282,7 @@ def test_a_validation_that_fails_costs_nothing(tmp_path, monkeypatch, capsys):
         raise UserError("the disk is gone")
 
     monkeypatch.setattr(train.Validation, "__call__", validate)
-    command = (tmp_path, "s", *FROM_CHANCE, *with_validation(tmp_path), "--resume", "auto")
+    command = (tmp_path, "s", *RANDOM, *with_validation(tmp_path), "--resume", "auto")
     for done in (2, 3):  # as often as it is tried again
         assert run(*command, iterations=3) == train.FAILED
         assert "the disk is gone" in capsys.readouterr().err
@@ -309,8 +297,8 @@ def test_a_validation_does_not_keep_a_run_from_stopping(tmp_path, monkeypatch, c
         raise AssertionError("the validation went on")
 
     monkeypatch.setattr(train.Validation, "__call__", validate)
-    assert run(tmp_path, "s", *FROM_CHANCE, *with_validation(tmp_path), iterations=9) == 0
-    assert "given up" in caplog.text
+    assert run(tmp_path, "s", *RANDOM, *with_validation(tmp_path), iterations=9) == 0
+    assert "validation after 2 iterations was ended" in caplog.text
     assert (tmp_path / "x" / "x_checkpoint_0_00000003.pth").exists()
     assert not (tmp_path / "x" / "x_best.pth").exists()
 
@@ -321,24 +309,20 @@ def test_a_validation_does_not_keep_a_run_from_stopping(tmp_path, monkeypatch, c
 def test_files_that_cannot_be_used_are_counted_once_a_pass(tmp_path, caplog):
     write_images(tmp_path / "static", ("good", "torn"))
     (tmp_path / "static" / "torn.jpg").write_bytes(b"nothing")
-    assert run(tmp_path, "0", *FROM_CHANCE, "--static_root", str(tmp_path / "static"), iterations=4) == 0
+    assert run(tmp_path, "0", *RANDOM, "--static_root", str(tmp_path / "static"), iterations=4) == 0
     told = [record.message for record in caplog.records if "torn.jpg" in record.message]
     assert len(told) == 1
-    assert told[0].startswith("stage 0 passed over 1 entries of its data: ")
+    assert told[0].startswith("stage 0 skipped 1 entries of its data: ")
 
 
 @pytest.mark.slow
 def test_the_loss_falls_by_half(tmp_path, monkeypatch):
     losses: list[float] = []
 
-    class Recorder(Watcher):
-        def on_step(self, stage, iteration, report, batch, seconds_waited) -> None:
-            losses.append(report.loss)
-
-    monkeypatch.setattr(train, "Watcher", Recorder)
+    monkeypatch.setattr(TrainingLogger, "log_step", lambda self, done, report, *_: losses.append(report.loss))
     widths = ["--encoder_width", "16", "--key_dim", "16", "--value_dim", "32", "--sensory_update_dim", "16"]
     widths += ["--decoder_dims", "32", "32", "16"]
     stage = {"batch_size": 8, "iterations": 180, "crop": 96, "num_frames": 2, "max_objects": 1, "lr": 1e-3}
-    assert run(tmp_path, "s", *FROM_CHANCE, *widths, "--max_gradient_norm", "1", **stage) == 0
+    assert run(tmp_path, "s", *RANDOM, *widths, "--max_gradient_norm", "1", **stage) == 0
     first, last = (sum(part) / len(part) for part in (losses[:10], losses[-20:]))
     assert last < first / 2

@@ -22,8 +22,9 @@ from tests.helpers.training_layouts import (
 )
 from training.step import Stepper
 from util.files import sole_user
+from util.processes import Processes
 
-FROM_CHANCE = [*TINY_NETWORK, "--no_pretrained"]
+RANDOM = [*TINY_NETWORK, "--no_pretrained"]
 
 
 @pytest.fixture
@@ -37,8 +38,8 @@ def images(tmp_path) -> list[str]:
 def refused(tmp_path, capsys, monkeypatch) -> Callable[..., str]:
     """Runs train.py, which is to end before the first iteration with one line; returns that line."""
 
-    def refused(stages: str, *flags: str, exit_code: int = train.NOTHING_STARTED) -> str:
-        if exit_code == train.NOTHING_STARTED:
+    def refused(stages: str, *flags: str, exit_code: int = train.NOT_STARTED) -> str:
+        if exit_code == train.NOT_STARTED:
             monkeypatch.setattr(Stepper, "step", None)
         capsys.readouterr()
         assert run(tmp_path, stages, *flags) == exit_code
@@ -64,13 +65,15 @@ def run(folder: Path, stages: str, *flags: str) -> int:
         ("07", "", "--stages 07: there is no stage '7'; there is 0, 1, 2, 3, s, m"),
         ("", "", "--stages ''"),
         ("ss", "", "--stages 'ss'"),
-        ("s", "--amp --no_amp", "--amp and --no_amp"),
-        ("s", "--load_network a --load_checkpoint b", "--load_checkpoint and --load_network"),
+        ("s", "--amp --no_amp", "--no_amp: not allowed with argument --amp"),
+        ("s", "--load_network a --load_checkpoint b", "--load_checkpoint: not allowed with argument --load_network"),
         ("s", "--nonsense", "--nonsense"),
         ("s", "--ss_batch_size 0", "--ss_batch_size must be at least 1"),
         ("s", "--ss_crop 33", "--ss_crop must be a multiple of 16"),
         ("s", "--ss_num_frames 1", "--ss_num_frames"),
-        ("s", "--ss_start_warm 9 --ss_end_warm 8", "--ss_end_warm"),
+        ("s", "--ss_start_warm 9 --ss_end_warm 8", "--ss_end_warm must not be before start_warm"),
+        ("s", "--ss_lr 0", "--ss_lr must be positive"),
+        ("s", "--gamma 0", "--gamma must be positive"),
         ("s", "--deep_update_prob 2", "--deep_update_prob"),
         ("s", "--samples_at_once 0", "--samples_at_once"),
         ("s", "--key_dim 0", "positive"),
@@ -80,9 +83,9 @@ def run(folder: Path, stages: str, *flags: str) -> int:
         ("s", "--exp_id a/b", "--exp_id 'a/b'"),
         ("s", "--save_checkpoint_interval 0", "--save_checkpoint_interval"),
         ("s", "--log_text_interval 0 --no_pretrained", "--log_text_interval"),
-        ("s", "--device toaster", "--device toaster"),
+        ("s", "--device toaster", "device 'toaster': choose auto"),
         ("m", "--videos_share 1.5", "--videos_share"),
-        ("s", "--encoder_width 8", "--encoder_width 8: ImageNet weights exist for 64 only; add --no_pretrained"),
+        ("s", "--encoder_width 8", "--encoder_width is 8, but ImageNet weights exist for 64 only"),
         ("s", "--validation_root x", "--validation_dataset"),
         ("s", "--validation_dataset G", "--validation_root"),
         ("s", "--validation_dataset D16 --validation_root nowhere", "validation: nowhere"),
@@ -142,7 +145,7 @@ def test_masks_that_are_no_label_maps(refused, tmp_path):
 
 def test_videos_with_too_few_frames(refused, tmp_path, caplog):
     root = write_videos(tmp_path / "own")
-    assert "--sm_num_frames" in refused("m", "--videos_root", str(root), "--sm_num_frames", "7")
+    assert "stage m: fewer than 7 annotated frames" in refused("m", "--videos_root", str(root), "--sm_num_frames", "7")
     write_video(root / "JPEGImages" / "short", root / "Annotations" / "short", range(2))
     refused("m", "--videos_root", str(root), "--encoder_width", "8")  # for another reason
     assert [record.message for record in caplog.records if "own/JPEGImages/short" in record.message] == [
@@ -164,12 +167,12 @@ def test_a_list_of_videos_that_are_not_there(refused, tmp_path):
 
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_file_that_cannot_be_read_ends_a_strict_run(refused, tmp_path, images, workers):
-    assert run(tmp_path, "0", *FROM_CHANCE, *images) == 0
+    assert run(tmp_path, "0", *RANDOM, *images) == 0
     network = tmp_path / "saves" / "x" / "x_0_00000002.pth"
     (tmp_path / "static" / "b.jpg").write_bytes(b"nothing")
     flags = (*images, "--strict", "--num_workers", workers, "--exp_id", "y")
     assert "b.jpg is not an image" in refused("0", *flags, "--load_network", str(network), exit_code=train.FAILED)
-    assert "b.jpg is not an image" in refused("0", *flags, *FROM_CHANCE)  # met in calibrating
+    assert "b.jpg is not an image" in refused("0", *flags, *RANDOM)  # met in calibrating
 
 
 # --- Checkpoints and networks -----------------------------------------------------------------------------------------
@@ -178,7 +181,7 @@ def test_a_file_that_cannot_be_read_ends_a_strict_run(refused, tmp_path, images,
 @pytest.fixture
 def trained(tmp_path, images) -> Path:
     """The folder of a run whose checkpoint is one iteration before its end."""
-    assert run(tmp_path, "0", *FROM_CHANCE, *images) == 0
+    assert run(tmp_path, "0", *RANDOM, *images) == 0
     folder = tmp_path / "saves" / "x"
     checkpoint = torch.load(folder / "x_checkpoint_0_00000002.pth")
     (folder / "x_checkpoint_0_00000002.pth").unlink()
@@ -187,27 +190,27 @@ def trained(tmp_path, images) -> Path:
 
 
 def test_files_of_an_earlier_run(refused, trained, images):
-    assert "--resume auto" in refused("0", *FROM_CHANCE, *images)
+    assert "checkpoints of an earlier run: resume it, or" in refused("0", *RANDOM, *images)
     for path in trained.glob("*checkpoint*"):
         path.unlink()
-    assert "another --exp_id" in refused("0", *FROM_CHANCE, *images, "--resume", "auto")
+    assert "another exp_id" in refused("0", *RANDOM, *images, "--resume", "auto")
 
 
 def test_a_folder_that_another_run_uses(refused, trained, images):
     with sole_user(trained):
-        assert "in use by another run" in refused("0", *FROM_CHANCE, *images, "--resume", "auto")
+        assert "in use by another run" in refused("0", *RANDOM, *images, "--resume", "auto")
 
 
 def test_other_settings_are_named_and_refused_unless_told(refused, tmp_path, trained, images, caplog):
-    changed = (*FROM_CHANCE, *images, "--resume", "auto", "--s0_lr", "0.5", "--gamma", "0.3")
+    changed = (*RANDOM, *images, "--resume", "auto", "--s0_lr", "0.5", "--gamma", "0.3")
     told = refused("0", *changed)
     assert "optimisation.gamma: 0.1 before, 0.3 now" in told
     assert "stages.0 (0).lr: 1e-05 before, 0.5 now" in told
-    assert "--resume_changed" in told
+    assert "resume_changed" in told
 
 
 def test_other_settings_when_told(tmp_path, trained, images, caplog):
-    changed = (*FROM_CHANCE, *images, "--resume", "auto", "--s0_lr", "0.5")
+    changed = (*RANDOM, *images, "--resume", "auto", "--s0_lr", "0.5")
     assert run(tmp_path, "0", *changed, "--resume_changed") == 0
     assert "1e-05 before, 0.5 now" in caplog.text
     assert run(tmp_path, "0", *changed) == 0  # recorded by now
@@ -215,16 +218,16 @@ def test_other_settings_when_told(tmp_path, trained, images, caplog):
 
 def test_other_data_are_named_and_refused(refused, tmp_path, trained, images):
     write_images(tmp_path / "static", ("c",))
-    told = refused("0", *FROM_CHANCE, *images, "--resume", "auto")
+    told = refused("0", *RANDOM, *images, "--resume", "auto")
     assert "0 (0).static images: 2, " in told
     assert "before, 3, " in told
 
 
 @pytest.mark.parametrize("flag", ["--resume_changed", "--strict"])
 def test_a_checkpoint_of_another_network(refused, trained, images, flag):
-    told = refused("0", *FROM_CHANCE, *images, "--resume", "auto", flag, "--key_dim", "16")
+    told = refused("0", *RANDOM, *images, "--resume", "auto", flag, "--key_dim", "16")
     assert "the checkpoint is of another network" in told
-    assert "--key_dim 8" in told
+    assert "key_dim: 8 before, 16 now" in told
 
 
 def test_files_that_are_no_checkpoints_or_networks(refused, trained, images):
@@ -235,14 +238,14 @@ def test_files_that_are_no_checkpoints_or_networks(refused, trained, images):
     for flag in ("--load_checkpoint", "--load_network"):
         assert "nowhere.pth: no such file" in refused("0", *there, flag, "nowhere.pth")
     told = refused("0", *there, "--load_network", str(network), "--value_dim", "32")
-    assert f"--load_network {network} is of another network" in told
-    assert "--value_dim 16" in told
+    assert f"{network} is of another network" in told
+    assert "(value_dim: 16 before, 32 now)" in told
 
 
 def test_checkpoints_of_which_none_is_whole(refused, trained, images):
     checkpoint = trained / "x_checkpoint_0_00000001.pth"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    assert "none of the checkpoints" in refused("0", *FROM_CHANCE, *images, "--resume", "auto")
+    assert "none of the checkpoints" in refused("0", *RANDOM, *images, "--resume", "auto")
 
 
 # --- Disk and memory --------------------------------------------------------------------------------------------------
@@ -251,9 +254,9 @@ def test_checkpoints_of_which_none_is_whole(refused, trained, images):
 def test_no_space_for_checkpoints(refused, images, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=3 * 2**20))
-    told = refused("0", *FROM_CHANCE, *images)
+    told = refused("0", *RANDOM, *images)
     assert f"{tmp_path / 'saves' / 'x'} has room for 3 MiB" in told
-    assert "--keep_checkpoints" in told
+    assert "keep_checkpoints" in told
     assert not list(tmp_path.glob("saves/x/*"))
 
 
@@ -262,7 +265,7 @@ def test_a_disk_that_is_full_later(refused, images, tmp_path, monkeypatch):
         raise RuntimeError("PytorchStreamWriter failed\nwriting file")
 
     monkeypatch.setattr(torch, "save", full)
-    told = refused("0", *FROM_CHANCE, *images, exit_code=train.FAILED)
+    told = refused("0", *RANDOM, *images, exit_code=train.FAILED)
     assert "x_checkpoint_0_00000002.pth cannot be written: PytorchStreamWriter failed writing file" in told
 
 
@@ -271,14 +274,14 @@ def test_too_little_device_memory(refused, images, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nOf the allocated memory …")
 
     monkeypatch.setattr(Stepper, "step", step)
-    told = refused("0", *FROM_CHANCE, *images, exit_code=train.FAILED)
+    told = refused("0", *RANDOM, *images, exit_code=train.FAILED)
     assert "out of memory on cpu" in told
     assert "--samples_at_once" in told
 
 
 def test_an_output_folder_that_cannot_be(refused, images, tmp_path):
     (tmp_path / "saves").write_text("a file")
-    assert f"{tmp_path / 'saves' / 'x'} cannot be made" in refused("0", *FROM_CHANCE, *images)
+    assert f"{tmp_path / 'saves' / 'x'} cannot be made" in refused("0", *RANDOM, *images)
 
 
 # --- Several processes ------------------------------------------------------------------------------------------------
@@ -297,24 +300,24 @@ def torchrun(folder: Path, *flags: str) -> tuple[int, list[str]]:
 
 
 def test_processes_that_are_about_to_do_different_things(refused, images, monkeypatch):
-    monkeypatch.setattr(train.Processes, "gather", lambda self, state: [state, ({}, [0], 7)])
-    assert "different flags, data or checkpoints" in refused("0", *FROM_CHANCE, *images)
+    monkeypatch.setattr(Processes, "gather", lambda self, state: [state, (*state[:-1], 7)])
+    assert "different settings, data or checkpoints" in refused("0", *RANDOM, *images)
 
 
 @pytest.mark.slow
 def test_all_processes_fail_together_and_one_tells(tmp_path, images):
     told = "train.py: --s0_batch_size 3 does not divide over 2 processes: choose a multiple of them"
-    assert torchrun(tmp_path, *FROM_CHANCE, *images, "--s0_batch_size", "3") == (1, [told])
+    assert torchrun(tmp_path, *RANDOM, *images, "--s0_batch_size", "3") == (1, [told])
     (tmp_path / "saves" / "x").mkdir(parents=True)
     with sole_user(tmp_path / "saves" / "x"):  # which process 0 alone runs into
-        code, lines = torchrun(tmp_path, *FROM_CHANCE, *images)
+        code, lines = torchrun(tmp_path, *RANDOM, *images)
     assert (code, len(lines)) == (1, 1)
     assert "in use by another run" in lines[0]
 
 
 @pytest.mark.slow
 def test_a_file_that_one_process_cannot_read_is_told_once(tmp_path, images):
-    assert run(tmp_path, "0", *FROM_CHANCE, *images) == 0
+    assert run(tmp_path, "0", *RANDOM, *images) == 0
     network = tmp_path / "saves" / "x" / "x_0_00000002.pth"
     (tmp_path / "static" / "b.jpg").write_bytes(b"nothing")  # is in each batch once
     code, lines = torchrun(tmp_path, *images, "--strict", "--exp_id", "y", "--load_network", str(network))

@@ -1,89 +1,136 @@
-"""The bundled network's recipe: what train.py makes of its flags, and the file that it ends with."""
+"""The bundled network's recipe: its phases, what it checks at once, and the file that it ends with."""
 
-import signal
-import subprocess
-import sys
-import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
+from evaluation.network_file import BUNDLED
 from PIL import Image
 
-import train
 from model.checkpoint import read_checkpoint
 from scripts.train_small import (
     INTENDED_SIZE,
+    INTERRUPTED,
+    NETWORK,
     NOT_DONE,
     PHASES,
     TRAINING_VIDEOS,
     VARIANTS,
-    blended,
     export,
     main,
-    variant_phase,
+    write_mean,
 )
 from tests.helpers.tiny_network import save_tiny_network
-from util.provenance import REPOSITORY
-
-STAGES_OF_PHASES = [*PHASES, *(variant_phase(suffix) for suffix in VARIANTS)]
-
-
-@pytest.mark.parametrize("phase", STAGES_OF_PHASES, ids=lambda phase: phase.name)
-def test_train_takes_the_flags(phase, tmp_path):
-    roots = ["--videos_root", str(tmp_path)] if phase.stage == "m" else []
-    arguments = train.parse_arguments([*phase.arguments(), *roots])
-    (stage,) = train.configure(arguments, train.Beginning(), torch.device("cpu")).stages
-    assert (stage.iterations, stage.batch_size) == (phase.iterations, phase.batch_size)
-    assert stage.steps
-    assert max(stage.steps) < phase.iterations
+from training.config import RunConfig
+from util.processes import Processes
 
 
-def test_what_will_be_missing_in_hours_is_told_now(tmp_path, capsys):
-    command = ["--output", str(tmp_path / "out"), "--davis_root", str(tmp_path / "nowhere")]
-    assert main(command) == NOT_DONE
-    assert "nowhere does not exist: --videos_root" in capsys.readouterr().err
+@pytest.fixture
+def davis(tmp_path) -> Path:
+    """DAVIS 2016 with the videos that are trained on."""
     for name in TRAINING_VIDEOS:
         for folder, mode, suffix in (("JPEGImages", "RGB", "jpg"), ("Annotations", "L", "png")):
-            (tmp_path / folder / name).mkdir(parents=True)
-            Image.new(mode, (4, 4)).save(tmp_path / folder / name / f"0.{suffix}")
-    assert main(["--output", str(tmp_path / "out"), "--davis_root", str(tmp_path), "--processes", "16"]) == NOT_DONE
-    assert "the batch of 8 of small_longer does not divide" in capsys.readouterr().err
+            (tmp_path / "davis" / folder / name).mkdir(parents=True)
+            Image.new(mode, (4, 4)).save(tmp_path / "davis" / folder / name / f"0.{suffix}")
+    return tmp_path / "davis"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_reaches_the_training_which_may_end_well(tmp_path, number):
-    child = """
-import signal, sys, time
-asked = []
-signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
-open(sys.argv[1] + "/ready", "w").close()
-while not asked:
-    time.sleep(0.01)
-time.sleep(0.5)
-open(sys.argv[1] + "/ended well", "w").close()
-"""
-    command = [sys.executable, "-c", child, str(tmp_path)]
-    program = f"import os; from scripts.train_small import run; run({command!r}, os.environ)"
-    caller = subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "ready").exists():
-        assert caller.poll() is None
-        time.sleep(0.01)
-    caller.send_signal(number)
-    assert "KeyboardInterrupt" in caller.communicate(timeout=60)[1]
-    assert (tmp_path / "ended well").exists()
+@pytest.mark.parametrize("config", [*PHASES, *VARIANTS.values()], ids=lambda config: config.exp_id)
+def test_phases_lower_the_learning_rate_before_their_end(config):
+    (stage,) = config.stages
+    assert stage.steps
+    assert max(stage.steps) < stage.iterations
+    assert config.resume
+    assert not config.pretrained
 
 
-def test_a_phase_may_begin_with_the_mean_of_several(tmp_path):
+def test_the_bundled_network_is_that_of_the_recipe():
+    """Else its variants could not start from it."""
+    assert read_checkpoint(BUNDLED).network_config == NETWORK
+
+
+def test_what_will_be_missing_in_hours_is_reported_now(tmp_path, davis, capsys, monkeypatch):
+    command = ["--output", str(tmp_path / "out"), "--davis_root", str(tmp_path / "nowhere")]
+    assert main(command) == NOT_DONE
+    assert "nowhere does not exist" in capsys.readouterr().err
+    monkeypatch.setattr("scripts.train_small.Processes.join", lambda _: Sixteen())
+    assert main(["--output", str(tmp_path / "out"), "--davis_root", str(davis)]) == NOT_DONE
+    assert "stage m: batch_size 8 does not divide over 16 processes" in capsys.readouterr().err
+
+
+class Sixteen(Processes):
+    """Alone, and yet one of sixteen."""
+
+    def __init__(self) -> None:
+        super().__init__(count=16)
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        return flag
+
+
+@pytest.fixture
+def started(monkeypatch) -> list[RunConfig]:
+    """The runs that were started, which write nothing but their networks; those named small_longer are interrupted."""
+    runs: list[RunConfig] = []
+
+    def run_training(config: RunConfig, *, processes: Processes, device: torch.device, command: Sequence[str]) -> bool:
+        runs.append(config)
+        if config.exp_id == "small_longer":
+            return False
+        (stage,) = config.stages
+        folder = config.output / config.exp_id
+        folder.mkdir(exist_ok=True)
+        save_tiny_network(folder / f"{config.exp_id}_{stage.name}_{stage.iterations:08}.pth", seed=len(runs))
+        return True
+
+    monkeypatch.setattr("scripts.train_small.run_training", run_training)
+    return runs
+
+
+def test_a_run_that_is_asked_to_stop_ends_the_recipe(tmp_path, davis, started, capsys):
+    assert main(["--output", str(tmp_path / "out"), "--davis_root", str(davis)]) == INTERRUPTED
+    assert [config.exp_id for config in started] == ["small_synthetic", "small_mixed", "small_longer"]
+    assert "the same command resumes it" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "small.pth").exists()
+
+
+def test_each_phase_starts_from_the_one_before_and_the_last_from_a_mean(tmp_path, davis, started, monkeypatch):
+    phases = [config for config in PHASES if config.exp_id != "small_longer"]
+    monkeypatch.setattr("scripts.train_small.PHASES", phases)
+    means: list[tuple[Path, ...]] = []
+    monkeypatch.setattr(
+        "scripts.train_small.write_mean", lambda networks, target: means.append((*networks, save_tiny_network(target)))
+    )
+    assert main(["--output", str(tmp_path), "--davis_root", str(davis)]) == 0
+    trained = [next((tmp_path / config.exp_id).iterdir()) for config in phases]
+    assert [config.load_network for config in started] == [None, *trained[:3], tmp_path / "small_next_begin.pth"]
+    assert means == [(trained[2], trained[3], tmp_path / "small_next_begin.pth")]
+    assert [config.network for config in started] == [NETWORK, None, None, None, None]
+    assert read_checkpoint(tmp_path / "small.pth").metadata == {"size": INTENDED_SIZE}
+
+
+def test_variants_start_from_the_bundled_network(tmp_path, davis, started):
+    flags = ["--output", str(tmp_path), "--davis_root", str(davis)]
+    assert main([*flags, "--variants", "no-sensory", "scaling-both"]) == 0
+    assert [config.load_network for config in started] == [BUNDLED, BUNDLED]
+    assert [config.network.hidden_dim for config in started] == [0, 32]
+    for name in ("no-sensory", "scaling-both"):
+        assert (tmp_path / f"{BUNDLED.stem}-{name}.pth").is_file()
+
+
+def test_a_phase_may_start_from_the_mean_of_several(tmp_path):
     one = save_tiny_network(tmp_path / "one.pth", seed=1)
     two = save_tiny_network(tmp_path / "two.pth", seed=2, metadata={"videos_seen": ["camel"]})
-    assert blended([two], tmp_path / "mean.pth") == two
-    mean = blended([one, two], tmp_path / "mean.pth")
+    mean = tmp_path / "mean.pth"
+    write_mean([one, two], mean)
     weights = [read_checkpoint(path).state_dict for path in (one, two, mean)]
     for name, tensor in weights[2].items():
         torch.testing.assert_close(tensor, ((weights[0][name].double() + weights[1][name]) / 2).to(tensor.dtype))
     assert read_checkpoint(mean).metadata == {"videos_seen": ["camel"]}
     written = mean.stat().st_mtime_ns
-    assert blended([one, two], mean).stat().st_mtime_ns == written  # a resumed run began with this very file
+    write_mean([one, two], mean)
+    assert mean.stat().st_mtime_ns == written  # a resumed run started from this very file
 
 
 def test_the_network_is_written_in_half_precision_with_what_it_is_meant_for(tmp_path):

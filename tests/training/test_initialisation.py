@@ -11,11 +11,11 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from model.checkpoint import read_checkpoint, save_network
+from model.checkpoint import save_network
 from model.config import NetworkConfig
 from model.network import XMem, normalise_images
 from tests.helpers.tiny_network import CONFIG
-from tests.helpers.training_run import Squares, made_up_stage
+from tests.helpers.training_run import made_up_data, made_up_stage
 from tests.helpers.training_steps import made_up_batch
 from training.config import STAGES
 from training.initialisation import (
@@ -23,11 +23,10 @@ from training.initialisation import (
     calibrate_on,
     load_imagenet_weights,
     network_for_stage,
-    network_from,
     untrained_network,
 )
 from training.step import TrainingBatch
-from util.errors import UserError
+from util.errors import SettingError, UserError
 
 SEVERAL_OBJECTS = STAGES["3"]
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -117,7 +116,7 @@ def test_weights_that_cannot_be_downloaded_are_one_line(cache, monkeypatch, erro
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
     with pytest.raises(
-        UserError, match=r"weights of resnet18: .*resnet18-f37072fd\.pth into .*, or .*--no_pretrained"
+        UserError, match=r"weights of resnet18: .*resnet18-f37072fd\.pth into .*, or start without pretrained"
     ) as e:
         load_imagenet_weights(untrained_network(CONFIG, seed=0), seed=0)
     assert "\n" not in str(e.value)
@@ -127,12 +126,12 @@ def test_weights_that_cannot_be_downloaded_are_one_line(cache, monkeypatch, erro
 def test_damaged_weights_in_the_cache_are_one_line(cache, content):
     put_made_up_weights(cache, "resnet18")
     next(cache.iterdir()).write_bytes(content)
-    with pytest.raises(UserError, match=r"weights of resnet18: .*--no_pretrained"):
+    with pytest.raises(UserError, match=r"weights of resnet18: .* start without pretrained"):
         load_imagenet_weights(untrained_network(CONFIG, seed=0), seed=0)
 
 
 def test_there_are_no_imagenet_weights_of_another_width():
-    with pytest.raises(UserError, match="--encoder_width 32"):
+    with pytest.raises(SettingError, match="encoder_width is 32"):
         load_imagenet_weights(untrained_network(replace(CONFIG, encoder_width=32), seed=0), seed=0)
 
 
@@ -158,7 +157,7 @@ def after_stage_0(request, tmp_path) -> tuple[XMem, XMem]:
     if request.param == "stage before":
         return network, network
     save_network(tmp_path / "stage_0.pth", network.config, network.state_dict())
-    return network, network_from(read_checkpoint(tmp_path / "stage_0.pth"))
+    return network, XMem.from_checkpoint(tmp_path / "stage_0.pth")
 
 
 def test_the_input_for_other_objects_starts_orthogonal_after_stage_0(after_stage_0):
@@ -246,7 +245,7 @@ def test_every_process_calibrates_alike():
     for seed in (1, 2):
         torch.manual_seed(seed)
         network = untrained_network(CALIBRATED, seed=0)
-        calibrate_on(lambda _: Squares(), network, stage, seed=1)
+        calibrate_on(made_up_data(), network, stage, seed=1)
         states.append(network.state_dict())
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
     assert states[0]["key_encoder.bn1.num_batches_tracked"] == 8

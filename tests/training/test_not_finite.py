@@ -5,26 +5,28 @@ import copy
 import pytest
 import torch
 
-from model.config import NetworkConfig
 from model.network import XMem
-from tests.helpers.training_run import Squares, made_up_stage
+from tests.helpers.training_run import Printer, made_up_network, made_up_stage, made_up_trainer
 from tests.helpers.training_steps import made_up_batch
-from training.checkpoints import RunFolder
-from training.config import OptimisationConfig
+from training.config import IntervalConfig, OptimisationConfig
+from training.signals import StopRequest
 from training.step import Stepper
-from training.trainer import Saving, StopRequest, Trainer
 from util.errors import UserError
 from util.processes import Processes
 
 
 @pytest.fixture
 def network() -> XMem:
-    torch.manual_seed(0)
-    return XMem(NetworkConfig("resnet18", "resnet18", 64, 8, 16, 4, (16, 8, 8), 8)).eval()
+    return made_up_network()
 
 
 def test_a_step_that_is_not_finite_changes_nothing_and_says_so(network):
-    stepper = Stepper(network, made_up_stage(batch_size=4, max_objects=2), OptimisationConfig(), Processes())
+    stepper = Stepper(
+        network,
+        stage=made_up_stage(batch_size=4, max_objects=2),
+        optimisation=OptimisationConfig(),
+        processes=Processes(),
+    )
     assert not stepper.step(made_up_batch(0), 0).skipped
     before = copy.deepcopy(network.state_dict())
     broken = network.decoder.pred.bias
@@ -46,24 +48,15 @@ def test_twenty_in_a_row_stop_the_run(network, tmp_path):
         network.decoder.pred.bias.fill_(torch.inf)
     steps = []
 
-    class Counter:
-        def on_stage(self, stage, begin) -> None:
-            pass
-
-        def on_step(self, stage, iteration, report, batch, seconds_waited) -> None:
+    class Counter(Printer):
+        def log_step(self, done, report, batch, seconds, waited) -> None:
             steps.append(report.skipped)
 
-        def on_network(self, stage, done, network) -> None:
-            pass
-
-        def on_validation(self, stage, done, j_and_f) -> None:
-            pass
-
     with StopRequest() as stop:
-        trainer = Trainer(
-            OptimisationConfig(), Processes(), RunFolder(tmp_path, "x"), Saving(), seed=1, workers=0,
-            observer=Counter(), stop=stop, settings={},
+        trainer = made_up_trainer(
+            tmp_path, made_up_stage(batch_size=1, iterations=100), stop, network=network,
+            logger=Counter(tmp_path, IntervalConfig()),
         )  # fmt: skip
         with pytest.raises(UserError, match="20 iterations in a row"):
-            trainer.train(network, made_up_stage(batch_size=1, iterations=100), 0, lambda _: Squares())
+            trainer.train()
     assert steps == [True] * 20

@@ -1,17 +1,23 @@
 """Whatever stops a run, what it had learned is continued bit for bit."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.helpers import REPOSITORY
-from training.checkpoints import RunFolder, read_training_checkpoint
+from tests.helpers.tiny_network import CONFIG
+from training.checkpoints import RunFolder, RunSettings, TrainingCheckpoint
+from training.data import TrainedOn
+from training.step import StepperState
 from util.errors import UserError
+from util.provenance import git_commit, package_versions
 
 ITERATIONS = 20
 
@@ -75,23 +81,60 @@ def test_a_run_asked_to_stop_writes_a_checkpoint_and_ends_well(straight, tmp_pat
     assert_continues(tmp_path, straight, first_iteration=done)
 
 
+def checkpoint(stage_index: int, iteration: int) -> TrainingCheckpoint:
+    return TrainingCheckpoint(
+        stage_index=stage_index,
+        iteration=iteration,
+        skipped_iterations=2,
+        network_config=replace(CONFIG, single_object=True),
+        stepper=StepperState(
+            network={"weight": torch.full((1000,), float(iteration))},
+            optimizer={"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"betas": (0.9, 0.999)}]},
+            scaler={},
+            random_state=torch.get_rng_state(),
+        ),
+        settings=RunSettings(config={"network": {"decoder_dims": (1, 2)}}, load_network="none", data={"0 (0)": {}}),
+        trained_on=TrainedOn(("ImageNet",), ("bear",)),
+    )
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path):
+    before = checkpoint(1, 7)
+    before.save(tmp_path / "file.pth")
+    after = TrainingCheckpoint.read(tmp_path / "file.pth")
+    torch.testing.assert_close(vars(after.stepper), vars(before.stepper), rtol=0, atol=0)
+    assert vars(after) | {"stepper": 0} == vars(before) | {"stepper": 0}
+
+
 def test_the_newest_whole_checkpoint_is_found_and_only_the_last_are_kept(tmp_path, caplog):
-    folder = RunFolder(tmp_path, "mine", keep=2)
-    assert folder.newest_whole() is None
+    folder = RunFolder(path=tmp_path, name="mine", keep=2)
+    assert folder.newest_checkpoint() is None
     for stage_index, iteration in [(0, 900), (1, 5), (1, 40)]:
-        folder.write_checkpoint(stage_index, iteration, {"network": {"weight": torch.full((1000,), float(iteration))}})
-    RunFolder(tmp_path, "other").write_checkpoint(3, 1, {})
+        folder.write_checkpoint(checkpoint(stage_index, iteration))
+    RunFolder(path=tmp_path, name="other").write_checkpoint(checkpoint(3, 1))
     newest = tmp_path / "mine_checkpoint_1_00000040.pth"
     assert folder.newest_first() == [newest, tmp_path / "mine_checkpoint_1_00000005.pth"]
-    assert folder.newest_whole()["iteration"] == 40
+    assert folder.newest_checkpoint().iteration == 40
     newest.write_bytes(newest.read_bytes()[:-500])
-    assert folder.newest_whole()["iteration"] == 5
+    assert folder.newest_checkpoint().iteration == 5
     assert str(newest) in caplog.text
 
 
+def test_a_damaged_checkpoint_does_not_take_the_place_of_a_whole_one(tmp_path):
+    folder = RunFolder(path=tmp_path, name="x", keep=1)
+    damaged = tmp_path / "x_checkpoint_0_00000009.pth"
+    damaged.write_bytes(b"half")
+    with pytest.raises(UserError, match="none of the checkpoints"):
+        folder.newest_checkpoint()
+    folder.write_checkpoint(checkpoint(0, 4))
+    folder.write_checkpoint(checkpoint(0, 5))
+    assert [path.name for path in folder.newest_first()] == [damaged.name, "x_checkpoint_0_00000005.pth"]
+    assert folder.newest_checkpoint().iteration == 5
+
+
 def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_ones(tmp_path, monkeypatch):
-    folder = RunFolder(tmp_path, "mine")
-    path = folder.write_checkpoint(0, 1, {})
+    folder = RunFolder(path=tmp_path, name="mine")
+    path = folder.write_checkpoint(checkpoint(0, 1))
 
     def full_disk(content, target) -> None:
         target.write_bytes(b"half")
@@ -99,7 +142,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_ones(tmp_path, m
 
     monkeypatch.setattr(torch, "save", full_disk)
     with pytest.raises(UserError, match="No space"):
-        folder.write_checkpoint(0, 2, {})
+        folder.write_checkpoint(checkpoint(0, 2))
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -107,6 +150,33 @@ def test_other_files_are_no_checkpoints(tmp_path):
     for name, content in {"network.pth": {"weight": torch.zeros(1)}, "list.pth": [1]}.items():
         torch.save(content, tmp_path / name)
         with pytest.raises(UserError, match=name):
-            read_training_checkpoint(tmp_path / name)
+            TrainingCheckpoint.read(tmp_path / name)
     with pytest.raises(UserError, match="no such file"):
-        read_training_checkpoint(tmp_path / "missing.pth")
+        TrainingCheckpoint.read(tmp_path / "missing.pth")
+
+
+def test_every_start_of_a_run_is_recorded_in_full(tmp_path):
+    folder = RunFolder(path=tmp_path, name="x")
+    settings = RunSettings(config={"seed": 1, "dims": (8, 4)}, load_network="none", data={"0 (0)": {"images": "2"}})
+    folder.record_start(settings, ["train.py", "--seed", "1"], "a device")
+    folder.record_start(replace(settings, load_network="other"), [], "cpu")
+    first, second = (json.loads((tmp_path / f"run_{number}.json").read_text()) for number in (1, 2))
+    assert first["settings"] == {
+        "config": {"seed": 1, "dims": [8, 4]}, "load_network": "none", "data": {"0 (0)": {"images": "2"}},
+    }  # fmt: skip
+    assert first["command"] == ["train.py", "--seed", "1"]
+    assert first["device"] == "a device"
+    assert first["commit"] == git_commit()
+    assert first["packages"] == package_versions()
+    assert first["time"].count(":") == 3  # hours, minutes, seconds and the zone's
+    assert second["settings"]["load_network"] == "other"
+    (tmp_path / "run_1.json").unlink()
+    folder.record_start(settings, [], "cpu")
+    assert {path.name for path in tmp_path.iterdir()} == {"run_2.json", "run_3.json"}  # none is overwritten
+
+
+def test_a_record_that_cannot_be_written_is_one_line(tmp_path):
+    settings = RunSettings(config={}, load_network="none", data={})
+    with pytest.raises(UserError, match=r"run_1\.json cannot be written") as error:
+        RunFolder(path=tmp_path / "missing", name="x").record_start(settings, [], "cpu")
+    assert "\n" not in str(error.value)

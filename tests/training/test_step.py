@@ -4,6 +4,7 @@ And against itself: computing activations twice, or compiling the network, gives
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,13 @@ from tests.helpers.reference import PARITY, network_with_reference_weights
 from tests.helpers.training_run import made_up_stage
 from tests.helpers.training_steps import made_up_batch
 from training.clip import Choices, clip_loss, draw_choices, segment_clips
-from training.config import OptimisationConfig
-from training.losses import Bootstrapping, bootstrapped_cross_entropy, dice_loss
+from training.config import STAGES, OptimisationConfig, StageConfig
+from training.losses import bootstrapped_cross_entropy, dice_loss
 from training.step import ClipObjective, Stepper
+from util.errors import SettingError
 from util.processes import Processes
 
-BOOTSTRAPPING = Bootstrapping(start_warm=20000, end_warm=70000)
+STAGE: StageConfig = STAGES["3"]
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +62,9 @@ def test_masks_logits_and_losses_are_the_published_ones(network, step):
             torch.testing.assert_close(segmentation.prob[:, 1:].numpy(), arrays[f"masks_{t}"], atol=1e-4, rtol=0)
             torch.testing.assert_close(segmentation.logits.numpy(), arrays[f"logits_{t}"], atol=1e-4, rtol=0)
         for iteration, expected in figures["losses"].items():
-            loss = clip_loss(segmentations, labels, objects, BOOTSTRAPPING, int(iteration))
-            assert BOOTSTRAPPING.fraction(int(iteration)) == pytest.approx(expected["p"], abs=1e-6)
+            fraction = STAGE.hardest_fraction(int(iteration))
+            assert fraction == pytest.approx(expected["p"], abs=1e-6)
+            loss = clip_loss(segmentations, labels, objects, fraction)
             assert loss.total.item() == pytest.approx(expected["total_loss"], abs=1e-4)
             for t in (1, 2, 3):
                 assert loss.cross_entropy[t - 1].item() == pytest.approx(expected[f"ce_loss_{t}"], abs=1e-4)
@@ -73,7 +76,7 @@ def test_gradient_norms_are_the_published_ones(network, step):
     network = network.double()
     try:
         segmentations, labels, objects = run_step(network, arrays, torch.float64)
-        clip_loss(segmentations, labels, objects, BOOTSTRAPPING, iteration=0).total.backward()
+        clip_loss(segmentations, labels, objects, hardest_fraction=1.0).total.backward()
         norms = {name: parameter.grad.norm().item() for name, parameter in network.named_parameters()}
     finally:
         network.zero_grad()
@@ -127,11 +130,11 @@ def test_dice_of_a_perfect_mask_is_zero_also_for_a_filler():
 
 
 def test_bootstrapping_falls_linearly_and_refuses_an_end_before_its_start():
-    assert BOOTSTRAPPING.fraction(0) == BOOTSTRAPPING.fraction(20000) == 1
-    assert BOOTSTRAPPING.fraction(45000) == pytest.approx(0.575)
-    assert BOOTSTRAPPING.fraction(70000) == BOOTSTRAPPING.fraction(10**6) == pytest.approx(0.15)
-    with pytest.raises(ValueError, match="end_warm"):
-        Bootstrapping(start_warm=10, end_warm=9)
+    assert STAGE.hardest_fraction(0) == STAGE.hardest_fraction(20000) == 1
+    assert STAGE.hardest_fraction(45000) == pytest.approx(0.575)
+    assert STAGE.hardest_fraction(70000) == STAGE.hardest_fraction(10**6) == pytest.approx(0.15)
+    with pytest.raises(SettingError, match="stage 3: end_warm must not be before start_warm"):
+        replace(STAGE, start_warm=10, end_warm=9)
 
 
 def narrow_network(hidden_dim: int = 4) -> XMem:
@@ -174,7 +177,7 @@ def test_gradients_lie_in_memory_as_their_weights_do():
     """Else DistributedDataParallel warns."""
     network = narrow_network()
     stage = made_up_stage(max_objects=2)
-    Stepper(network, stage, OptimisationConfig(), Processes()).step(made_up_batch(0), 0)
+    Stepper(network, stage=stage, optimisation=OptimisationConfig(), processes=Processes()).step(made_up_batch(0), 0)
     gradients = {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
     assert "key_encoder.layer3.0.downsample.0.weight" in gradients  # 1×1
     for name, gradient in gradients.items():

@@ -1,8 +1,9 @@
-"""What a watcher shows and records; TensorBoard's files are read back with TensorBoard."""
+"""What the logger shows and records; TensorBoard's files are read back with TensorBoard."""
 
 import io
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,20 +12,15 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from model.config import NetworkConfig
-from model.network import XMem
-from tests.helpers.tiny_network import tiny_network
-from tests.helpers.training_run import Squares, made_up_stage
+from tests.helpers.training_run import Squares, made_up_stage, made_up_trainer
 from training.checkpoints import RunFolder
 from training.clip import draw_choices
-from training.config import OptimisationConfig, StageConfig
-from training.step import StepReport, TrainingBatch
-from training.trainer import Observer, Saving, StopRequest, Trainer
-from training.watching import PICTURE_SIDE, PICTURES, Watcher, finite_mean, paint, picture_grid
-from util.errors import UserError
-from util.processes import Processes
+from training.config import IntervalConfig, StageConfig
+from training.logger import PICTURE_SIDE, PICTURES, TrainingLogger, finite_mean, paint, picture_grid
+from training.signals import StopRequest
+from training.step import Stepper, StepReport, TrainingBatch
+from util.errors import SettingError
 
-GAMMA = 0.1
 STAGE = replace(made_up_stage(batch_size=2, iterations=10, steps=(6,), lr=1e-3), name="s")
 FRAMES, SIDE = 3, 32
 
@@ -43,16 +39,27 @@ def report(loss: float = 2.0, **changes) -> StepReport:
     """Two predicted frames; of the loss, a quarter each is of either kind in either frame."""
     parts = [loss / 4] * (FRAMES - 1)
     predictions = torch.ones(FRAMES - 1, SIDE, SIDE, dtype=torch.uint8)
-    return replace(StepReport(loss, parts, parts, 3.0, False, False, predictions), **changes)
+    default = StepReport(
+        loss=loss, cross_entropy=parts, dice=parts, gradient_norm=3.0, learning_rate=1e-3, skipped=False,
+        overflowed=False, predictions=predictions,
+    )  # fmt: skip
+    return replace(default, **changes)
 
 
-def watch(folder: Path, batch: TrainingBatch, reports: dict[int, StepReport], stage: StageConfig = STAGE, **intervals):
+def log(
+    folder: Path,
+    batch: TrainingBatch,
+    reports: dict[int, StepReport],
+    stage: StageConfig = STAGE,
+    log_text_interval: int = 2,
+    **intervals: int,
+) -> None:
     """These iterations, as one start of a run."""
-    with Watcher(folder, intervals.pop("log_interval", 2), GAMMA, **intervals) as watcher:
-        watcher.on_stage(stage, min(reports))
+    with TrainingLogger(folder, IntervalConfig(log_text_interval=log_text_interval, **intervals)) as logger:
+        logger.start_stage(stage, min(reports))
         for iteration, each in reports.items():
-            watcher.on_step(stage, iteration, each, batch, 0.0)
-            watcher.on_network(stage, iteration + 1, tiny_network())
+            rate = stage.learning_rate(iteration, gamma=0.1)
+            logger.log_step(iteration + 1, replace(each, learning_rate=rate), batch, seconds=0.5, waited=0.1)
 
 
 def recorded(folder: Path, stage: str = "s") -> EventAccumulator:
@@ -76,12 +83,8 @@ def date_back(folder: Path) -> None:
     file.rename(file.with_name("events.out.tfevents.0000000001.first"))
 
 
-def test_a_watcher_is_an_observer(tmp_path):
-    assert isinstance(Watcher(tmp_path, 1, GAMMA), Observer)
-
-
 def test_curves_are_means_over_the_interval(tmp_path, batch):
-    watch(tmp_path, batch, {i: report(loss=float(i), gradient_norm=2.0 * i) for i in range(10)})
+    log(tmp_path, batch, {i: report(loss=float(i), gradient_norm=2.0 * i) for i in range(10)})
     assert curve(tmp_path, "loss/total") == pytest.approx({2: 0.5, 4: 2.5, 6: 4.5, 8: 6.5, 10: 8.5})
     for part in ("cross entropy", "dice"):
         for frame in (1, 2):
@@ -94,18 +97,9 @@ def test_curves_are_means_over_the_interval(tmp_path, batch):
     assert set(curve(tmp_path, "optimisation/skipped iterations").values()) == {0}
 
 
-def test_speed_is_told_without_what_happens_between_iterations(tmp_path, batch, monkeypatch, caplog):
-    clock = [0.0]
-    monkeypatch.setattr("training.watching.time.perf_counter", lambda: clock[0])
-    with Watcher(tmp_path, 2, GAMMA) as watcher, caplog.at_level(logging.INFO):
-        watcher.on_stage(STAGE, 0)
-        for iteration in range(2):
-            clock[0] += 0.5  # seconds, of which the batch was waited for 0.1
-            watcher.on_step(STAGE, iteration, report(), batch, 0.1)
-            clock[0] += 100  # a checkpoint is written
-            watcher.on_network(STAGE, iteration + 1, tiny_network())
-            clock[0] += 1000
-            watcher.on_validation(STAGE, iteration + 1, 50.0)
+def test_speed_is_that_of_iterations(tmp_path, batch, caplog):
+    with caplog.at_level(logging.INFO):
+        log(tmp_path, batch, {0: report(), 1: report()})
     assert curve(tmp_path, "speed/seconds an iteration") == pytest.approx({2: 0.5})
     assert curve(tmp_path, "speed/samples per second") == pytest.approx({2: 4})
     assert curve(tmp_path, "speed/seconds waiting for data") == pytest.approx({2: 0.1})
@@ -115,7 +109,7 @@ def test_speed_is_told_without_what_happens_between_iterations(tmp_path, batch, 
 
 def test_log_lines_and_the_bar_say_how_it_goes(tmp_path, batch, caplog, capsys):
     with caplog.at_level(logging.INFO):
-        watch(tmp_path, batch, {i: report() for i in range(10)}, log_interval=5)
+        log(tmp_path, batch, {i: report() for i in range(10)}, log_text_interval=5)
     lines = [line for line in caplog.messages if "loss" in line]
     assert [line.partition(",")[0] for line in lines] == [
         "s 5: loss 1.0000 a frame (cross entropy 0.5000",
@@ -125,26 +119,26 @@ def test_log_lines_and_the_bar_say_how_it_goes(tmp_path, batch, caplog, capsys):
     assert "stage s: 100%" in bar
     assert "10/10" in bar
     assert "loss 1.000 a frame" in bar
-    assert "waiting 0%" in bar
+    assert "waiting 20%" in bar
 
 
 def test_a_stage_in_the_middle_is_shown_from_there(tmp_path, batch, capsys):
-    watch(tmp_path, batch, {i: report() for i in range(4, 6)})
+    log(tmp_path, batch, {i: report() for i in range(4, 6)})
     assert "6/10" in capsys.readouterr().err
 
 
 def test_what_the_last_interval_lacks_is_recorded_at_the_end(tmp_path, batch):
-    watch(tmp_path, batch, {i: report(loss=float(i)) for i in range(5)})
+    log(tmp_path, batch, {i: report(loss=float(i)) for i in range(5)})
     assert curve(tmp_path, "loss/total") == pytest.approx({2: 0.5, 4: 2.5, 5: 4})
 
 
 def test_a_resumed_stage_takes_back_what_came_after_the_checkpoint(tmp_path, batch):
-    watch(tmp_path, batch, {i: report(loss=1.0) for i in range(8)}, image_interval=3)
+    log(tmp_path, batch, {i: report(loss=1.0) for i in range(8)}, log_image_interval=3)
     assert steps_of_pictures(tmp_path) == [1, 3, 6]
     other = replace(STAGE, name="m")
-    watch(tmp_path, batch, {i: report(loss=7.0) for i in range(10)}, stage=other)
+    log(tmp_path, batch, {i: report(loss=7.0) for i in range(10)}, stage=other)
     date_back(tmp_path)
-    watch(tmp_path, batch, {i: report(loss=5.0) for i in range(4, 10)}, image_interval=3)
+    log(tmp_path, batch, {i: report(loss=5.0) for i in range(4, 10)}, log_image_interval=3)
     assert curve(tmp_path, "loss/total") == pytest.approx({2: 1, 4: 1, 6: 5, 8: 5, 10: 5})
     assert steps_of_pictures(tmp_path) == [1, 3, 6, 9]
     assert curve(tmp_path, "loss/total", "m") == pytest.approx(dict.fromkeys((2, 4, 6, 8, 10), 7))
@@ -154,7 +148,7 @@ def test_what_is_not_finite_is_counted_and_left_out_of_means(tmp_path, batch, ca
     lost = report(math.nan, gradient_norm=math.inf, skipped=True)
     reports = {0: report(loss=4.0), 1: lost, 2: lost, 3: lost, 4: report(loss=2.0), 5: report(loss=4.0)}
     with caplog.at_level(logging.INFO):
-        watch(tmp_path, batch, reports)
+        log(tmp_path, batch, reports)
     assert curve(tmp_path, "loss/total") == pytest.approx({2: 4, 6: 3})
     assert curve(tmp_path, "optimisation/gradient norm") == pytest.approx({2: 3, 6: 3})
     assert curve(tmp_path, "optimisation/skipped iterations") == {2: 1, 4: 2, 6: 0}
@@ -163,23 +157,22 @@ def test_what_is_not_finite_is_counted_and_left_out_of_means(tmp_path, batch, ca
 
 
 def test_validation_is_recorded(tmp_path, batch, caplog):
-    with Watcher(tmp_path, 2, GAMMA) as watcher, caplog.at_level(logging.INFO):
-        watcher.on_stage(STAGE, 0)
-        watcher.on_validation(STAGE, 5, 56.78)
-        watcher.on_validation(STAGE, 10, math.nan)
+    with TrainingLogger(tmp_path, IntervalConfig()) as logger, caplog.at_level(logging.INFO):
+        logger.start_stage(STAGE, 0)
+        logger.log_validation(5, 56.78)
+        logger.log_validation(10, math.nan)
     assert curve(tmp_path, "validation/J&F") == pytest.approx({5: 56.78})
     assert "s 5: validation J&F 56.8" in caplog.messages
 
 
 def test_stages_follow_each_other_and_closing_twice_does_no_harm(tmp_path, batch):
     handlers = list(logging.root.handlers)
-    watcher = Watcher(tmp_path, 100, GAMMA)
+    logger = TrainingLogger(tmp_path, IntervalConfig())
     for name in ("s", "m"):
-        stage = replace(STAGE, name=name)
-        watcher.on_stage(stage, 0)
-        watcher.on_step(stage, 0, report(), batch, 0.0)
-    watcher.close()
-    watcher.close()
+        logger.start_stage(replace(STAGE, name=name), 0)
+        logger.log_step(1, report(), batch, seconds=0.5, waited=0.0)
+    logger.close()
+    logger.close()
     assert logging.root.handlers == handlers
     for name in ("s", "m"):
         assert curve(tmp_path, "loss/total", name) == pytest.approx({1: 2})
@@ -190,38 +183,47 @@ def test_log_lines_do_not_go_through_the_bar(tmp_path, batch, monkeypatch):
     monkeypatch.setattr("sys.stderr", console)
     handler = logging.StreamHandler(console)
     monkeypatch.setattr(logging.root, "handlers", [handler])
-    with Watcher(tmp_path, 2, GAMMA) as watcher:
-        watcher.on_stage(STAGE, 0)
+    with TrainingLogger(tmp_path, IntervalConfig()) as logger:
+        logger.start_stage(STAGE, 0)
         logging.getLogger("elsewhere").warning("a line of its own")
     assert "\r" in console.getvalue()
     # What a terminal shows of a line is what comes after its last return.
     assert "a line of its own" in [line.rpartition("\r")[2] for line in console.getvalue().split("\n")]
 
 
-@pytest.mark.parametrize("intervals", [(0, 1), (1, 0), (-1, 1)])
-def test_intervals_are_positive(tmp_path, intervals):
-    with pytest.raises(UserError, match="--log_text_interval and --log_image_interval"):
-        Watcher(tmp_path, intervals[0], GAMMA, image_interval=intervals[1])
+@pytest.mark.parametrize("interval", ["log_text_interval", "log_image_interval"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_intervals_are_positive(interval, value):
+    with pytest.raises(SettingError, match=f"{interval} must be positive, not {value}"):
+        IntervalConfig(**{interval: value})
 
 
-def test_the_trainer_is_watched(tmp_path):
-    torch.manual_seed(0)
-    network = XMem(NetworkConfig("resnet18", "resnet18", 64, 8, 16, 4, (16, 8, 8), 8)).eval()
-    stage = made_up_stage(batch_size=1, iterations=2)
-    with StopRequest() as stop, Watcher(tmp_path, 1, GAMMA, image_interval=2) as watcher:
-        trainer = Trainer(
-            OptimisationConfig(), Processes(), RunFolder(tmp_path, "x"), Saving(), seed=1, workers=0,
-            observer=watcher, stop=stop, settings={},
-        )  # fmt: skip
-        assert trainer.train(network, stage, 0, lambda _: Squares())
+def test_the_trainer_logs_without_the_time_between_iterations(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("training.trainer.time.perf_counter", lambda: clock[0])
+
+    def takes(seconds: float, function: Callable) -> Callable:
+        def slower(*arguments, **more):
+            clock[0] += seconds
+            return function(*arguments, **more)
+
+        return slower
+
+    monkeypatch.setattr(Stepper, "step", takes(3, Stepper.step))
+    monkeypatch.setattr(Squares, "sample", takes(1, Squares.sample))
+    monkeypatch.setattr(RunFolder, "write_checkpoint", takes(100, RunFolder.write_checkpoint))
+    intervals = IntervalConfig(log_text_interval=1, log_image_interval=2, save_checkpoint_interval=1)
+    with StopRequest() as stop, TrainingLogger(tmp_path, intervals) as logger:
+        stage = made_up_stage(batch_size=1, iterations=2)
+        assert made_up_trainer(tmp_path, stage, stop, logger=logger, intervals=intervals).train()
     assert list(curve(tmp_path, "loss/total")) == [1, 2]
     assert steps_of_pictures(tmp_path) == [1, 2]
-    waiting = curve(tmp_path, "speed/share waiting for data")
-    assert all(0 < share < 1 for share in waiting.values())
+    assert curve(tmp_path, "speed/seconds an iteration") == pytest.approx({1: 4, 2: 4})
+    assert curve(tmp_path, "speed/share waiting for data") == pytest.approx({1: 0.25, 2: 0.25})
 
 
 def test_pictures_are_of_the_last_sample(tmp_path, batch):
-    watch(tmp_path, batch, {0: report()})
+    log(tmp_path, batch, {0: report()})
     (picture,) = recorded(tmp_path).Images(PICTURES)
     expected = picture_grid(batch.images[1], batch.labels[1], report().predictions)
     shown = Image.open(io.BytesIO(picture.encoded_image_string))
@@ -247,23 +249,6 @@ def test_rows_are_image_truth_and_prediction_and_columns_are_frames(batch):
     for t in range(1, FRAMES):
         assert torch.equal(cell(2, t), paint(images[t : t + 1], predictions[t - 1 : t])[0])
     assert grid.shape == (3, 2 + 3 * (SIDE + 2), 2 + FRAMES * (SIDE + 2))
-
-
-def test_objects_are_painted_in_colours_of_their_own_over_a_dimmed_image():
-    images = torch.full((2, 3, 4, 8), 100, dtype=torch.uint8)
-    labels = torch.arange(8, dtype=torch.uint8).expand(2, 4, 8).clone()
-    labels[1] = labels[1].clamp(max=3)
-    painted = paint(images, labels)
-    assert torch.all(painted[:, :, :, 0] == 50)
-    colours = {tuple(painted[0, :, 0, label].tolist()) for label in range(7)}
-    assert len(colours) == 7  # the background's, and six objects'
-    assert torch.equal(painted[0, :, :, 1:4], painted[1, :, :, 1:4])
-
-
-def test_nothing_but_background_is_painted_without_complaint(recwarn):
-    images = torch.full((1, 3, 4, 4), 100, dtype=torch.uint8)
-    assert torch.all(paint(images, torch.zeros(1, 4, 4, dtype=torch.uint8)) == 50)
-    assert not recwarn
 
 
 def test_large_pictures_are_made_smaller():

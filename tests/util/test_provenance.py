@@ -1,7 +1,5 @@
-"""run.json: what each start of a run was; and how settings are compared."""
+"""The commit and the versions that results are made with, and how settings are compared."""
 
-import json
-import logging
 import os
 import subprocess
 import sys
@@ -11,8 +9,6 @@ import git
 import pytest
 import torch
 
-from training.record import record_run
-from util.errors import UserError
 from util.provenance import REPOSITORY, differences, git_commit, package_versions
 
 
@@ -23,48 +19,6 @@ def repository(tmp_path: Path) -> git.Repo:
     (tmp_path / "repository" / "program.py").write_text("1")
     repository.index.add(["program.py"])
     return repository
-
-
-def read(folder: Path) -> list[dict]:
-    return json.loads((folder / "run.json").read_text())["starts"]
-
-
-def test_a_start_is_recorded_in_full(tmp_path):
-    settings = {"seed": 1, "network": {"decoder_dims": (8, 4)}, "videos_root": Path("videos")}
-    record_run(tmp_path, settings, ["train.py", "--seed", "1"], "a device")
-    (start,) = read(tmp_path)
-    assert start["settings"] == {"seed": 1, "network": {"decoder_dims": [8, 4]}, "videos_root": "videos"}
-    assert start["command"] == ["train.py", "--seed", "1"]
-    assert start["device"] == "a device"
-    assert start["commit"] == git_commit()
-    assert start["packages"] == package_versions()
-    assert start["time"].count(":") == 3  # hours, minutes, seconds and the zone's
-
-
-def test_a_resumed_run_keeps_the_record_of_earlier_starts(tmp_path):
-    for seed in range(3):
-        record_run(tmp_path, {"seed": seed}, ["train.py"])
-    assert [start["settings"]["seed"] for start in read(tmp_path)] == [0, 1, 2]
-
-
-@pytest.mark.parametrize("content", [b'{"starts": [{"ti', b"", b"\xff\xfe", b"[]", b"{}", b'{"starts": 3}', b"null"])
-def test_a_damaged_record_is_put_aside_and_named(tmp_path, caplog, content):
-    (tmp_path / "run.json").write_bytes(content)
-    with caplog.at_level(logging.WARNING):
-        record_run(tmp_path, {"seed": 1}, ["train.py"])
-    assert [start["settings"] for start in read(tmp_path)] == [{"seed": 1}]
-    (aside,) = tmp_path.glob("run.damaged-*.json")
-    assert aside.read_bytes() == content
-    (message,) = caplog.messages
-    assert str(tmp_path / "run.json") in message
-    assert "damaged" in message
-    assert aside.name in message
-
-
-def test_a_record_that_cannot_be_written_is_told_in_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"run\.json cannot be written") as error:
-        record_run(tmp_path / "missing", {}, ["train.py"])
-    assert "\n" not in str(error.value)
 
 
 def test_the_commit_is_named_and_whether_files_differ_from_it(repository):
