@@ -10,22 +10,23 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from dataset.frames import listed_videos
+from dataset.registry import DATA_SETS
 from evaluation.validation import Validation
 from model.config import ENCODERS, NetworkConfig
 from training.config import STAGES, DataConfig, IntervalConfig, OptimisationConfig, RunConfig
 from training.run import TrainingError, run_training
 from training.starting_point import find_starting_point
-from util.command_line import Parser
+from util.command_line import INTERRUPTED, MISTAKE, Parser
 from util.device import available_cores, choose_device
 from util.errors import SettingError, UserError
 from util.processes import Processes
 
-NOT_STARTED, FAILED, INTERRUPTED = 2, 1, 130  # exit codes
-VALIDATION_ROOTS = {"D16": Path("../DAVIS/2016"), "D17": Path("../DAVIS/2017"), "G": None}
+FAILED = 1  # exit code
 
 # Flags that have the names of the fields they set.
 RUN = ("output", "load_checkpoint", "resume_changed", "load_network", "seed", "num_workers", "keep_checkpoints")
@@ -93,7 +94,7 @@ def make_parser() -> argparse.ArgumentParser:
         add(f"--{name}", type=type(value), default=value, help="minutes" if name.endswith("minutes") else "iterations")
     add("--debug", action="store_true", help="log every iteration")
     add("--keep_checkpoints", type=int, default=RunConfig.keep_checkpoints, help="so many, the newest")
-    add("--validation_dataset", choices=VALIDATION_ROOTS, help="validate on it, and keep the best network")
+    add("--validation_dataset", choices=("D16", "D17", "G"), help="validate on it, and keep the best network")
     add("--validation_root", type=Path, help="its folder, as for eval.py")
     add("--validation_subset", type=Path, help="file with the names of the videos to use, one a line")
     add("--validation_size", type=int, default=480, help="shorter side of the frames")
@@ -126,7 +127,7 @@ def configure(arguments: argparse.Namespace, device: torch.device) -> RunConfig:
         SettingError, UserError: a value is out of its range, or a file to start from cannot be read.
     """
 
-    def given(names: tuple[str, ...], prefix: str = "") -> dict[str, object]:
+    def given(names: tuple[str, ...], prefix: str = "") -> dict[str, Any]:
         values = {name: getattr(arguments, prefix + name) for name in names}
         return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
@@ -142,22 +143,23 @@ def configure(arguments: argparse.Namespace, device: torch.device) -> RunConfig:
         pretrained=not arguments.no_pretrained,
         **given(RUN),
     )
-    if not (network := {name: value for name, value in given(NETWORK).items() if value is not None}):
+    network = {name: value for name, value in given(NETWORK).items() if value is not None}
+    if not network:
         return config
-    try:  # flags that are not given are as in the network that there is
-        return replace(
-            config, network=replace(find_starting_point(config).network_config or NetworkConfig(), **network)
-        )
+    try:  # what no flag gives is as in the network that there is
+        there = find_starting_point(config).network_config or NetworkConfig()
+        return replace(config, network=replace(there, **network))
     except ValueError as error:
         raise UserError(str(error)) from error
 
 
 def open_validation(arguments: argparse.Namespace, config: RunConfig) -> Validation:
     """Open the videos to validate on. Raises UserError if they cannot be used."""
-    root = arguments.validation_root or VALIDATION_ROOTS[arguments.validation_dataset]
+    dataset = arguments.validation_dataset
+    root: Path = arguments.validation_root or DATA_SETS[dataset].default_root or Path()
     names = listed_videos(arguments.validation_subset) if arguments.validation_subset else None
-    dataset, size, mixed = arguments.validation_dataset, arguments.validation_size, config.optimisation.mixed_precision
-    return Validation(dataset, root, names, size, mixed_precision=mixed)
+    mixed = config.optimisation.mixed_precision
+    return Validation(dataset, root, names, arguments.validation_size, mixed_precision=mixed)
 
 
 def flag_of(field: str) -> str:
@@ -169,7 +171,7 @@ def flag_of(field: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Return the exit code: 0, also when asked to stop; 2: it could not start; 1: it could not continue; 130."""
     local_rank = int(os.environ.get("LOCAL_RANK", 0))  # what all processes run into is said once on each machine
-    logging.basicConfig(level=logging.INFO if local_rank == 0 else logging.ERROR, format="%(levelname)s: %(message)s")
+    logging.basicConfig(level=logging.ERROR if local_rank else logging.INFO, format="%(levelname)s: %(message)s")
     try:
         arguments = parse_arguments(argv)
         device = choose_device(arguments.device, local_rank)
@@ -182,9 +184,9 @@ def main(argv: list[str] | None = None) -> int:
         processes.leave()
         return 0
     except SettingError as error:
-        message, code = f"{flag_of(error.field)} {error.reason}", NOT_STARTED
+        message, code = f"{flag_of(error.field)} {error.reason}", MISTAKE
     except UserError as error:
-        message, code = str(error), FAILED if isinstance(error, TrainingError) else NOT_STARTED
+        message, code = str(error), FAILED if isinstance(error, TrainingError) else MISTAKE
     except KeyboardInterrupt:
         message, code = "interrupted; --resume auto continues from the last checkpoint", INTERRUPTED
     except torch.OutOfMemoryError:  # perhaps in this process alone

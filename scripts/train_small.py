@@ -154,14 +154,14 @@ def train_phases(
     """
     for config in phases:  # now, rather than in hours
         check_batch_sizes(config, processes)
-    networks = [start]
+    networks = [start] if start else []
     for config in phases:
         if config.exp_id == FROM_MEAN:
             networks.append(config.output / f"{config.exp_id}_begin.pth")
             with processes.failing_together(device):
                 if processes.rank == 0:
                     write_mean(networks[-3:-1], networks[-1])
-        config = replace(config, load_network=networks[-1])
+        config = replace(config, load_network=networks[-1] if networks else None)
         if not run_training(config, processes=processes, device=device, command=sys.argv):
             return False
         (stage,) = config.stages
@@ -194,7 +194,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 output.mkdir(parents=True, exist_ok=True)
                 subset.write_text("\n".join(TRAINING_VIDEOS) + "\n", encoding="utf-8")
                 own_videos(arguments.davis_root, subset)
-        recipes = [(PHASES, None, arguments.network or output / "small.pth")]
+        recipes: list[tuple[tuple[RunConfig, ...], Path | None, Path]] = [
+            (PHASES, None, arguments.network or output / "small.pth")
+        ]
         if names := arguments.variants:
             recipes = [((VARIANTS[name],), BUNDLED, output / f"{BUNDLED.stem}-{name}.pth") for name in names]
         for phases, start, target in recipes:

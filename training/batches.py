@@ -7,6 +7,7 @@ import logging
 import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import torch
@@ -27,7 +28,7 @@ Request = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
-class StageSamples(Dataset):
+class StageSamples(Dataset[Any]):
     """A stage's samples, by iteration and index in the whole batch, and the batches made of them."""
 
     stage: StageConfig

@@ -4,9 +4,11 @@ Frame 0 comes with masks. Every later frame reads a few earlier ones, is decoded
 value; gradients flow through the whole sequence.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from operator import call
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,10 +63,11 @@ class CompiledNetwork:
     def __init__(self, network: XMem) -> None:
         self.config = network.config
         self.read_memory = network.read_memory
-        self.encode_key, self.encode_value, self.segment = (
+        compiled: list[Any] = [
             torch.compile(operation, dynamic=False)
             for operation in (network.encode_key, network.encode_value, network.segment)
-        )
+        ]
+        self.encode_key, self.encode_value, self.segment = compiled
 
 
 def segment_clips(
@@ -85,7 +88,9 @@ def segment_clips(
             pass: the same result with less memory, in about a third more time.
     """
     # Nothing in a network is random, so there is no random state to be kept for the second computation.
-    run = partial(checkpoint, use_reentrant=False, preserve_rng_state=False) if checkpoint_activations else call
+    run: Callable[..., Any] = call
+    if checkpoint_activations:
+        run = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
     batch, frames = images.shape[:2]
     keys, features = run(encode_all, network, images)
     h, w = keys.key.shape[-2:]
@@ -94,7 +99,7 @@ def segment_clips(
         hidden = images.new_zeros(batch, first_masks.shape[1], network.config.hidden_dim, h, w)
     value, hidden = run(network.encode_value, images[:, 0], features[0].f16, hidden, first_masks, deep_update=True)
     values = [value]
-    segmentations = []
+    segmentations: list[Segmentation] = []
     rows = torch.arange(batch, device=images.device)[:, None]
     for t in range(1, frames):
         references = choices.references[t - 1]
@@ -123,8 +128,8 @@ def encode_all(
 ) -> tuple[QueryKey, list[ImageFeatures]]:
     """Return keys, with a frame dimension after the batch, and each frame's features, from one pass over all frames."""
     batch_and_frames = images.shape[:2]
-    keys, features = network.encode_key(images.flatten(0, 1))
-    features = [part.unflatten(0, batch_and_frames) for part in features]
+    keys, all_features = network.encode_key(images.flatten(0, 1))
+    features = [part.unflatten(0, batch_and_frames) for part in all_features]
     return (
         QueryKey(*(part.unflatten(0, batch_and_frames) for part in keys)),
         [ImageFeatures(*(part[:, t] for part in features)) for t in range(images.shape[1])],

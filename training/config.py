@@ -82,7 +82,7 @@ _SYNTHETIC = StageConfig(
     name="s", data="synthetic sequences", iterations=20000, steps=(16000,), lr=1e-4, num_ref_frames=2, num_frames=4,
     start_warm=4000, end_warm=14000, crop=192,
 )  # fmt: skip
-_VIDEOS = "YouTubeVOS and DAVIS"
+_VIDEOS: Data = "YouTubeVOS and DAVIS"
 STAGES = {
     stage.name: stage
     for stage in (

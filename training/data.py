@@ -162,7 +162,7 @@ def mixture(synthetic: StageData, real: StageData, share: float, sampling: Sampl
         finetuning=MixedSource(synthetic.finetuning, real.finetuning, share, seed),
         trained_on=synthetic.trained_on + real.trained_on,
         contents={**synthetic.contents, **real.contents},
-        samples_in_pass=round(real.samples_in_pass / share) if share else None,
+        samples_in_pass=round(real.samples_in_pass / share) if share and real.samples_in_pass else None,
     )
 
 

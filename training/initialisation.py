@@ -17,6 +17,7 @@ from torchvision.models import get_model_weights
 
 from model.checkpoint import widen_single_object
 from model.config import NetworkConfig
+from model.encoders import KeyEncoder, ValueEncoder
 from model.network import XMem, normalise_images
 from training.batches import load_batches
 from training.config import RunConfig, StageConfig
@@ -117,7 +118,7 @@ def read_imagenet_weights(name: str) -> Mapping[str, Tensor]:
 
 
 def start_from_imagenet(
-    encoder: nn.Module, weights: Mapping[str, Tensor], seed: int, first_stage: str = "layer1"
+    encoder: KeyEncoder | ValueEncoder, weights: Mapping[str, Tensor], seed: int, first_stage: str = "layer1"
 ) -> None:
     """Give an encoder the weights of torchvision's network, but for what comes after stride 16.
 

@@ -31,7 +31,7 @@ PICTURE_SIDE = 192
 logger = logging.getLogger(__name__)
 
 
-class TrainingLogger(AbstractContextManager):
+class TrainingLogger(AbstractContextManager[Any, None]):
     """Reports what a run does; for process 0.
 
     TensorBoard's files lie in `folder`/tensorboard/stage_S, one folder for each stage: a resumed stage removes what was

@@ -55,7 +55,8 @@ def run_training(
     with ExitStack() as stack:
         with processes.failing_together(device):
             start = find_starting_point(config).for_network(config.network)
-            config = replace(config, network=start.network_config or config.network or NetworkConfig())
+            network_config = start.network_config or config.network or NetworkConfig()
+            config = replace(config, network=network_config)
             first = start.first_stage(config.stages)
             data = {
                 index: open_stage_data(stage, config.data, config.seed)
@@ -66,7 +67,7 @@ def run_training(
             folder = RunFolder(path=config.output / config.exp_id, name=config.exp_id, keep=config.keep_checkpoints)
             network = start.network
             if network is None:
-                of_stage = replace(config.network, single_object=config.stages[0].single_object)
+                of_stage = replace(network_config, single_object=config.stages[0].single_object)
                 network = untrained_network(of_stage, config.seed)
             network = network.to(device)
             if data and processes.rank == 0:

@@ -12,7 +12,7 @@ SECONDS_BEFORE_A_SECOND_SIGNAL = 1.0
 """A second signal counts only after this time, since torchrun sends again what the terminal has sent to all."""
 
 
-class StopRequest(AbstractContextManager):
+class StopRequest(AbstractContextManager[Any, None]):
     """Notes in `requested` that SIGTERM or SIGINT came while the block runs; a second SIGINT interrupts at once.
 
     Raises:

@@ -30,7 +30,7 @@ class StartingPoint:
     @property
     def network_config(self) -> NetworkConfig | None:
         """The network's configuration for several objects, also where it is of stage 0; None if there is no network."""
-        return self.network and replace(self.network.config, single_object=False)
+        return None if self.network is None else replace(self.network.config, single_object=False)
 
     def for_network(self, wanted: NetworkConfig | None) -> "StartingPoint":
         """Return the starting point with the network that a run asks for, where it starts from a file.
@@ -46,7 +46,7 @@ class StartingPoint:
         if self.checkpoint is None:
             parts = wanted.use_shrinkage, wanted.use_selection, wanted.hidden_dim != 0
             start = replace(self, network=without_parts(self.network, *parts))
-        if changed := differences(asdict(start.network_config), asdict(wanted)):
+        if changed := differences(asdict(start.network_config or wanted), asdict(wanted)):
             raise UserError(
                 f"{self.name} is of another network than the settings ask for ({'; '.join(changed)}): "
                 "change these settings, or leave them out"

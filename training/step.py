@@ -128,7 +128,7 @@ class Stepper:
         network.to(memory_format=torch.channels_last)
         # It shifts all keys alike, and only their differences matter: its gradient is rounding noise, which Adam would
         # scale up to full-sized steps, different ones for every number of processes.
-        network.key_proj.key_proj.bias.requires_grad_(False)
+        network.key_proj.key_proj.get_parameter("bias").requires_grad_(False)
         if network.decoder.hidden_update is not None:
             # No frame follows the last, so in a clip of two nothing uses it; DistributedDataParallel would wait for its
             # gradient.
@@ -200,12 +200,12 @@ class Stepper:
     ) -> tuple[Float[Tensor, " parts"], UInt8[Tensor, "frames height width"]]:
         """Add up the gradients of this process's samples; they are averaged over processes in the last pass."""
         at_once = self.optimisation.samples_at_once or len(batch)
-        total = 0
+        total: Any = 0
         for begin in range(0, len(batch), at_once):
             part = batch.part(begin, begin + at_once)
             is_last = begin + at_once >= len(batch)
-            wait = self.objective.no_sync() if self.processes.count > 1 and not is_last else nullcontext()
-            with wait:
+            no_sync: Any = self.objective.no_sync if self.processes.count > 1 and not is_last else nullcontext
+            with no_sync():
                 with torch.autocast(self.device.type, dtype=self.half, enabled=self.optimisation.mixed_precision):
                     loss, parts, predictions = self.objective(part, self.stage, iteration)
                 share = len(part) / len(batch)

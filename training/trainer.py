@@ -27,7 +27,9 @@ logger = logging.getLogger(__name__)
 class Validation(Protocol):
     """Scores a network on videos that it is not trained on, and leaves it as it was."""
 
-    description: str  # what it validates on: scores are comparable where this is the same
+    @property
+    def description(self) -> str:
+        """What it validates on: scores are comparable where this is the same."""
 
     def __call__(self, network: XMem, on_frame: Callable[[], None], /) -> float:
         """Return J&F in percent. `on_frame` is called after every frame; what it raises ends the validation."""

@@ -10,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
-from training.sources import TrainingData, open_sources
 
 from dataset.label_map import write_label_map
 from dataset.sampling import SamplingConfig, TrainingSample, TrainingSource
@@ -26,7 +25,8 @@ from dataset.training_sets import (
     static_images,
     youtube_vos,
 )
-from training.config import STAGES
+from training.config import STAGES, DataConfig
+from training.data import open_stage_data
 from util.errors import UserError
 
 HEIGHT, WIDTH = 40, 60
@@ -362,18 +362,18 @@ def test_synthetic_clips_show_objects_of_own_videos_and_images(tmp_path):
     write_generic(tmp_path / "videos", ("short",), frames=2)
     write_pair(tmp_path / "images", "a")
     stages = {name: replace(STAGES[name], num_frames=3, crop=32) for name in "sm"}
-    images_alone = TrainingData(cutout_root=tmp_path / "images")
+    images_alone = DataConfig(cutout_root=tmp_path / "images")
     both = replace(images_alone, videos_root=tmp_path / "videos", videos_share=0.0)
-    for name, data, photographs in (("s", TrainingData(), 0), ("s", images_alone, 1), ("m", both, 6 + 1)):
-        sources = open_sources(stages[name], data, seed=1)
+    for name, data, photographs in (("s", DataConfig(), 0), ("s", images_alone, 1), ("m", both, 6 + 1)):
+        sources = open_stage_data(stages[name], data, seed=1)
         synthetic = sources.main.first if name == "m" else sources.main
         assert len(synthetic.photographs) == photographs
-        assert ("own images" in sources.seen.trained_on) == ("own images" in sources.contents) == (photographs > 0)
+        assert ("own images" in sources.trained_on.data_sets) == ("own images" in sources.contents) == (photographs > 0)
         # The short one is no part of the clips, nor is anything cut out of it.
-        assert sources.seen.videos == (("long",) if name == "m" else ())
+        assert sources.trained_on.videos == (("long",) if name == "m" else ())
         assert_is_sample(sources.main.sample(0, 5))
     with pytest.raises(UserError, match="nowhere does not exist; it has to be the folder above fss"):
-        open_sources(stages["s"], TrainingData(cutout_root=tmp_path / "nowhere"), seed=1)
+        open_stage_data(stages["s"], DataConfig(cutout_root=tmp_path / "nowhere"), seed=1)
 
 
 def test_frames_without_mask_are_listed_up_to_ten(tmp_path):

@@ -83,7 +83,7 @@ def run(folder: Path, stages: str, *flags: str) -> int:
         ("s", "--exp_id a/b", "--exp_id 'a/b'"),
         ("s", "--save_checkpoint_interval 0", "--save_checkpoint_interval"),
         ("s", "--log_text_interval 0 --no_pretrained", "--log_text_interval"),
-        ("s", "--device toaster", "device 'toaster': choose auto"),
+        ("s", "--device toaster", "--device toaster: choose auto"),
         ("m", "--videos_share 1.5", "--videos_share"),
         ("s", "--encoder_width 8", "--encoder_width is 8, but ImageNet weights exist for 64 only"),
         ("s", "--validation_root x", "--validation_dataset"),
@@ -101,7 +101,7 @@ def test_flags_that_cannot_be(refused, stages, flags, told):
 
 @pytest.mark.parametrize(
     ("stage", "flag"),
-    [("0", "--static_root"), ("1", "--bl_root"), ("2", "--yv_root"), ("3", "--yv_root"), ("m", "--videos_root")],
+    [("0", "static_root"), ("1", "bl_root"), ("2", "yv_root"), ("3", "yv_root"), ("m", "videos_root")],
 )
 @pytest.mark.parametrize("exists", [False, True])
 def test_a_root_that_is_missing_or_empty(refused, tmp_path, stage, flag, exists):
@@ -116,11 +116,11 @@ def test_a_root_that_is_missing_or_empty(refused, tmp_path, stage, flag, exists)
 def test_davis_missing_beside_youtube(refused, tmp_path):
     write_videos(tmp_path / "YouTube" / "train_480p")
     flags = ("--yv_root", str(tmp_path / "YouTube"), "--davis_root", str(tmp_path / "DAVIS"))
-    assert "--davis_root" in refused("3", *flags)
+    assert "davis_root" in refused("3", *flags)
 
 
 def test_own_videos_without_a_root(refused):
-    assert "--videos_root" in refused("m")
+    assert "videos_root" in refused("m")
 
 
 def test_images_without_mask_are_listed_up_to_ten(refused, tmp_path, images):
@@ -128,7 +128,7 @@ def test_images_without_mask_are_listed_up_to_ten(refused, tmp_path, images):
         shutil.copy(tmp_path / "static" / "a.jpg", tmp_path / "static" / f"alone{name:02}.jpg")
     told = refused("0", *images)
     assert "11 files" in told
-    assert "alone09.jpg, ..." in told
+    assert "alone09.jpg and 1 more" in told
 
 
 def test_frames_without_mask_are_listed(refused, tmp_path):
@@ -145,7 +145,9 @@ def test_masks_that_are_no_label_maps(refused, tmp_path):
 
 def test_videos_with_too_few_frames(refused, tmp_path, caplog):
     root = write_videos(tmp_path / "own")
-    assert "stage m: fewer than 7 annotated frames" in refused("m", "--videos_root", str(root), "--sm_num_frames", "7")
+    assert "2 videos have fewer than 7 annotated frames" in refused(
+        "m", "--videos_root", str(root), "--sm_num_frames", "7"
+    )
     write_video(root / "JPEGImages" / "short", root / "Annotations" / "short", range(2))
     refused("m", "--videos_root", str(root), "--encoder_width", "8")  # for another reason
     assert [record.message for record in caplog.records if "own/JPEGImages/short" in record.message] == [

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from evaluation.network_file import BUNDLED
 from PIL import Image
 
+from evaluation.networks import BUNDLED
 from model.checkpoint import read_checkpoint
 from scripts.train_small import (
     INTENDED_SIZE,
