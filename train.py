@@ -121,11 +121,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def configure(arguments: argparse.Namespace, device: torch.device) -> RunConfig:
-    """Return the settings of the run.
-
-    Raises:
-        SettingError, UserError: a value is out of its range, or a file to start from cannot be read.
-    """
+    """Return the settings of the run. Raises SettingError or UserError where a value or a file cannot be used."""
 
     def given(names: tuple[str, ...], prefix: str = "") -> dict[str, Any]:
         values = {name: getattr(arguments, prefix + name) for name in names}
@@ -190,8 +186,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         message, code = "interrupted; --resume auto continues from the last checkpoint", INTERRUPTED
     except torch.OutOfMemoryError:  # perhaps in this process alone
-        print(f"train.py: out of memory on {device}: try --samples_at_once 1 --checkpoint_activations", file=sys.stderr)
-        return FAILED
+        message, code = f"out of memory on {device}: try --samples_at_once 1 --checkpoint_activations", FAILED
+        local_rank = 0
     if local_rank == 0:
         print(f"train.py: {message}", file=sys.stderr)
     return code

@@ -193,7 +193,7 @@ def test_going_on_needs_nothing_but_the_checkpoint_and_the_data(roots, tmp_path,
     stop_in(None)
     another = tmp_path / "another.pth"
     save_network(another, XMem.from_checkpoint(file).config, weights(file), {"better": True})
-    assert run(tmp_path, "m", "--load_network", str(another), *roots, "--resume", "auto") == train.NOT_STARTED
+    assert run(tmp_path, "m", "--load_network", str(another), *roots, "--resume", "auto") == train.MISTAKE
     assert "(load_network: SHA-256 " in capsys.readouterr().err
     file.unlink()
     for name in ("initialise", "untrained_network"):

@@ -38,8 +38,8 @@ def images(tmp_path) -> list[str]:
 def refused(tmp_path, capsys, monkeypatch) -> Callable[..., str]:
     """Runs train.py, which is to end before the first iteration with one line; returns that line."""
 
-    def refused(stages: str, *flags: str, exit_code: int = train.NOT_STARTED) -> str:
-        if exit_code == train.NOT_STARTED:
+    def refused(stages: str, *flags: str, exit_code: int = train.MISTAKE) -> str:
+        if exit_code == train.MISTAKE:
             monkeypatch.setattr(Stepper, "step", None)
         capsys.readouterr()
         assert run(tmp_path, stages, *flags) == exit_code
@@ -151,7 +151,7 @@ def test_videos_with_too_few_frames(refused, tmp_path, caplog):
     write_video(root / "JPEGImages" / "short", root / "Annotations" / "short", range(2))
     refused("m", "--videos_root", str(root), "--encoder_width", "8")  # for another reason
     assert [record.message for record in caplog.records if "own/JPEGImages/short" in record.message] == [
-        f"left out: fewer than 3 annotated frames have 1 videos: {root / 'JPEGImages' / 'short'}"
+        f"skipped: 1 videos have fewer than 3 annotated frames: {root / 'JPEGImages' / 'short'}"
     ]
     assert "own/JPEGImages/short" in refused("m", "--videos_root", str(root), "--strict")
 

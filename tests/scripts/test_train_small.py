@@ -53,7 +53,7 @@ def test_the_bundled_network_is_that_of_the_recipe():
 def test_what_will_be_missing_in_hours_is_reported_now(tmp_path, davis, capsys, monkeypatch):
     command = ["--output", str(tmp_path / "out"), "--davis_root", str(tmp_path / "nowhere")]
     assert main(command) == NOT_DONE
-    assert "nowhere does not exist" in capsys.readouterr().err
+    assert "nowhere/JPEGImages does not exist" in capsys.readouterr().err
     monkeypatch.setattr("scripts.train_small.Processes.join", lambda _: Sixteen())
     assert main(["--output", str(tmp_path / "out"), "--davis_root", str(davis)]) == NOT_DONE
     assert "stage m: batch_size 8 does not divide over 16 processes" in capsys.readouterr().err
