@@ -13,9 +13,9 @@ from inference.config import InferenceConfig
 from model.checkpoint import read_checkpoint
 from reproduction.plan import Run
 from reproduction.profiles import MissingError
-from reproduction.results import Claim, TableResult, check_claims, figure_text, fill
-from reproduction.runs import GROWTH_BETWEEN, Runner, RunRecord, Trace
-from reproduction.tables import TRACED, TRACES, Column, Difference, Row, published_results, table_of
+from reproduction.results import Cell, Claim, TableResult, check_claims, fill
+from reproduction.runs import GROWTH_BETWEEN, Runner, RunRecord, Trace, checksum
+from reproduction.tables import TRACED, TRACES, Row, published_results, table_of
 from util.errors import UserError
 from util.files import atomic_path, write_text_atomically
 
@@ -54,7 +54,7 @@ def make_report(names: Iterable[str], runner: Runner, folder: Path, remarks: str
         if name in TRACES:
             text += trace_markdown(name, traces, untraced) + draw_traces(name, traces, parts)
         write_text_atomically(parts / f"{name}.md", text)
-        sections.append(text.replace("](", f"]({PARTS}/"))  # the only links are those to figures
+        sections.append(text.replace(f"]({name}.", f"]({PARTS}/{name}."))
     if claims := check_claims(results, traces):
         sections.insert(0, claims_markdown(claims))
     records = list({record.folder: record for result in results.values() for record in result.records}.values())
@@ -79,7 +79,7 @@ def facts(runner: Runner, records: Sequence[RunRecord]) -> dict[str, str]:
     """Return what is said of these runs; of the present program and device, if there are none."""
     now = runner.provenance
     facts = {
-        "Network": f"{runner.model.name}, SHA-256 {runner.checksum(runner.model)}",
+        "Network": f"{runner.model.name}, SHA-256 {checksum(runner.model)}",
         "Profile": runner.profile.name,
         "Hardware": "; ".join(sorted({record.hardware for record in records} or {now["hardware"]})),
         "Commit": ", ".join(sorted({record.commit for record in records} or {now["commit"]})),
@@ -128,23 +128,21 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[s
     return lines + ["| " + " | ".join(row) + " |" for row in rows]
 
 
-def heading(name: str) -> str:
-    """Return the name of a table or figure for people: Table 7 for table7."""
-    for kind in ("table", "figure"):
-        if name.startswith(kind):
-            return f"{kind.capitalize()} {name.removeprefix(kind)}"
-    return {"multiscale": "Multi-scale", "speed": "Speed"}[name]
-
-
 def table_markdown(result: TableResult) -> str:
     """Return the table, every figure as published and as here, with footnotes on what is missing and with settings."""
     table = result.table
     reasons: dict[str, int] = {}  # footnotes: reason → number
-    lines = [f"## {heading(table.name)}: {table.title}", ""]
+    lines = [f"## {table.title}", ""]
     if table.note:
         lines += [table.note, ""]
-    for columns in parts_of(result):
-        head, rows = [""], {row.title: [escaped(row.title)] for row in table.rows if has_figures(result, row, columns)}
+    parts = {column.data_set if table.by_data_set else "": [] for column in table.measured}
+    for column in table.measured if table.by_data_set else table.columns:
+        parts[column.data_set if table.by_data_set else ""].append(column)
+    for columns in parts.values():
+        head, rows = [""], {}
+        for title, cells in result.cells.items():
+            if any(cells[column.title] != Cell() for column in columns):
+                rows[title] = [escaped(title)]
         for column in columns:
             cells = {title: result.cells[title][column.title] for title in result.cells}
             was_published = any(cell.published for cell in cells.values())
@@ -154,8 +152,7 @@ def table_markdown(result: TableResult) -> str:
             for title, texts in rows.items():
                 cell = cells[title]
                 if was_published:
-                    digits = 0 if cell.published and cell.published.mean > 1000 else 1
-                    texts.append(figure_text(cell.published, digits) if cell.published else NOTHING)
+                    texts.append(str(cell.published or NOTHING))
                 here = [str(cell.here)] if cell.here else []
                 if cell.absent:
                     here.append(f"[{reasons.setdefault(cell.absent, len(reasons) + 1)}]")
@@ -171,21 +168,6 @@ def table_markdown(result: TableResult) -> str:
     if settings:
         lines += ["Settings that differ from the published ones:", "", *settings]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def parts_of(result: TableResult) -> Iterator[list[Column | Difference]]:
-    """Return the columns that stand in one table: all, or those of one data set."""
-    if not result.table.by_data_set:
-        yield list(result.table.columns)
-        return
-    for data_set in dict.fromkeys(column.data_set for column in result.table.measured):
-        yield [column for column in result.table.measured if column.data_set == data_set]
-
-
-def has_figures(result: TableResult, row: Row, columns: Sequence[Column | Difference]) -> bool:
-    """Return whether a row has a figure, or a reason why it has none, in any of the columns."""
-    cells = [result.cells[row.title][column.title] for column in columns]
-    return any(cell.published or cell.here or cell.absent for cell in cells)
 
 
 def settings_of(result: TableResult, row: Row) -> list[str]:
@@ -204,22 +186,10 @@ def settings_of(result: TableResult, row: Row) -> list[str]:
 
 
 def table_json(result: TableResult, about: Mapping[str, str]) -> dict[str, Any]:
-    """Return everything that is known of a table."""
-    rows = []
-    for row in result.table.rows:
-        cells = [
-            {
-                "column": title,
-                "published": cell.published._asdict() if cell.published else None,
-                "here": cell.here.to_json_dict() if cell.here else None,
-                "absent": cell.absent,
-                "runs": [asdict(record) for record in cell.records],
-            }
-            for title, cell in result.cells[row.title].items()
-        ]
-        rows.append({"title": row.title, "variant": row.variant.name if row.variant else None, "cells": cells})
-    table = {"table": result.table.name, "title": result.table.title, "about": dict(about)}
-    return table | {"data_sets": dict(result.data_sets), "rows": rows}
+    """Return everything that is known of a table, with the configuration of every run."""
+    cells = {row: {column: asdict(cell) for column, cell in columns.items()} for row, columns in result.cells.items()}
+    about = {"table": result.table.name, "title": result.table.title, "about": dict(about)}
+    return about | {"data_sets": dict(result.data_sets), "cells": cells}
 
 
 def claims_markdown(claims: Sequence[Claim]) -> str:

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from statistics import fmean
+from typing import NamedTuple
 
 from inference.config import InferenceConfig
 from reproduction.plan import Run, runs_of
@@ -20,41 +20,6 @@ EDGE = 200
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """The values of a metric: of several offsets, or of several videos."""
-
-    values: tuple[float, ...]
-    per_video: bool = False
-
-    @property
-    def mean(self) -> float:
-        """The mean of the values."""
-        return fmean(self.values)
-
-    @property
-    def deviation(self) -> float | None:
-        """Standard deviation (of a sample) over offsets; None if there is one."""
-        return stdev(self.values) if len(self.values) > 1 and not self.per_video else None
-
-    def __str__(self) -> str:
-        if self.per_video:
-            return "–".join(dict.fromkeys(f"{value:.0f}" for value in (min(self.values), max(self.values))))
-        return figure_text(Figure(self.mean, self.deviation))
-
-    def to_json_dict(self) -> dict[str, Any]:
-        """Return the values unrounded, since rounded ones would hide how alike two variants are."""
-        if self.per_video:
-            return {"least": min(self.values), "greatest": max(self.values)}
-        return {"mean": self.mean, "deviation": self.deviation, "values": list(self.values)}
-
-
-def figure_text(figure: Figure, digits: int = 1) -> str:
-    """Return a figure as people write it: 89.8 ± 0.2."""
-    text = f"{figure.mean:.{digits}f}"
-    return text if figure.deviation is None else f"{text} ± {figure.deviation:.{digits}f}"
-
-
-@dataclass(frozen=True)
 class Cell:
     """One figure of a table.
 
@@ -65,8 +30,8 @@ class Cell:
         records: the runs in which it was measured.
     """
 
-    published: Figure | None
-    here: Measurement | None = None
+    published: Figure | None = None
+    here: Figure | None = None
     absent: str | None = None
     records: tuple[RunRecord, ...] = ()
 
@@ -85,7 +50,7 @@ class TableResult:
         records = (record for cells in self.cells.values() for cell in cells.values() for record in cell.records)
         return list({record.folder: record for record in records}.values())
 
-    def here(self, row: str, column: str) -> Measurement | None:
+    def here(self, row: str, column: str) -> Figure | None:
         """Return what was measured; None where nothing was, or where there is no such row or column."""
         cell = self.cells.get(row, {}).get(column)
         return cell.here if cell else None
@@ -135,10 +100,10 @@ def measure(table: Table, row: Row, column: Column, runner: Runner) -> Cell:
         return Cell(published, absent=str(error))
     reasons = [why_absent(run, record, runner) for run, record in zip(runs, records, strict=True)]
     finished = tuple(record for record in records if record is not None and not record.failures)
-    values = tuple(float(value) for record in finished for value in values_of(column.metric, record))
+    values = [float(value) for record in finished for value in values_of(column.metric, record)]
     if finished and not values:
         reasons.append(why_without(column, finished[0]))
-    here = Measurement(values, column.metric in PER_VIDEO) if values else None
+    here = Figure.of(values, column.metric in PER_VIDEO) if values else None
     return Cell(published, here, next(filter(None, reasons), None), finished)
 
 
@@ -168,7 +133,7 @@ def subtract(column: Difference, cells: Mapping[str, Cell]) -> Cell:
     if one.published and other.published:
         published = Figure(one.published.mean - other.published.mean)
     if one.here and other.here:
-        here = Measurement((one.here.mean - other.here.mean,))
+        here = Figure(one.here.mean - other.here.mean)
     return Cell(published, here, one.absent or other.absent, one.records + other.records)
 
 
@@ -199,7 +164,7 @@ CLAIMS = (  # table, column, the paper's row, the other row, whether the paper's
 
 
 def check_claims(results: Mapping[str, TableResult], traces: Mapping[str, Trace]) -> list[Claim]:
-    """Return those claims that can be judged by these tables, and by traces of XMem and of it without long-term memory."""
+    """Return those claims that these tables, and traces with and without long-term memory, can decide."""
     claims = memory_and_speed(*traces.values()) if len(traces) == 2 else []
     for table, *claim in CLAIMS:
         if table in results:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -135,6 +135,9 @@ def described(config: EvaluationConfig) -> dict[str, Any]:
     return json.loads(json.dumps(settings | places))
 
 
+checksum = cache(sha256_of)
+
+
 @lru_cache(maxsize=1)
 def open_network(path: Path, device: torch.device) -> tuple[Checkpoint, XMem]:
     """Return the content of a network file and its network; the last one is kept."""
@@ -162,7 +165,6 @@ class Runner:
     budget: Budget
     overwrite: bool = False
     absent: dict[str, str] = field(default_factory=dict)
-    _checksums: dict[Path, str] = field(default_factory=dict)
 
     @cached_property
     def provenance(self) -> dict[str, str]:
@@ -190,12 +192,6 @@ class Runner:
             raise MissingError(f"weights: {path.name}, looked for beside {self.model.name}")
         return path
 
-    def checksum(self, weights: Path) -> str:
-        """Return the SHA-256 of a network file, computed once."""
-        if weights not in self._checksums:
-            self._checksums[weights] = sha256_of(weights)
-        return self._checksums[weights]
-
     def config(self, run: Run) -> EvaluationConfig:
         """Return everything that decides what a run writes.
 
@@ -211,7 +207,7 @@ class Runner:
             root=data_set.root(self.data_root, self.made_root),
             split=data_set.split,
             weights=weights,
-            weights_sha256=self.checksum(weights),
+            weights_sha256=checksum(weights),
             repeat=data_set.repeat,
             size=size,
             other_sizes=tuple(other_sizes),
@@ -221,7 +217,7 @@ class Runner:
         )
 
     def record_file(self, run: Run) -> Path:
-        """Return the file of a run's record."""
+        """Return the file of a run's record or trace."""
         return self.output / f"{run.name}.json"
 
     def record(self, run: Run) -> RunRecord | None:
@@ -331,7 +327,10 @@ def has_other_settings(folder: Path, config: EvaluationConfig) -> bool:
     begun = folder / "config.json"
     if not begun.is_file():
         return False
-    return json.loads(begun.read_text(encoding="utf-8")) != json.loads(json.dumps(config.to_json_dict()))
+    try:
+        return json.loads(begun.read_text(encoding="utf-8")) != json.loads(json.dumps(config.to_json_dict()))
+    except ValueError:
+        return True
 
 
 def frames_of(evaluation_set: EvaluationSet, config: EvaluationConfig) -> int:

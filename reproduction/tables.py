@@ -5,10 +5,11 @@ Y18, Y19, MOSE, and L1x, L3x, … for Long-time Video and its longer variants. T
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from reproduction import variants as v
@@ -30,11 +31,32 @@ SECTIONS = {
 """The sections of `published_results.json` by data set."""
 
 
-class Figure(NamedTuple):
-    """A figure in percent or frames per second, with its standard deviation if it has one."""
+@dataclass(frozen=True)
+class Figure:
+    """A figure in percent or frames per second, or a number of things.
+
+    Attributes:
+        deviation: standard deviation (of a sample) over offsets of the memory insertion.
+        values: those that it is a mean of, if it was measured here: of several offsets or of several videos.
+        per_video: whether the least and the greatest value are shown in place of the mean.
+    """
 
     mean: float
     deviation: float | None = None
+    values: tuple[float, ...] = ()
+    per_video: bool = False
+
+    @classmethod
+    def of(cls, values: Sequence[float], per_video: bool = False) -> "Figure":
+        """Return the figure that these values make."""
+        deviation = stdev(values) if len(values) > 1 and not per_video else None
+        return cls(fmean(values), deviation, tuple(values), per_video)
+
+    def __str__(self) -> str:
+        if self.per_video:
+            return "–".join(dict.fromkeys(f"{value:.0f}" for value in (min(self.values), max(self.values))))
+        text = f"{self.mean:.0f}" if self.mean > 1000 else f"{self.mean:.1f}"
+        return text if self.deviation is None else f"{text} ± {self.deviation:.1f}"
 
 
 @dataclass(frozen=True)
@@ -133,7 +155,7 @@ class Table:
             case str(percentage):  # "6328%"
                 return Figure(float(percentage.rstrip("%")))
             case mean:
-                return Figure(mean)
+                return Figure(float(mean))
 
 
 @cache
@@ -161,7 +183,7 @@ OUR_TRAININGS = (
 
 TABLE_1 = Table(
     "table1",
-    "Long-time Video",
+    "Table 1: Long-time Video",
     (*columns_of("L1x", "J&F J F"), *columns_of("L3x", "J&F J F"), GAIN),
     (
         *others("CFBI+", "RMNet", "JOINT", "CFBI", "HMMN", "STM", "MiVOS*", "AOT", "AFB-URR", "STCN"),
@@ -173,7 +195,7 @@ TABLE_1 = Table(
 
 TABLE_2 = Table(
     "table2",
-    "YouTubeVOS 2018, DAVIS 2017 and DAVIS 2016, validation",
+    "Table 2: YouTubeVOS 2018, DAVIS 2017 and DAVIS 2016, validation",
     (
         *columns_of("Y18", "G Js Fs Ju Fu FPS"),
         *columns_of("D17", "J&F J F FPS"),
@@ -191,7 +213,7 @@ TABLE_2 = Table(
 
 TABLE_3 = Table(
     "table3",
-    "DAVIS 2017, test-dev",
+    "Table 3: DAVIS 2017, test-dev",
     (*columns_of("D17-test", "J&F J F"), *columns_of("D17-test-600", "J&F J F")),
     (
         *others("RMNet", "STCN", "HMMN", "MiVOS*", "AOT", "STCN*", data_set="D17-test"),
@@ -204,7 +226,7 @@ TABLE_3 = Table(
 
 TABLE_4 = Table(
     "table4",
-    "Memory stores",
+    "Table 4: Memory stores",
     (
         Column("G Y18", "Y18", "G", "Y18"),
         Column("J&F D17", "D17", "J&F", "D17"),
@@ -225,7 +247,7 @@ TABLE_4 = Table(
 
 TABLE_5 = Table(
     "table5",
-    "Scaling terms of the similarity",
+    "Table 5: Scaling terms of the similarity",
     (Column("G Y18", "Y18", "G", "Y18"), Column("J&F D17", "D17", "J&F", "D17")),
     (
         Row("With both terms", v.SCALING_BOTH),
@@ -239,7 +261,7 @@ TABLE_5 = Table(
 
 TABLE_6 = Table(
     "table6",
-    "Prototype selection and potentiation",
+    "Table 6: Prototype selection and potentiation",
     (
         Column("J&F L3x", "L3x", "J&F", "L3x"),
         Column("Compression (%)", "L3x", "compression", "compression"),
@@ -268,7 +290,7 @@ TABLE_6 = Table(
 
 TABLE_7 = Table(
     "table7",
-    "Strategies for long videos",
+    "Table 7: Strategies for long videos",
     (
         Column("J&F L1x", "L1x", "J&F", "L1x"),
         Column("J&F L3x", "L3x", "J&F", "L3x"),
@@ -293,7 +315,7 @@ TABLE_7 = Table(
 
 TABLE_8 = Table(
     "table8",
-    "Deep updates of the sensory memory",
+    "Table 8: Deep updates of the sensory memory",
     (
         Column("G Y18", "Y18", "G", "Y18"),
         Column("J&F D17", "D17", "J&F", "D17"),
@@ -309,7 +331,7 @@ TABLE_8 = Table(
 
 LENGTHS = Table(
     "figure7",
-    "Performance over the length of the video",
+    "Figure 7: Performance over the length of the video",
     (),  # one for each length of the profile
     (
         Row("XMem", v.XMEM, "", priority=0),
@@ -320,7 +342,7 @@ LENGTHS = Table(
 
 MULTI_SCALE = Table(
     "multiscale",
-    "Several scales",
+    "Multi-scale: Several scales",
     (
         *columns_of("Y18", "G"),
         *columns_of("Y19", "G"),
@@ -340,7 +362,7 @@ MULTI_SCALE = Table(
 
 SPEED = Table(
     "speed",
-    "frames per second",
+    "Speed: frames per second",
     (
         Column("FPS, one object", "single", "FPS", "FPS"),
         Column("FPS, several objects", "multi", "FPS", "FPS"),

@@ -9,8 +9,8 @@ from reproduction.profiles import DataSet, GeneratedVideo, MadeVideos, Profile, 
 from reproduction.runs import Runner
 from tests.helpers.layouts import davis_2016_pairs, write_frames, write_masks, write_text
 
-SIZE = 32
-FRAMES = 5
+SIZE = 16
+FRAMES = 4
 LENGTHS = (1, 3)
 
 

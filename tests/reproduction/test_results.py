@@ -10,9 +10,9 @@ import torch
 from inference.memory.long_term import LongTermMemory
 from inference.memory.working import WorkingMemory
 from reproduction.report import draw_lengths, trace_markdown
-from reproduction.results import Cell, Measurement, TableResult, compare, memory_and_speed
+from reproduction.results import Cell, TableResult, compare, memory_and_speed
 from reproduction.runs import Trace, memory_bytes
-from reproduction.tables import TABLE_7, table_of
+from reproduction.tables import TABLE_7, Figure, table_of
 
 
 def a_trace(seconds: Sequence[float], memory: Sequence[int] = ()) -> Trace:
@@ -21,7 +21,7 @@ def a_trace(seconds: Sequence[float], memory: Sequence[int] = ()) -> Trace:
 
 def a_result(**values: Sequence[float]) -> TableResult:
     """Cells of one column of table 7."""
-    cells = {row: {"J&F L3x": Cell(None, Measurement(tuple(numbers)))} for row, numbers in values.items()}
+    cells = {row: {"J&F L3x": Cell(None, Figure.of(numbers))} for row, numbers in values.items()}
     return TableResult(TABLE_7, cells)
 
 
@@ -59,18 +59,18 @@ def test_bytes_of_memory():
     assert memory_bytes((working, long_term), torch.zeros(2, 8, 3, 4)) == stores + 4 * 2 * 8 * 3 * 4
 
 
-def test_a_measurement_as_text():
-    assert str(Measurement((60.0, 62.0))) == "61.0 ± 1.4"
-    assert str(Measurement((60.0,))) == "60.0"
-    assert str(Measurement((12.0, 18.0, 15.0), per_video=True)) == "12–18"
-    assert str(Measurement((12.0, 12.0), per_video=True)) == "12"
+def test_figures_as_text():
+    assert str(Figure.of((60.0, 62.0))) == "61.0 ± 1.4"
+    assert str(Figure.of((60.0,))) == "60.0"
+    assert str(Figure.of((12.0, 18.0, 15.0), per_video=True)) == "12–18"
+    assert str(Figure.of((12.0, 12.0), per_video=True)) == "12"
 
 
 def test_least_squares_by_hand(tmp_path: Path):
     """Of (1, 2), (2, 3), (4, 9): Σ(x−x̄)(y−ȳ) = Σxy − 3·x̄·ȳ = 44 − 98/3 = 34/3, Σ(x−x̄)² = 21 − 49/3 = 14/3."""
     lengths = (1, 2, 4)
     table = table_of("figure7", lengths)
-    cells = {f"J&F L{n}x": Cell(None, Measurement((y,))) for n, y in zip(lengths, (2.0, 3.0, 9.0), strict=True)}
+    cells = {f"J&F L{n}x": Cell(None, Figure.of([y])) for n, y in zip(lengths, (2.0, 3.0, 9.0), strict=True)}
     text = draw_lengths(TableResult(table, {"XMem": cells}), lengths, tmp_path)
     assert "- XMem: -1.00 + 2.429 n\n" in text  # 14/3 − 34/14 · 7/3 = −1, 34/14 = 2.429
 
