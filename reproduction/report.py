@@ -25,12 +25,12 @@ NOTHING = "–"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # everybody can tell them apart (Okabe and Ito)
 
 
-def make_report(names: Iterable[str], runner: Runner, folder: Path, remarks: str = "") -> Path:
+def make_report(names: Iterable[str], runner: Runner, folder: Path, remarks: Path | None = None) -> Path:
     """Write results.md and the folder results; return the page.
 
     Args:
         names: tables and figures, in the order in which they are to stand.
-        remarks: Markdown that somebody wrote about these results, to stand near the top.
+        remarks: a Markdown file that somebody wrote about these results, to stand near the top.
 
     Raises:
         UserError: matplotlib is not installed, or a record is damaged.
@@ -68,7 +68,7 @@ def make_report(names: Iterable[str], runner: Runner, folder: Path, remarks: str
         "",
         *markdown_table(["", ""], ([escaped(each) for each in fact] for fact in facts(runner, records).items())),
         "",
-        *([remarks.strip(), ""] if remarks else []),
+        *([remarks.read_text(encoding="utf-8").strip(), ""] if remarks else []),
     ]
     page = folder / "results.md"
     write_text_atomically(page, "\n".join(lines) + "\n" + "\n".join(sections))

@@ -3,8 +3,7 @@
     python -m scripts.reproduce table6 table7
     python -m scripts.reproduce all --budget 60
 
-The same command resumes where it was interrupted. Started several times, with a --device each, it shares the runs out.
-See docs/reproduce.md.
+The same command resumes where it was interrupted; started several times, it shares the runs out. See docs/reproduce.md.
 """
 
 import argparse
@@ -40,7 +39,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("tables", nargs="+", metavar="TABLE", help=f"{', '.join(NAMES)}, or all")
     add("--model", type=Path, help="network file (saves/XMem.pth, or else the bundled saves/XMem-small.pth)")
-    add("--data-root", type=Path, help="where DAVIS, YouTube2018, … lie (.., or ../shared if DAVIS is there)")
+    data_root = next((root for root in DATA_ROOTS if (root / "DAVIS").is_dir()), DATA_ROOTS[0])
+    add("--data-root", type=Path, default=data_root, help="where DAVIS, YouTube2018, … lie (%(default)s)")
     add("--output", type=Path, default=Path("../output/reproduce"), help="runs and the report (%(default)s)")
     add("--report", type=Path, help="folder of the report, if it is to lie elsewhere than in --output")
     add("--remarks", type=Path, help="Markdown file with remarks on the results, to be put into the report")
@@ -88,8 +88,8 @@ def main(argv: list[str] | None = None) -> int:
             print("\n".join(f"{run.priority}  {run.name}" for run in runs))
             return 0
         runner.carry_out(runs)
-        remarks = arguments.remarks.read_text(encoding="utf-8") if arguments.remarks else ""
-        print(f"Report: {make_report(arguments.tables, runner, arguments.report or arguments.output, remarks)}")
+        page = make_report(arguments.tables, runner, arguments.report or arguments.output, arguments.remarks)
+        print(f"Report: {page}")
         return 0
     except (UserError, OSError) as error:
         print(f"reproduce: {error}", file=sys.stderr)
