@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import product
 from statistics import fmean
 
 from inference.config import InferenceConfig
@@ -47,7 +48,7 @@ class Run:
 
     def inference(self) -> InferenceConfig:
         """Return the configuration of inference."""
-        return self.variant.configure(self.data_set.settings | ({"mem_offset": self.offset} if self.offset else {}))
+        return self.variant.configure({**self.data_set.settings, "mem_offset": self.offset})
 
 
 def runs_of(row: Row, column: Column, profile: Profile, mixed: bool) -> list[Run]:
@@ -68,7 +69,7 @@ def runs_of(row: Row, column: Column, profile: Profile, mixed: bool) -> list[Run
     data_set, full_precision = profile.data_sets[column.data_set], mixed and column.full_precision
     offsets = [0]
     if column.over_offsets and (profile.every_row_over_offsets or (row.priority == 0 and column.data_set in LONG)):
-        every = Run(row.variant, data_set).inference().insertion.mem_every
+        every = Run(row.variant, data_set).inference().settings()["mem_every"]
         offsets = evenly_spaced_offsets(every, profile.offsets)
     return [  # further offsets come after the first offset of the rows of the next priority
         Run(row.variant, data_set, offset, full_precision, priority=row.priority + (offset > 0)) for offset in offsets
@@ -86,10 +87,9 @@ def plan(names: Iterable[str], profile: Profile, mixed: bool) -> list[Run]:
     for name in names:
         runs = []
         table = table_of(name, profile.lengths)
-        for row in table.rows if table else ():
-            for column in table.measured:
-                with suppress(MissingError):  # the table's cell says what is missing
-                    runs += runs_of(row, column, profile, mixed)
+        for row, column in product(table.rows, table.measured) if table else ():
+            with suppress(MissingError):  # the table's cell says what is missing
+                runs += runs_of(row, column, profile, mixed)
         if name in TRACES and "trace" in profile.data_sets:
             trace = profile.data_sets["trace"]
             runs += [Run(variant, trace, traced=True, priority=1) for variant in TRACED.values()]

@@ -130,11 +130,14 @@ def read_sequence(data_root: Path, name: str, size: int) -> list[ImageAndLabels]
     """
     davis = DataSet("davis", "DAVIS 2016", "D16", "DAVIS/2016", size=size, videos=(name,))
     (video,) = davis.open(data_root, data_root).videos
+    if video.ground_truth is None:
+        raise MissingError(f"data: DAVIS 2016 does not have a label map for every frame of {name}")
     try:
         pairs = [(frame.rgb, read_label_map(video.ground_truth[frame.name]).labels) for frame in video.frames]
     except UserError as error:
         raise MissingError(f"data: {error}") from error
-    height, width = network_size(*pairs[0][1].shape, size)
+    height, width = pairs[0][1].shape
+    height, width = network_size(height, width, size)
     return [
         (
             cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA),

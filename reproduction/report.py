@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from reproduction.plan import Run
 from reproduction.profiles import MissingError
 from reproduction.results import Cell, Claim, TableResult, check_claims, fill
 from reproduction.runs import GROWTH_BETWEEN, Runner, RunRecord, Trace, checksum
-from reproduction.tables import TRACED, TRACES, Row, published_results, table_of
+from reproduction.tables import TRACED, TRACES, Column, Difference, Row, published_results, table_of
 from util.errors import UserError
 from util.files import atomic_path, write_text_atomically
 
@@ -135,10 +136,10 @@ def table_markdown(result: TableResult) -> str:
     lines = [f"## {table.title}", ""]
     if table.note:
         lines += [table.note, ""]
-    parts = {column.data_set if table.by_data_set else "": [] for column in table.measured}
-    for column in table.measured if table.by_data_set else table.columns:
-        parts[column.data_set if table.by_data_set else ""].append(column)
-    for columns in parts.values():
+    parts: list[Sequence[Column | Difference]] = [table.columns]
+    if table.by_data_set:
+        parts = [[*columns] for _, columns in groupby(table.measured, key=lambda column: column.data_set)]
+    for columns in parts:
         head, rows = [""], {}
         for title, cells in result.cells.items():
             if any(cells[column.title] != Cell() for column in columns):
@@ -188,8 +189,8 @@ def settings_of(result: TableResult, row: Row) -> list[str]:
 def table_json(result: TableResult, about: Mapping[str, str]) -> dict[str, Any]:
     """Return everything that is known of a table, with the configuration of every run."""
     cells = {row: {column: asdict(cell) for column, cell in columns.items()} for row, columns in result.cells.items()}
-    about = {"table": result.table.name, "title": result.table.title, "about": dict(about)}
-    return about | {"data_sets": dict(result.data_sets), "cells": cells}
+    table = {"table": result.table.name, "title": result.table.title, "about": dict(about)}
+    return table | {"data_sets": dict(result.data_sets), "cells": cells}
 
 
 def claims_markdown(claims: Sequence[Claim]) -> str:
@@ -291,7 +292,7 @@ def link(name: str, caption: str) -> str:
 
 def draw_traces(name: str, traces: Mapping[str, Trace], parts: Path) -> str:
     """Draw memory (figure 1, left) or speed over frames; return the Markdown that shows it."""
-    lines = {}
+    lines: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
     begin, end = GROWTH_BETWEEN
     window = min([100, *(max(len(trace.seconds) // 4, 1) for trace in traces.values())])
     for title, trace in traces.items():

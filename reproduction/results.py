@@ -58,7 +58,7 @@ class TableResult:
 
 def values_of(metric: str, record: RunRecord) -> list[int | float]:
     """Return the values of a metric in a run: one, or one for each video; none where there is nothing to measure."""
-    videos = [counts for counts in record.memory.values() if counts]
+    videos = record.memory.values()
     match metric:
         case "FPS":
             return [record.fps] if record.fps else []
@@ -166,9 +166,9 @@ CLAIMS = (  # table, column, the paper's row, the other row, whether the paper's
 def check_claims(results: Mapping[str, TableResult], traces: Mapping[str, Trace]) -> list[Claim]:
     """Return those claims that these tables, and traces with and without long-term memory, can decide."""
     claims = memory_and_speed(*traces.values()) if len(traces) == 2 else []
-    for table, *claim in CLAIMS:
+    for table, column, ours, other, better in CLAIMS:
         if table in results:
-            claims += compare(results[table], *claim)
+            claims += compare(results[table], column, ours, other, better)
     return claims
 
 

@@ -1,6 +1,6 @@
 """Carries out runs, each at most once, and keeps a record of each in a file.
 
-Several processes may work on one output folder: a run that another one is at is left to it.
+Several processes may work on one output folder: a run that another process is at is left to it.
 """
 
 import json
@@ -93,7 +93,7 @@ class Trace(Record):
     def growth_per_frame(self) -> float | None:
         """Return the bytes that a frame adds to the memory between frames 100 and 200; None of a shorter video.
 
-        Not to the allocated memory, which grows by doubling.
+        Allocated memory is not what is measured, since it grows by doubling.
         """
         begin, end = GROWTH_BETWEEN
         if len(self.memory_bytes) <= end:
@@ -167,7 +167,7 @@ class Runner:
     absent: dict[str, str] = field(default_factory=dict)
 
     @cached_property
-    def provenance(self) -> dict[str, str]:
+    def provenance(self) -> dict[str, Any]:
         """The device and the commit of now."""
         return {"hardware": hardware_name(self.device), "commit": git_commit()}
 
@@ -306,7 +306,7 @@ class Runner:
             end_to_end_fps=summary.end_to_end_fps,
             frames=summary.frames,
             failures=summary.failures,
-            memory={name: record.memory or {} for name, record in summary.records.items()},
+            memory={name: record.memory for name, record in summary.records.items()},
             server_zip=server_zip if (self.output / server_zip).is_file() else None,
             seconds=time.monotonic() - begun,
         )

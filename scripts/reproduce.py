@@ -24,7 +24,6 @@ from util.device import choose_device
 from util.errors import UserError
 
 DATA_ROOTS = (Path(".."), Path("../shared"))
-FAILED, INTERRUPTED = 2, 130  # exit codes
 
 logger = logging.getLogger("reproduce")
 
@@ -64,8 +63,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def choose_profile(name: str | None, model: Path) -> Profile:
     """Return the data sets that were asked for, else small ones for a network that is meant for small frames."""
     size = intended_size(read_checkpoint(model))
-    is_small = name == "small" or (name is None and size < PUBLISHED_SIZE)
-    return small_profile(size) if is_small else paper_profile()
+    name = name or ("small" if size < PUBLISHED_SIZE else "paper")
+    return small_profile(size) if name == "small" else paper_profile()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -74,29 +73,25 @@ def main(argv: list[str] | None = None) -> int:
     try:
         arguments = parse_arguments(argv)
         require_matplotlib()  # reported now, not after hours
-        device = choose_device(arguments.device)
-        model = arguments.model or default_network_file()
+        device, model = choose_device(arguments.device), arguments.model or default_network_file()
         profile = choose_profile(arguments.profile, model)
-        data_root = arguments.data_root or next(
-            (root for root in DATA_ROOTS if (root / "DAVIS").is_dir()), DATA_ROOTS[0]
-        )
+        data_root, budget = arguments.data_root, Budget(arguments.budget)
         logger.info("network %s, profile %s, data in %s, on %s", model, profile.name, data_root, device)
-        budget = Budget(arguments.budget)
         runner = Runner(profile, model, device, data_root, arguments.output, budget, arguments.overwrite)
         runs = plan(arguments.tables, profile, runner.mixed)
         if arguments.plan:
             print("\n".join(f"{run.priority}  {run.name}" for run in runs))
             return 0
         runner.carry_out(runs)
-        page = make_report(arguments.tables, runner, arguments.report or arguments.output, arguments.remarks)
-        print(f"Report: {page}")
+        folder = arguments.report or arguments.output
+        print(f"Report: {make_report(arguments.tables, runner, folder, arguments.remarks)}")
         return 0
     except (UserError, OSError) as error:
         print(f"reproduce: {error}", file=sys.stderr)
-        return FAILED
+        return 2
     except KeyboardInterrupt:
         print("reproduce: interrupted; the same command resumes from here", file=sys.stderr)
-        return INTERRUPTED
+        return 130
 
 
 if __name__ == "__main__":
