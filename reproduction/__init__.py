@@ -1,6 +1,7 @@
-"""The paper's tables and figures: what is run for them, and what is made of it.
+"""The paper's tables and figures: what is run for them, and what is reported.
 
-`variants.py` names the configurations, `tables.py` says which of them each table compares, and by what; `profiles.py`
-says on which data and at which size. `runs.py` runs them, `traces.py` measures memory and time frame by frame, and
-`results.py`, `figures.py`, `claims.py` and `report.py` set what came out beside what was published.
+Read in this order: `variants.py` names the configurations, `tables.py` says which of them each table compares, and by
+what measure; `profiles.py` says on which data and at which size. `plan.py` derives the runs, `runs.py` carries them out
+and keeps a record of each. `results.py` makes cells and claims of the records, `report.py` writes them down beside what
+was published.
 """

@@ -1,9 +1,161 @@
-"""On what the tables are measured: the paper's data sets, or small ones that are to be had anywhere."""
+"""The data on which the tables are measured: the paper's data sets, or small ones that can be had anywhere."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+from zlib import crc32
 
-from reproduction.data_sets import DataSet, GeneratedVideo, MadeSet
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from dataset.back_and_forth import repeat_videos, turning_order
+from dataset.evaluation_sets import EvaluationSet
+from dataset.label_map import read_label_map, write_label_map
+from dataset.registry import open_evaluation_set
+from dataset.synthetic.long_video import long_video
+from evaluation.validation import chosen_videos
+from inference.images import network_size
+from util.errors import UserError
+from util.painting import davis_palette
+
+JPEG_QUALITY = 95
+
+ImageAndLabels = tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]
+
+
+class MissingError(UserError):
+    """Data, weights or time that a run needs and does not have; its cells say so, and other runs continue."""
+
+
+class GeneratedVideo(NamedTuple):
+    """A video of the repository's own generator, 16:9; the same everywhere."""
+
+    name: str
+    seed: int
+    frames: int
+    objects: int
+    patterns: int = 96
+
+
+@dataclass(frozen=True)
+class MadeVideos:
+    """Long videos that are made here.
+
+    Attributes:
+        davis: sequences of DAVIS 2016 that are played back and forth, and the number of frames of the result.
+        generated: videos of the generator.
+    """
+
+    davis: Mapping[str, int] = field(default_factory=dict)
+    generated: tuple[GeneratedVideo, ...] = ()
+
+    def write(self, data_root: Path, target: Path, size: int) -> None:
+        """Write them into `target`, in the layout of G, at a shorter side of `size` pixels.
+
+        Raises:
+            MissingError: DAVIS 2016 or one of the sequences is not there.
+        """
+        for name, length in self.davis.items():
+            frames = read_sequence(data_root, name, size)
+            write_video(target, name, (frames[index] for index in turning_order(len(frames), length)))
+        for name, seed, length, objects, patterns in self.generated:
+            write_video(target, name, long_video(seed, length, size, 16 * size // 9, objects, patterns))
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Videos, and how they are followed.
+
+    Attributes:
+        name: the folder of its runs.
+        title: its name for people.
+        layout: D16, D17, Y18, Y19, LV1, LV3, MOSE or G.
+        folder: its place below the data root, or below the folder of made sets.
+        split: "val" or "test".
+        size: shorter side in pixels at which frames are segmented; −1: their own.
+        repeat: how many times as long the videos are, played back and forth.
+        settings: settings of inference that the paper, or the profile, has for it.
+        videos: the names of those that are used; None: all.
+        made: what it consists of, if it is made here.
+    """
+
+    name: str
+    title: str
+    layout: str
+    folder: str
+    split: str = "val"
+    size: int = 480
+    repeat: int = 1
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    videos: tuple[str, ...] | None = None
+    made: MadeVideos | None = None
+
+    def root(self, data_root: Path, made_root: Path) -> Path:
+        """Return its folder; a set that is made of something else has another one."""
+        if self.made:
+            return made_root / f"{self.folder}-{crc32(repr((self.size, self.made)).encode()):08x}"
+        return data_root / self.folder
+
+    def open(self, data_root: Path, made_root: Path, sizes: Iterable[int] = ()) -> EvaluationSet:
+        """Return its videos, to be segmented at its own size and at `sizes`; make it first if that has to be done.
+
+        Raises:
+            MissingError: it, or what it is made of, is not there, or not as it should be.
+        """
+        root = self.root(data_root, made_root)
+        if self.made and not root.is_dir():
+            made_root.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(prefix=f".{root.name}-", dir=made_root) as unfinished:
+                self.made.write(data_root, Path(unfinished) / "set", self.size)
+                if not root.is_dir():  # another process may have made it meanwhile
+                    (Path(unfinished) / "set").replace(root)
+        if not root.is_dir():
+            raise MissingError(f"data: {self.title}, looked for in {self.folder} below --data-root")
+        try:
+            evaluation_set = open_evaluation_set(self.layout, self.split, root, *dict.fromkeys((self.size, *sizes)))
+            evaluation_set = replace(evaluation_set, videos=tuple(chosen_videos(evaluation_set.videos, self.videos)))
+            return repeat_videos(evaluation_set, self.repeat)
+        except UserError as error:
+            raise MissingError(f"data: {error}") from error
+
+
+def read_sequence(data_root: Path, name: str, size: int) -> list[ImageAndLabels]:
+    """Read a sequence of DAVIS 2016 at a shorter side of `size`: pixels averaged, labels the nearest ones.
+
+    Raises:
+        MissingError: it is not there.
+    """
+    davis = DataSet("davis", "DAVIS 2016", "D16", "DAVIS/2016", size=size, videos=(name,))
+    (video,) = davis.open(data_root, data_root).videos
+    if video.ground_truth is None:
+        raise MissingError(f"data: DAVIS 2016 does not have a label map for every frame of {name}")
+    try:
+        pairs = [(frame.rgb, read_label_map(video.ground_truth[frame.name]).labels) for frame in video.frames]
+    except UserError as error:
+        raise MissingError(f"data: {error}") from error
+    height, width = pairs[0][1].shape
+    height, width = network_size(height, width, size)
+    return [
+        (
+            cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA),
+            cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST),
+        )
+        for rgb, labels in pairs
+    ]
+
+
+def write_video(target: Path, name: str, frames: Iterable[ImageAndLabels]) -> None:
+    """Write JPEGImages/NAME/00000.jpg … and Annotations/NAME/00000.png … below `target`."""
+    images, annotations = target / "JPEGImages" / name, target / "Annotations" / name
+    for folder in (images, annotations):
+        folder.mkdir(parents=True)
+    for index, (rgb, labels) in enumerate(frames):
+        Image.fromarray(rgb).save(images / f"{index:05d}.jpg", quality=JPEG_QUALITY)
+        write_label_map(annotations / f"{index:05d}.png", labels, davis_palette())
 
 
 @dataclass(frozen=True)
@@ -11,28 +163,29 @@ class Profile:
     """Data sets and sizes.
 
     Attributes:
-        name: as given to --profile.
-        statement: what a reader of the results has to know of them, first of all.
-        data_sets: by the names that the tables use, and "single", "multi" and "trace" for speed and memory.
-        lengths: n of the n× variants of Long-time Video in figure 7; there is a data set Lnx for each.
+        name: the value of --profile.
+        statement: what a reader of the results has to know first of all.
+        data_sets: by the names that the tables use, and "trace", the video that is traced frame by frame.
+        lengths: n of the n× variants of Long-time Video in figure 7, whose data sets are named Lnx.
         scales: sizes of the multi-scale variants, as multiples of a data set's.
-        offsets: how many offsets of the memory insertion a mean is over.
-        every_row_over_offsets: else only the rows of priority 0, in videos of 1× and 3×, and all others have one.
-        traced_frames: of "trace", from which memory and time are measured frame by frame.
+        every_row_over_offsets: whether all rows are run with several offsets of the memory insertion, or only those of
+            priority 0 on L1x and L3x.
+        traced_frames: the length of a trace.
+        offsets: the number of offsets.
     """
 
     name: str
     statement: str
     data_sets: Mapping[str, DataSet]
     lengths: tuple[int, ...]
-    scales: tuple[float, ...]
-    offsets: int = 5
+    scales: tuple[float, ...] = (1.0, 1.25, 1.5)
     every_row_over_offsets: bool = True
     traced_frames: int = 2000
+    offsets: int = 5
 
 
 def lengthened(data_set: DataSet, lengths: tuple[int, ...]) -> dict[str, DataSet]:
-    """Variants of a set of 1×, named L1x, L2x, …"""
+    """Return variants of a set of 1×, named L1x, L2x, …."""
     return {
         f"L{n}x": replace(data_set, name=f"{data_set.name}_{n}x", title=f"{data_set.title}, {n}×", repeat=n)
         for n in lengths
@@ -40,10 +193,9 @@ def lengthened(data_set: DataSet, lengths: tuple[int, ...]) -> dict[str, DataSet
 
 
 def paper_profile() -> Profile:
-    """The paper's data sets, as they lie below the data root by default."""
+    """Return the paper's data sets, at their default places below the data root."""
     lengths = (1, 2, 3, 4, 6, 8, 10)
-    every_tenth = {"mem_every": 10}
-    long = DataSet("long", "Long-time Video", "LV1", "long_video_set", size=-1, inference=every_tenth)
+    long = DataSet("long", "Long-time Video", "LV1", "long_video_set", size=-1, settings={"mem_every": 10})
     davis_2016 = DataSet("D16", "DAVIS 2016 val", "D16", "DAVIS/2016")
     davis_2017 = DataSet("D17", "DAVIS 2017 val", "D17", "DAVIS/2017")
     return Profile(
@@ -58,13 +210,12 @@ def paper_profile() -> Profile:
             "Y19": DataSet("Y19", "YouTubeVOS 2019 val", "Y19", "YouTube"),
             "MOSE": DataSet("MOSE", "MOSE val", "MOSE", "MOSE"),
             **lengthened(long, lengths),
-            "L3x": DataSet("long_3x", "Long-time Video (3×)", "LV3", "long_video_set", size=-1, inference=every_tenth),
+            "L3x": replace(long, name="long_3x", title="Long-time Video (3×)", layout="LV3"),
             "single": davis_2016,
             "multi": davis_2017,
-            "trace": replace(long, name="trace", title="Long-time Video, 3×", repeat=3, inference={}),
+            "trace": replace(long, name="trace", title="Long-time Video, 3×", repeat=3, settings={}),
         },
         lengths=lengths,
-        scales=(1.0, 1.25, 1.5),
         traced_frames=7000,
     )
 
@@ -74,53 +225,50 @@ HELD_OUT = ("car-shadow", "cows", "dog", "drift-straight")
 
 
 def small_profile(size: int) -> Profile:
-    """Four sequences of DAVIS 2016 at a shorter side of `size`, and smaller long videos, made of these and by the
-    generator: for two CPU cores and about an hour.
+    """Return four sequences of DAVIS 2016 at a shorter side of `size`, and smaller long videos that are made here.
 
-    T_max, T_min and r fill working memory so often that every long video, of 165 frames at least, is consolidated ten
-    times or more. The bound on memory frames, of sparse insertion and the local window, is as tight as the paper's:
-    one of five.
+    Meant for two CPU cores and about an hour. T_max, T_min and r fill working memory so often that every long video, of
+    165 frames at least, is consolidated ten times or more. The bound on memory frames, of sparse insertion and the
+    local window, is as tight as the paper's: one of five.
     """
-    lengths = (1, 2, 3, 5)
-    long_size = 16 * round(0.8 * size / 16)
-    davis = DataSet(
-        "davis", f"{len(HELD_OUT)} sequences of DAVIS 2016", "D16", "DAVIS/2016", size=size, videos=HELD_OUT
-    )
+    lengths, traced_frames = (1, 2, 3, 5), 2000
+    small = 16 * round(0.8 * size / 16)
+    title = f"{len(HELD_OUT)} sequences of DAVIS 2016"
+    davis = DataSet("davis", title, "D16", "DAVIS/2016", size=size, videos=HELD_OUT)
     generated = GeneratedVideo("generated", seed=3, frames=240, objects=2)
+    traced = GeneratedVideo("trace", seed=2, frames=traced_frames, objects=1)
     long = DataSet(
         "long",
         "five long videos, four made of DAVIS sequences and one generated",
         "G",
-        f"long_{long_size}",
-        size=long_size,
-        inference={"mem_every": 5, "max_mid_term_frames": 6, "min_mid_term_frames": 3, "max_memory_frames": 8},
-        make=MadeSet(long_size, dict.fromkeys(HELD_OUT, 165), (generated,)),
+        f"long_{small}",
+        size=small,
+        settings={"mem_every": 5, "max_mid_term_frames": 6, "min_mid_term_frames": 3, "max_memory_frames": 8},
+        made=MadeVideos(dict.fromkeys(HELD_OUT, 165), (generated,)),
     )
-    multi = DataSet(
-        "generated",
-        "a generated video of two objects",
-        "G",
-        f"generated_{long_size}",
-        size=long_size,
-        make=MadeSet(long_size, generated=(generated,)),
+    multi = replace(
+        long,
+        name="generated",
+        title="a generated video of two objects",
+        folder=f"generated_{small}",
+        settings={},
+        made=MadeVideos(generated=(generated,)),
     )
-    traced_frames = 2000
-    trace = DataSet(
-        "trace",
-        f"a generated video of {traced_frames} frames",
-        "G",
-        f"trace_{long_size}",
-        size=long_size,
-        inference={"max_long_term_elements": 1600},  # as many frames' worth of elements as the paper's 10,000 at 480p
-        make=MadeSet(long_size, generated=(GeneratedVideo("trace", seed=2, frames=traced_frames, objects=1),)),
+    trace = replace(
+        long,
+        name="trace",
+        title=f"a generated video of {traced_frames} frames",
+        folder=f"trace_{small}",
+        settings={"max_long_term_elements": 1600},  # as many frames' worth as the paper's 10,000 at 480p
+        made=MadeVideos(generated=(traced,)),
     )
     return Profile(
         name="small",
         statement=(
-            f"These are figures of a small network on {len(HELD_OUT)} sequences of DAVIS 2016 at {size} pixels, and on "
-            f"videos made of them and by a generator at {long_size} pixels. They are not the paper's, and do "
-            "not compare with the published ones beside them, which are of the full network on whole data sets. What "
-            "compares is which variant is better than which."
+            f"These are figures of a small network on {title} at {size} pixels, and on videos made of them and by a "
+            f"generator at {small} pixels. They are not the paper's, and do not compare with the published ones beside "
+            "them, which are of the full network on whole data sets. What compares is which variant is better than "
+            "which."
         ),
         data_sets={
             "D16": davis,
@@ -131,7 +279,6 @@ def small_profile(size: int) -> Profile:
             "trace": trace,
         },
         lengths=lengths,
-        scales=(1.0, 1.25, 1.5),
         every_row_over_offsets=False,
         traced_frames=traced_frames,
     )

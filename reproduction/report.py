@@ -1,191 +1,201 @@
-"""Tables as Markdown and JSON, and all of them as one page."""
+"""The report: one page with every table and figure, and each of them in files of its own (Markdown, JSON, PNG, SVG)."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from inference.config import InferenceConfig
-from reproduction.claims import Claim
-from reproduction.results import CellResult, TableResult, figure_text
-from reproduction.tables import Column, Difference, Row
-from util.files import write_text_atomically
+from model.checkpoint import read_checkpoint
+from reproduction.plan import Run
+from reproduction.profiles import MissingError
+from reproduction.results import Cell, Claim, TableResult, check_claims, fill
+from reproduction.runs import GROWTH_BETWEEN, Runner, RunRecord, Trace, checksum
+from reproduction.tables import TRACED, TRACES, Column, Difference, Row, published_results, table_of
+from util.errors import UserError
+from util.files import atomic_path, write_text_atomically
 
+PARTS = "results"
+"""The folder beside the page with tables and figures."""
 NOTHING = "–"
-
-Settings = Mapping[str, str]
-"""What is said of all results: network, device, commit, …"""
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # everybody can tell them apart (Okabe and Ito)
 
 
-class Footnotes:
-    """Reasons why cells are empty, numbered as they come."""
+def make_report(names: Iterable[str], runner: Runner, folder: Path, remarks: Path | None = None) -> Path:
+    """Write results.md and the folder results; return the page.
 
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
+    Args:
+        names: tables and figures, in the order in which they are to stand.
+        remarks: a Markdown file that somebody wrote about these results, to stand near the top.
 
-    def mark(self, reason: str) -> str:
-        """What stands in the cell."""
-        return f"[{self._numbers.setdefault(reason, len(self._numbers) + 1)}]"
+    Raises:
+        UserError: matplotlib is not installed, or a record is damaged.
+        OSError: something cannot be written.
+    """
+    parts = folder / PARTS
+    parts.mkdir(parents=True, exist_ok=True)
+    traces, untraced = collect_traces(runner)
+    results: dict[str, TableResult] = {}
+    sections = []
+    for name in names:
+        text = ""
+        if table := table_of(name, runner.profile.lengths):
+            results[name] = fill(table, runner)
+            text = table_markdown(results[name])
+            about = facts(runner, results[name].records)
+            content = json.dumps(table_json(results[name], about), indent=1, ensure_ascii=False)
+            write_text_atomically(parts / f"{name}.json", content + "\n")
+        if name == "figure7":
+            text += draw_lengths(results[name], runner.profile.lengths, parts)
+        if name in TRACES:
+            text += trace_markdown(name, traces, untraced) + draw_traces(name, traces, parts)
+        write_text_atomically(parts / f"{name}.md", text)
+        sections.append(text.replace(f"]({name}.", f"]({PARTS}/{name}."))
+    if claims := check_claims(results, traces):
+        sections.insert(0, claims_markdown(claims))
+    records = list({record.folder: record for result in results.values() for record in result.records}.values())
+    lines = ["# Results", ""]
+    if statement := f"{runner.profile.statement} {statement_of_training(runner, records)}".strip():
+        lines += [f"**{statement}**", ""]
+    lines += [
+        "Made by `python -m scripts.reproduce`, see `docs/reproduce.md`. *Published* is what the paper and its "
+        "authors' pages say, *here* is what was measured. Where a ± follows, it is the mean over offsets of the memory "
+        "insertion, with the standard deviation.",
+        "",
+        *markdown_table(["", ""], ([escaped(each) for each in fact] for fact in facts(runner, records).items())),
+        "",
+        *([remarks.read_text(encoding="utf-8").strip(), ""] if remarks else []),
+    ]
+    page = folder / "results.md"
+    write_text_atomically(page, "\n".join(lines) + "\n" + "\n".join(sections))
+    return page
 
-    def lines(self) -> list[str]:
-        """What stands below the table."""
-        return [f"[{number}] {escaped(reason)}  " for reason, number in self._numbers.items()]
+
+def facts(runner: Runner, records: Sequence[RunRecord]) -> dict[str, str]:
+    """Return what is said of these runs; of the present program and device, if there are none."""
+    now = runner.provenance
+    facts = {
+        "Network": f"{runner.model.name}, SHA-256 {checksum(runner.model)}",
+        "Profile": runner.profile.name,
+        "Hardware": "; ".join(sorted({record.hardware for record in records} or {now["hardware"]})),
+        "Commit": ", ".join(sorted({record.commit for record in records} or {now["commit"]})),
+    }
+    if records:
+        facts["Time of the runs"] = f"{sum(record.seconds for record in records) / 60:.0f} min"
+    return facts
+
+
+def statement_of_training(runner: Runner, records: Sequence[RunRecord]) -> str:
+    """Return which of the videos were in the network's training, according to its metadata; "" for none."""
+    metadata = read_checkpoint(runner.model).metadata
+    seen = sorted({name for record in records for name in record.memory} & set(metadata.get("videos_seen", ())))
+    return f"The network was trained on {', '.join(seen)}: figures on them are no measure of anything." if seen else ""
+
+
+def collect_traces(runner: Runner) -> tuple[dict[str, Trace], dict[str, str]]:
+    """Return the traces there are, by their names in figures, and why others are not there."""
+    traces, absent = {}, {}
+    for title, variant in TRACED.items():
+        if (data_set := runner.profile.data_sets.get("trace")) is None:
+            absent[title] = f"data: the profile {runner.profile.name} has no video for it"
+            continue
+        run = Run(variant, data_set, traced=True)
+        try:
+            if trace := runner.trace(run):
+                traces[title] = trace
+            else:
+                absent[title] = runner.absent.get(run.name, "not run")
+        except MissingError as error:
+            absent[title] = str(error)
+    return traces, absent
+
+
+# --- Tables -----------------------------------------------------------------------------------------------------------
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown leaves as it is."""
+    """Return text that Markdown leaves as it is."""
     return text.replace("*", "\\*").replace("|", "\\|")
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of a table, its first column to the left."""
+    """Return the lines of a table with its first column to the left."""
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     return lines + ["| " + " | ".join(row) + " |" for row in rows]
 
 
 def table_markdown(result: TableResult) -> str:
-    """The table, each figure as published and as here, with what is missing, and what each row's settings are."""
-    table, notes = result.table, Footnotes()
-    lines = [f"## {heading(table.name)}: {table.title}", ""]
+    """Return the table, every figure as published and as here, with footnotes on what is missing and with settings."""
+    table = result.table
+    reasons: dict[str, int] = {}  # footnotes: reason → number
+    lines = [f"## {table.title}", ""]
     if table.note:
         lines += [table.note, ""]
-    for columns in groups(result):
-        rows = [row for row in table.rows if any(not is_empty(result.cells[row.title][c.title]) for c in columns)]
-        head = ["", *(f"{escaped(column.title)}, {side}" for column in columns for side in sides(result, column))]
+    parts: list[Sequence[Column | Difference]] = [table.columns]
+    if table.by_data_set:
+        parts = [[*columns] for _, columns in groupby(table.measured, key=lambda column: column.data_set)]
+    for columns in parts:
+        head, rows = [""], {}
+        for title, cells in result.cells.items():
+            if any(cells[column.title] != Cell() for column in columns):
+                rows[title] = [escaped(title)]
+        for column in columns:
+            cells = {title: result.cells[title][column.title] for title in result.cells}
+            was_published = any(cell.published for cell in cells.values())
+            head += [
+                f"{escaped(column.title)}, {side}" for side in ("published", "here") if was_published or side == "here"
+            ]
+            for title, texts in rows.items():
+                cell = cells[title]
+                if was_published:
+                    texts.append(str(cell.published or NOTHING))
+                here = [str(cell.here)] if cell.here else []
+                if cell.absent:
+                    here.append(f"[{reasons.setdefault(cell.absent, len(reasons) + 1)}]")
+                texts.append(" ".join(here) or NOTHING)
         if rows:
-            lines += [*markdown_table(head, (row_texts(result, row, columns, notes) for row in rows)), ""]
-    lines += [*notes.lines(), ""] if notes.lines() else []
+            lines += [*markdown_table(head, rows.values()), ""]
+    if reasons:
+        lines += [*(f"[{number}] {escaped(reason)}  " for reason, number in reasons.items()), ""]
     if result.data_sets:
-        lines += [
-            "Data sets here: " + "; ".join(f"{name}: {what}" for name, what in result.data_sets.items()) + ".",
-            "",
-        ]
-    lines += settings_lines(result)
+        data_sets = "; ".join(f"{name}: {title}" for name, title in result.data_sets.items())
+        lines += [f"Data sets here: {data_sets}.", ""]
+    settings = [line for row in table.rows for line in settings_of(result, row)]
+    if settings:
+        lines += ["Settings that differ from the published ones:", "", *settings]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def heading(name: str) -> str:
-    """table7 → Table 7"""
-    for kind in ("table", "figure"):
-        if name.startswith(kind):
-            return f"{kind.capitalize()} {name.removeprefix(kind)}"
-    return {"multiscale": "Multi-scale", "speed": "Speed"}[name]
+def settings_of(result: TableResult, row: Row) -> list[str]:
+    """Return a line on what a row changes in the published configuration; the whole of it is in the JSON file."""
+    published = InferenceConfig().settings()
+    changes = {}
+    for cell in result.cells[row.title].values():
+        for record in cell.records:
+            views = {name: record.config[name] for name in ("other_sizes", "flip_too") if record.config[name]}
+            settings = record.config["inference"].items()
+            changed = {name: value for name, value in settings if published.get(name) != value and name != "mem_offset"}
+            data_set, *_ = record.folder.split("/")
+            changes[data_set] = ", ".join(f"`{name}={value}`" for name, value in (changed | views).items())
+    texts = dict.fromkeys(text or "as published" for text in changes.values())
+    return [f"- {escaped(row.title)}: {'; '.join(texts)}"] if texts else []
 
 
-def groups(result: TableResult) -> Iterator[list[Column | Difference]]:
-    """The columns that stand in one table: all, or those of one data set."""
-    table = result.table
-    if not table.by_data_set:
-        yield list(table.columns)
-        return
-    for data_set in dict.fromkeys(column.data_set for column in table.measured):
-        yield [column for column in table.measured if column.data_set == data_set]
-
-
-def sides(result: TableResult, column: Column | Difference) -> list[str]:
-    """Published and here; here alone, where nothing of the column was published."""
-    has_published = any(cells[column.title].published for cells in result.cells.values())
-    return ["published", "here"] if has_published else ["here"]
-
-
-def is_empty(cell: CellResult) -> bool:
-    return cell.published is None and cell.here is None and cell.absent is None
-
-
-def row_texts(result: TableResult, row: Row, columns: Sequence[Column | Difference], notes: Footnotes) -> Iterator[str]:
-    """One line of the table."""
-    yield escaped(row.title)
-    for column in columns:
-        cell = result.cells[row.title][column.title]
-        digits = cell.here.digits if cell.here else 0 if cell.published and cell.published.mean > 1000 else 1
-        for side in sides(result, column):
-            if side == "published":
-                yield figure_text(cell.published, digits) if cell.published else NOTHING
-            else:
-                yield (
-                    " ".join(
-                        part
-                        for part in (
-                            str(cell.here) if cell.here else "",
-                            notes.mark(cell.absent) if cell.absent else "",
-                        )
-                        if part
-                    )
-                    or NOTHING
-                )
-
-
-def settings_lines(result: TableResult) -> list[str]:
-    """What the rows' configurations change in the published one; the whole of them is in the JSON file."""
-    lines = []
-    for row in result.table.rows:
-        changes = {}
-        for cell in result.cells[row.title].values():
-            for run in cell.runs:
-                changes[data_set_of_folder(run.folder)] = changed_from_published(run.config)
-        texts = dict.fromkeys(
-            ", ".join(f"`{name}={value}`" for name, value in change.items()) for change in changes.values()
-        )
-        if texts:
-            lines.append(f"- {escaped(row.title)}: " + "; ".join(text or "as published" for text in texts))
-    return ["Settings that differ from the published ones:", "", *lines] if lines else []
-
-
-def data_set_of_folder(folder: str) -> str:
-    return folder.partition("/")[0]
-
-
-def changed_from_published(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of `InferenceConfig` that differ from their defaults (but the offset), and further views of a frame."""
-    published = {field.name: field.default for field in fields(InferenceConfig)}
-    views = {name: config[name] for name in ("other_sizes", "flip_too") if config[name]}
-    return {n: value for n, value in config["inference"].items() if value != published[n] and n != "mem_offset"} | views
-
-
-def table_json(result: TableResult, settings: Settings) -> dict[str, Any]:
-    """Everything that is known of a table."""
-    return {
-        "table": result.table.name,
-        "title": result.table.title,
-        "about": dict(settings),
-        "data_sets": dict(result.data_sets),
-        "rows": [
-            {
-                "title": row.title,
-                "variant": row.variant.name if row.variant else None,
-                "cells": [cell_json(column, result.cells[row.title][column.title]) for column in result.table.columns],
-            }
-            for row in result.table.rows
-        ],
-    }
-
-
-def cell_json(column: Column | Difference, cell: CellResult) -> dict[str, Any]:
-    """One figure, and the configurations that it comes from."""
-    return {
-        "column": column.title,
-        "published": cell.published._asdict() if cell.published else None,
-        "here": cell.here.to_json_dict() if cell.here else None,
-        "absent": cell.absent,
-        "runs": [
-            {
-                "folder": run.folder,
-                "config": run.config
-                | {"root": Path(run.config["root"]).name, "weights": Path(run.config["weights"]).name},
-                "frames": run.frames,
-                "memory": run.memory,
-                "commit": run.commit,
-                "hardware": run.hardware,
-            }
-            for run in cell.runs
-        ],
-    }
+def table_json(result: TableResult, about: Mapping[str, str]) -> dict[str, Any]:
+    """Return everything that is known of a table, with the configuration of every run."""
+    cells = {row: {column: asdict(cell) for column, cell in columns.items()} for row, columns in result.cells.items()}
+    table = {"table": result.table.name, "title": result.table.title, "about": dict(about)}
+    return table | {"data_sets": dict(result.data_sets), "cells": cells}
 
 
 def claims_markdown(claims: Sequence[Claim]) -> str:
-    """The claims as a table."""
-    rows = ((escaped(claim.text), escaped(claim.measured), "yes" if claim.holds else "**no**") for claim in claims)
+    """Return the claims as a table."""
+    rows = [[escaped(claim.text), escaped(claim.measured), "yes" if claim.holds else "**no**"] for claim in claims]
     lines = [
         "## Does the paper's shape show?",
         "",
@@ -196,31 +206,135 @@ def claims_markdown(claims: Sequence[Claim]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def page(title: str, statement: str, settings: Settings, sections: Sequence[str], remarks: str = "") -> str:
-    """All of it as one page: what it is, first of all."""
-    lines = [f"# {title}", ""]
-    if statement:
-        lines += [f"**{statement}**", ""]
-    lines += [
-        "Made by `python -m scripts.reproduce`, see `docs/reproduce.md`. *Published* is what the paper and its "
-        "authors' pages say, *here* is what was measured. Where a ± follows, it is the mean over offsets of the memory "
-        "insertion, with the standard deviation.",
-        "",
-        *markdown_table(["", ""], ((escaped(name), escaped(value)) for name, value in settings.items())),
-        "",
-    ]
-    if remarks:
-        lines += [remarks.strip(), ""]
-    return "\n".join(lines) + "\n" + "\n".join(sections)
+def trace_markdown(name: str, traces: Mapping[str, Trace], absent: Mapping[str, str]) -> str:
+    """Return what was measured frame by frame as a table."""
+    begin, end = GROWTH_BETWEEN
+    lines = ["## Figure 1, left: memory over the length of a video", ""]
+    if name == "speed":
+        lines = ["", "### Over the length of a video", ""]
+    rows = []
+    for title, trace in traces.items():
+        texts = [escaped(title), str(len(trace.seconds)), NOTHING, NOTHING, NOTHING, NOTHING]
+        if seconds := trace.seconds[1:] or trace.seconds:  # memory is not read for the first frame
+            tenth = max(len(seconds) // 10, 1)
+            texts[2] = f"{occupied_mebibytes(trace)[-1]:.1f} MiB"
+            texts[4:] = [f"{tenth / sum(part):.1f}" for part in (seconds[:tenth], seconds[-tenth:])]
+        if (growth := trace.growth_per_frame()) is not None:
+            texts[3] = f"{growth / 1024:.1f} KiB"
+        rows.append([*texts, f"{trace.peak_process_bytes / 2**20:.0f} MiB"])
+    if rows:
+        head = ["", "frames", "memory at the end", f"growth a frame, {begin} to {end}"]
+        head += ["FPS, first tenth", "FPS, last tenth", "peak of the process"]
+        lines += [*markdown_table(head, rows), ""]
+    ends = {title: trace.ended_by for title, trace in traces.items() if trace.ended_by}
+    lines += [f"{escaped(title)}: {escaped(reason)}  " for title, reason in (ends | dict(absent)).items()]
+    if name == "figure1":
+        claims = published_results()["memory_claims"]
+        lines += [
+            "",
+            "Memory is what the allocator of a CUDA device has given out; on a CPU it is the size of the stores. Its "
+            "growth is that of the stores everywhere. "
+            f"The paper: at most {claims['max_gpu_memory_gb_at_10000_elements']} GB with 10,000 elements of long-term "
+            f"memory, and {claims['frames_in_6gb_without_eviction']:,} frames in 6 GB without eviction, at 480p.",
+        ]
+    return "\n".join(lines).rstrip() + "\n\n"
 
 
-def write_table(folder: Path, result: TableResult, settings: Settings, markdown: str) -> None:
-    """Write NAME.md and NAME.json.
+def occupied_mebibytes(trace: Trace) -> list[float]:
+    """Return what figure 1 shows: all that is allocated on a CUDA device, the memory alone elsewhere."""
+    return [size / 2**20 for size in trace.allocated_bytes or trace.memory_bytes]
+
+
+# --- Figures ----------------------------------------------------------------------------------------------------------
+
+
+def require_matplotlib() -> Any:
+    """Return matplotlib, which nothing else needs.
 
     Raises:
-        OSError: they cannot be written.
+        UserError: it is not installed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(folder / f"{result.table.name}.md", markdown)
-    content = json.dumps(table_json(result, settings), indent=1, ensure_ascii=False)
-    write_text_atomically(folder / f"{result.table.name}.json", content + "\n")
+    try:
+        import matplotlib
+    except ModuleNotFoundError:
+        raise UserError("figures are drawn by matplotlib, which is not installed: pip install matplotlib") from None
+    return matplotlib
+
+
+@contextmanager
+def drawing(path: Path, title: str, x_label: str, y_label: str) -> Iterator[Any]:
+    """Give the axes of a figure, which is written with the suffixes .png and .svg when the block ends.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    matplotlib = require_matplotlib()
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"svg.hashsalt": path.name, "font.size": 10}):  # the same drawing is the same file
+        figure = Figure(figsize=(7, 4.2), layout="constrained", facecolor="white")
+        axes = figure.add_subplot()
+        axes.set_prop_cycle(color=COLOURS)
+        yield axes
+        axes.set(title=title, xlabel=x_label, ylabel=y_label)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+        for suffix, metadata in ((".png", None), (".svg", {"Date": None})):
+            with atomic_path(path.with_suffix(suffix)) as temporary:
+                figure.savefig(temporary, dpi=150, metadata=metadata)
+
+
+def link(name: str, caption: str) -> str:
+    """Return the Markdown that shows a figure."""
+    return f"\n![{caption}]({name}.png)\n([SVG]({name}.svg))\n\n"
+
+
+def draw_traces(name: str, traces: Mapping[str, Trace], parts: Path) -> str:
+    """Draw memory (figure 1, left) or speed over frames; return the Markdown that shows it."""
+    lines: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
+    begin, end = GROWTH_BETWEEN
+    window = min([100, *(max(len(trace.seconds) // 4, 1) for trace in traces.values())])
+    for title, trace in traces.items():
+        if name == "speed":
+            lines[title] = trace.fps_by_frame(window)
+            continue
+        growth = trace.growth_per_frame()
+        label = "" if growth is None else f": {growth / 1024:.1f} KiB a frame between {begin} and {end}"
+        lines[title + label] = range(len(trace.memory_bytes)), occupied_mebibytes(trace)
+    lines = {label: line for label, line in lines.items() if len(line[0])}
+    if not lines:
+        return ""
+    quantity, unit = ("Speed", "frames per second") if name == "speed" else ("Memory", "memory in MiB")
+    caption = f"{quantity} over the length of a video"
+    with drawing(parts / name, caption, "frame", unit) as axes:
+        for label, line in lines.items():
+            axes.plot(*line, label=label)
+        axes.set_ylim(bottom=0)
+    return link(name, caption)
+
+
+def draw_lengths(result: TableResult, lengths: Sequence[int], parts: Path) -> str:
+    """Draw figure 7, J&F over n of videos of n×; return the Markdown that shows it, with its least-squares lines."""
+    fits, caption = [], "J&F over the length of the video"
+    points = {}
+    columns = list(zip(lengths, result.table.measured, strict=True))
+    for row in result.table.rows:
+        if measured := {n: here for n, column in columns if (here := result.here(row.title, column.title))}:
+            points[row.title] = measured
+    if not points:
+        return ""
+    with drawing(parts / result.table.name, caption, "length of the video, n×", "J&F (%)") as axes:
+        for (title, measured), colour in zip(points.items(), COLOURS, strict=False):
+            n, means = list(measured), [here.mean for here in measured.values()]
+            label = title
+            if len(n) > 1:
+                slope, intercept = np.polyfit(n, means, 1)
+                ends = np.array([min(n), max(n)])
+                axes.plot(ends, intercept + slope * ends, color=colour, alpha=0.6)
+                label += f" ({slope:+.2f} per 1×)"
+                fits.append(f"- {escaped(title)}: {intercept:.2f} {'+' if slope >= 0 else '−'} {abs(slope):.3f} n")
+            deviations = [here.deviation or 0 for here in measured.values()]
+            axes.errorbar(n, means, yerr=deviations, fmt="o", color=colour, capsize=3, label=label)
+        axes.margins(y=0.15)
+    return "\n".join(["", "Least squares, J&F against n:", "", *fits]) + "\n\n" + link(result.table.name, caption)

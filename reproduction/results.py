@@ -1,194 +1,124 @@
-"""What was measured, beside what was published: the cells of a table."""
+"""The cells of the tables, made of the records of runs, and the paper's claims checked by them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from statistics import fmean, stdev
-from typing import Any
+from statistics import fmean
+from typing import NamedTuple
 
-from reproduction.data_sets import DataSet, MissingError
-from reproduction.planning import Task, runs_of
-from reproduction.published import Figure, published
-from reproduction.runner import Runner
-from reproduction.runs import Run, RunRecord
-from reproduction.tables import Cell, Column, Difference, Row, Table
+from inference.config import InferenceConfig
+from reproduction.plan import Run, runs_of
+from reproduction.profiles import MissingError
+from reproduction.runs import Runner, RunRecord, Trace
+from reproduction.tables import Column, Difference, Figure, Row, Table
+from reproduction.variants import compression_percent
+
+PER_VIDEO = ("compression", "consolidations", "elements")
+"""Metrics with a value for each video, of which the least and the greatest are shown; others have one for each run."""
+
+EDGE = 200
+"""Frames at the beginning and the end of a traced video that are compared."""
 
 
 @dataclass(frozen=True)
-class Metric:
-    """A quantity of a run.
+class Cell:
+    """One figure of a table.
 
     Attributes:
-        of: its values: one, or one for each video.
-        digits: after the point.
-        of_videos: the least and the greatest are shown, not the mean.
-    """
-
-    of: Callable[[RunRecord], Sequence[float]]
-    digits: int = 1
-    of_videos: bool = False
-
-
-def score(name: str) -> Metric:
-    return Metric(lambda record: [record.scores[name]] if name in record.scores else [])
-
-
-def count(name: str) -> Metric:
-    return Metric(lambda record: [counts[name] for counts in record.memory.values()], digits=0, of_videos=True)
-
-
-def known(value: float | None) -> list[float]:
-    return [] if value is None else [value]
-
-
-METRICS = {
-    **{name: score(name) for name in ("J&F", "J", "F", "G", "Js", "Fs", "Ju", "Fu")},
-    "FPS": Metric(lambda record: known(record.fps)),
-    "end-to-end FPS": Metric(lambda record: known(record.end_to_end_fps)),
-    "compression": Metric(lambda record: record.compressions, digits=0, of_videos=True),
-    "consolidations": count("consolidations"),
-    "elements": Metric(
-        lambda record: [counts["working_elements"] + counts["long_term_elements"] for counts in record.memory.values()],
-        digits=0,
-        of_videos=True,
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """Values of a metric: of several offsets, or of several videos."""
-
-    values: tuple[float, ...]
-    digits: int = 1
-    of_videos: bool = False
-
-    @property
-    def mean(self) -> float:
-        return fmean(self.values)
-
-    @property
-    def deviation(self) -> float | None:
-        """Standard deviation (of a sample) over offsets; None of one."""
-        return stdev(self.values) if len(self.values) > 1 and not self.of_videos else None
-
-    def __str__(self) -> str:
-        if self.of_videos:
-            ends = dict.fromkeys(f"{value:.{self.digits}f}" for value in (min(self.values), max(self.values)))
-            return "–".join(ends)
-        return figure_text(Figure(self.mean, self.deviation), self.digits)
-
-    def to_json_dict(self) -> dict[str, Any]:
-        """Rounded values would hide how alike two variants are: as they are."""
-        if self.of_videos:
-            return {"least": min(self.values), "greatest": max(self.values)}
-        return {"mean": self.mean, "deviation": self.deviation, "values": list(self.values)}
-
-
-def figure_text(figure: Figure, digits: int = 1) -> str:
-    """89.8 ± 0.2"""
-    text = f"{figure.mean:.{digits}f}"
-    return text if figure.deviation is None else f"{text} ± {figure.deviation:.{digits}f}"
-
-
-@dataclass(frozen=True)
-class CellResult:
-    """One figure.
-
-    Attributes:
+        published: the published figure.
         here: what was measured, as far as it was.
         absent: why it was not, or not all of it.
-        runs: what it was measured in.
+        records: the runs in which it was measured.
     """
 
-    published: Figure | None
-    here: Measurement | None = None
+    published: Figure | None = None
+    here: Figure | None = None
     absent: str | None = None
-    runs: tuple[RunRecord, ...] = ()
+    records: tuple[RunRecord, ...] = ()
 
 
 @dataclass(frozen=True)
 class TableResult:
-    """A table, filled: cells by row and by the title of the column."""
+    """A table with its cells, by the titles of row and column, and the titles of its data sets."""
 
     table: Table
-    cells: Mapping[str, Mapping[str, CellResult]]
+    cells: Mapping[str, Mapping[str, Cell]]
     data_sets: Mapping[str, str] = field(default_factory=dict)
-    """What each data set that the columns name is here."""
 
     @property
-    def runs(self) -> list[RunRecord]:
-        """All that it was measured in, each once."""
-        runs = (run for cells in self.cells.values() for cell in cells.values() for run in cell.runs)
-        return list({run.folder: run for run in runs}.values())
+    def records(self) -> list[RunRecord]:
+        """All runs in which it was measured, each once."""
+        records = (record for cells in self.cells.values() for cell in cells.values() for record in cell.records)
+        return list({record.folder: record for record in records}.values())
 
-    def here(self, row: str, column: str) -> Measurement | None:
-        """What was measured; None where it was not, or there is no such row or column."""
+    def here(self, row: str, column: str) -> Figure | None:
+        """Return what was measured; None where nothing was, or where there is no such row or column."""
         cell = self.cells.get(row, {}).get(column)
         return cell.here if cell else None
 
 
+def values_of(metric: str, record: RunRecord) -> list[int | float]:
+    """Return the values of a metric in a run: one, or one for each video; none where there is nothing to measure."""
+    videos = record.memory.values()
+    match metric:
+        case "FPS":
+            return [record.fps] if record.fps else []
+        case "end-to-end FPS":
+            return [record.end_to_end_fps] if record.end_to_end_fps else []
+        case "consolidations":
+            return [counts["consolidations"] for counts in videos]
+        case "elements":
+            return [counts["working_elements"] + counts["long_term_elements"] for counts in videos]
+        case "compression":
+            config = InferenceConfig.from_settings(**record.config["inference"])
+            frames = [counts for counts in videos if counts["working_frames"]]
+            sizes = [counts["working_elements"] // counts["working_frames"] for counts in frames]
+            return [ratio for size in sizes if (ratio := compression_percent(config, size)) is not None]
+    return [record.scores[metric]] if metric in record.scores else []
+
+
 def fill(table: Table, runner: Runner) -> TableResult:
-    """Collect what was published and what was measured of a table, in process 0."""
-    cells: dict[str, dict[str, CellResult]] = {}
-    data_sets: dict[str, DataSet | None] = {}
+    """Return a table with what was published and what was measured."""
+    cells: dict[str, dict[str, Cell]] = {}
     for row in table.rows:
-        measured = {column.title: measure(Cell(row, column), runner) for column in table.measured}
+        measured = {column.title: measure(table, row, column, runner) for column in table.measured}
         cells[row.title] = {
-            column.title: difference(column, measured) if isinstance(column, Difference) else measured[column.title]
+            column.title: subtract(column, measured) if isinstance(column, Difference) else measured[column.title]
             for column in table.columns
         }
-    for column in table.measured:
-        data_sets[column.data_set] = runner.profile.data_sets.get(column.data_set)
-    return TableResult(table, cells, {name: here.title for name, here in data_sets.items() if here is not None})
+    names = dict.fromkeys(column.data_set for column in table.measured)
+    data_sets = runner.profile.data_sets
+    return TableResult(table, cells, {name: data_sets[name].title for name in names if name in data_sets})
 
 
-def measure(cell: Cell, runner: Runner) -> CellResult:
-    """One figure of a table."""
-    row, column = cell
-    was_published = published_figure(row, column)
-    if row.variant is None or not row.fits(column):
-        return CellResult(was_published)
+def measure(table: Table, row: Row, column: Column, runner: Runner) -> Cell:
+    """Return one figure of a table."""
+    published = table.published(row, column)
     try:
-        runs = runs_of(cell, runner.profile, runner.mixed)
+        runs = runs_of(row, column, runner.profile, runner.mixed)
         records = [runner.record(run) for run in runs]
     except MissingError as error:
-        return CellResult(was_published, absent=str(error))
-    reasons = [reason for run, record in zip(runs, records, strict=True) if (reason := why_absent(run, record, runner))]
-    done = tuple(record for record in records if record is not None and not record.failures)
-    metric = METRICS[column.metric]
-    values = tuple(float(value) for record in done for value in metric.of(record))
-    if done and not values:
-        reasons.append(why_without(column, done[0]))
-    return CellResult(
-        was_published,
-        Measurement(values, metric.digits, metric.of_videos) if values else None,
-        reasons[0] if reasons else None,
-        done,
-    )
-
-
-def published_figure(row: Row, column: Column) -> Figure | None:
-    """What the paper says."""
-    if column.published is None or not row.fits(column):
-        return None
-    section, figure = column.published
-    return published(section, row.title if row.published is None else row.published, figure)
+        return Cell(published, absent=str(error))
+    reasons = [why_absent(run, record, runner) for run, record in zip(runs, records, strict=True)]
+    finished = tuple(record for record in records if record is not None and not record.failures)
+    values = [float(value) for record in finished for value in values_of(column.metric, record)]
+    if finished and not values:
+        reasons.append(why_without(column, finished[0]))
+    here = Figure.of(values, column.metric in PER_VIDEO) if values else None
+    return Cell(published, here, next(filter(None, reasons), None), finished)
 
 
 def why_absent(run: Run, record: RunRecord | None, runner: Runner) -> str | None:
-    """Why a run has not come to its end; None if it has."""
+    """Return why a run is not finished; None if it is."""
     if record is None:
-        return runner.absent.get(Task(0, run).name, "not run")
-    if record.failures:
-        name, reason = next(iter(record.failures.items()))
-        return f"failed: {name}: {reason}" + (
-            f", and {len(record.failures) - 1} more" if len(record.failures) > 1 else ""
-        )
+        return runner.absent.get(run.name, "not run")
+    for name, reason in record.failures.items():
+        others = f", and {len(record.failures) - 1} more" if len(record.failures) > 1 else ""
+        return f"failed: {name}: {reason}{others}"
     return None
 
 
 def why_without(column: Column, record: RunRecord) -> str:
-    """Why a run has no value of a metric."""
+    """Return why a finished run has no value of a metric."""
     if column.metric == "compression":
         return "nothing is compressed"
     if record.server_zip is not None:
@@ -196,12 +126,81 @@ def why_without(column: Column, record: RunRecord) -> str:
     return f"there is no ground truth here; label maps are in runs/{record.folder}"
 
 
-def difference(column: Difference, cells: Mapping[str, CellResult]) -> CellResult:
-    """Of means."""
-    of, to = cells[column.of], cells[column.to]
-    was_published = here = None
-    if of.published and to.published:
-        was_published = Figure(of.published.mean - to.published.mean)
-    if of.here and to.here:
-        here = Measurement((of.here.mean - to.here.mean,))
-    return CellResult(was_published, here, of.absent or to.absent, of.runs + to.runs)
+def subtract(column: Difference, cells: Mapping[str, Cell]) -> Cell:
+    """Return the difference of two cells' means."""
+    one, other = cells[column.minuend], cells[column.subtrahend]
+    published = here = None
+    if one.published and other.published:
+        published = Figure(one.published.mean - other.published.mean)
+    if one.here and other.here:
+        here = Figure(one.here.mean - other.here.mean)
+    return Cell(published, here, one.absent or other.absent, one.records + other.records)
+
+
+class Claim(NamedTuple):
+    """One claim of the paper, what was measured of it, and whether that agrees."""
+
+    text: str
+    measured: str
+    holds: bool
+
+
+CLAIMS = (  # table, column, the paper's row, the other row, whether the paper's is better, else no worse
+    ("table6", "J&F L3x", "Usage-based P=128", "Random P=128", False),
+    ("table6", "J&F L3x", "Usage-based P=128", "K-means centroid P=128", False),
+    ("table6", "J&F L3x", "Usage-based P=128", "No potentiation", False),
+    ("table6", "J&F L3x", "Usage-based P=12", "Random P=12", False),
+    ("table6", "J&F L3x", "Usage-based P=12", "K-means centroid P=12", False),
+    ("table6", "J&F L3x", "Usage-based P=12", "Usage-based P=12, no potentiation", False),
+    ("table7", "J&F L1x", "Consolidation", "Eager compression", True),
+    ("table7", "J&F L1x", "Consolidation, P=12", "Eager compression as strong as with P=12", True),
+    ("table7", "J&F L1x", "Consolidation", "Local window", True),
+    ("table7", "J&F L1x", "Consolidation", "Sparse insertion", False),
+    ("table7", "J&F L3x", "Consolidation", "Eager compression", True),
+    ("table7", "J&F L3x", "Consolidation, P=12", "Eager compression as strong as with P=12", True),
+    ("table7", "J&F L3x", "Consolidation", "Local window", True),
+    ("table7", "J&F L3x", "Consolidation", "Sparse insertion", False),
+)
+
+
+def check_claims(results: Mapping[str, TableResult], traces: Mapping[str, Trace]) -> list[Claim]:
+    """Return those claims that these tables, and traces with and without long-term memory, can decide."""
+    claims = memory_and_speed(*traces.values()) if len(traces) == 2 else []
+    for table, column, ours, other, better in CLAIMS:
+        if table in results:
+            claims += compare(results[table], column, ours, other, better)
+    return claims
+
+
+def compare(result: TableResult, column: str, ours: str, other: str, better: bool) -> list[Claim]:
+    """Return the claim that one row is no worse than another, within the deviation over offsets, or that it is better.
+
+    Where one row has fewer offsets than the other, only those that both have are compared. None of an empty cell.
+    """
+    mine, theirs = result.here(ours, column), result.here(other, column)
+    if mine is None or theirs is None:
+        return []
+    offsets = min(len(mine.values), len(theirs.values))
+    first, second = fmean(mine.values[:offsets]), fmean(theirs.values[:offsets])
+    deviation = max(mine.deviation or 0.0, theirs.deviation or 0.0)
+    holds = first > second if better else first >= second - deviation
+    measured = f"{first:.1f} against {second:.1f}" + (f", ± {deviation:.1f} over offsets" if deviation else "")
+    return [Claim(f"{ours} is {'better' if better else 'no worse'} than {other} ({column})", measured, holds)]
+
+
+def memory_and_speed(with_long_term: Trace, without: Trace) -> list[Claim]:
+    """Return the claims of flat memory and speed with long-term memory, and of growth and slowing without it."""
+    claims = []
+    for trace, grows, store in ((with_long_term, False, "with"), (without, True, "without")):
+        frames = len(trace.seconds)
+        if frames < 4 * EDGE:
+            continue
+        # Memory goes up and down as it is consolidated: its peaks are compared, in the middle and at the end.
+        memory = max(trace.memory_bytes[-EDGE:]) / max(trace.memory_bytes[frames // 2 - EDGE : frames // 2])
+        slowing = sum(trace.seconds[-EDGE:]) / sum(trace.seconds[1 : EDGE + 1])
+        text = f"Memory {'continues to grow' if grows else 'stops growing'} {store} long-term memory"
+        claims.append(Claim(text, f"×{memory:.2f} from frame {frames // 2} to {frames}", (memory > 1.3) == grows))
+        text = f"Speed {'falls' if grows else 'stays'} {store} long-term memory"
+        measured = f"a frame takes ×{slowing:.2f} as long at the end as at the beginning"
+        claims.append(Claim(text, measured, (slowing > 1.3) == grows))
+    return claims

@@ -1,195 +1,392 @@
-"""One variant on one data set: its exact configuration, where its results lie, and what is recorded of them."""
+"""Carries out runs, each at most once, and keeps a record of each in a file.
+
+Several processes may work on one output folder: a run that another process is at is left to it.
+"""
 
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, field
+from functools import cache, cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from dataset.evaluation_sets import EvaluationSet, EvaluationVideo
 from evaluation.config import EvaluationConfig
-from evaluation.evaluate import Summary
-from inference.config import InferenceConfig, settings_of
-from reproduction.data_sets import DataSet
-from reproduction.variants import Variant
+from evaluation.evaluate import evaluate
+from evaluation.networks import videos_seen
+from evaluation.segmenter import Segmenter
+from evaluation.summary import Summary
+from inference.memory.element_store import ElementStore
+from model.checkpoint import Checkpoint, read_checkpoint
+from model.network import XMem
+from reproduction.plan import Budget, Run
+from reproduction.profiles import MissingError, Profile
+from scoring.youtube_vos import has_ground_truth, score_youtube_vos
+from util.device import hardware_name, peak_process_bytes
+from util.errors import UserError
+from util.files import sha256_of, sole_user, write_text_atomically
+from util.provenance import differences, git_commit
+
+YOUTUBE_VOS = ("Y18", "Y19")
+
+GROWTH_BETWEEN = (100, 200)
+"""The frames between which the paper measures how fast memory grows."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Run:
-    """What is done once, in however many tables it appears.
+class Record:
+    """How a record was made: the configuration as of `described`, the device, and the program's commit."""
 
-    Attributes:
-        offset: of the memory insertion.
-        full_precision: also where mixed precision is usual.
-    """
-
-    variant: Variant
-    data_set: DataSet
-    offset: int = 0
-    full_precision: bool = False
-
-    @property
-    def folder(self) -> str:
-        """Where its results lie, below the folder of all runs; different runs have different ones."""
-        offset = f"_offset_{self.offset}" if self.offset else ""
-        precision = "_full_precision" if self.full_precision else ""
-        return f"{self.data_set.name}/{self.variant.name}{offset}{precision}"
-
-    def inference(self) -> InferenceConfig:
-        """The data set's settings as far as they have an effect on this variant, and the variant's own."""
-        own = dict(self.variant.inference)
-        base = self.data_set.inference | ({"mem_offset": self.offset} if self.offset else {})
-        if self.variant.same_compression:
-            own["num_prototypes"] = scaled_prototypes(effective(base, {}), effective(base, own))
-        return effective(base, own)
-
-    def evaluation(
-        self, root: Path, weights: Path, sha256: str, mixed: bool, scales: tuple[float, ...]
-    ) -> EvaluationConfig:
-        """All that decides what it writes.
-
-        Args:
-            mixed: whether mixed precision is usual.
-            scales: those of variants with several sizes; the first is 1.
-        """
-        data_set, variant = self.data_set, self.variant
-        sizes = [round(scale * data_set.size) for scale in (scales if variant.several_sizes else (1.0,))]
-        return EvaluationConfig(
-            dataset=data_set.layout,
-            root=root,
-            split=data_set.split,
-            weights=weights,
-            weights_sha256=sha256,
-            repeat=data_set.repeat,
-            size=sizes[0],
-            other_sizes=tuple(sizes[1:]),
-            flip_too=variant.flip_too,
-            mixed_precision=mixed and not self.full_precision,
-            inference=self.inference(),
-        )
-
-
-def effective(base: Mapping[str, Any], own: Mapping[str, Any]) -> InferenceConfig:
-    """`own`, and of `base` what the strategies that `own` chooses depend on."""
-    chosen = InferenceConfig(**own)
-    strategies = (chosen.insertion_strategy(), chosen.deep_update_strategy(), chosen.when_full_strategy())
-    used = set().union(*(settings_of(type(strategy)) for strategy in strategies))
-    return InferenceConfig(**{name: value for name, value in base.items() if name in used} | dict(own))
-
-
-def scaled_prototypes(default: InferenceConfig, other: InferenceConfig) -> int:
-    """P with which `other`'s consolidations compress as much as those of `default` would with the P of `other`."""
-    return max(round(other.num_prototypes * consolidated_frames(other) / consolidated_frames(default)), 1)
-
-
-def consolidated_frames(config: InferenceConfig) -> int:
-    """How many frames leave working memory in a consolidation: T_max − T_min."""
-    return config.max_mid_term_frames - config.min_mid_term_frames
-
-
-def compression_percent(config: InferenceConfig, elements_per_frame: int) -> float | None:
-    """How many elements become one in a consolidation, in percent (section 4); None where there are none.
-
-    Args:
-        elements_per_frame: h·w.
-    """
-    if not (config.enable_working and config.enable_long_term and config.when_full == "consolidate"):
-        return None
-    return 100 * consolidated_frames(config) * elements_per_frame / config.num_prototypes
-
-
-def evenly_spaced_offsets(every: int, count: int) -> list[int]:
-    """Up to `count` offsets of the memory insertion, from 0 on, less than `every`."""
-    return sorted({index * every // count for index in range(count)})
+    config: dict[str, Any]
+    hardware: str
+    commit: str
 
 
 @dataclass(frozen=True)
-class RunRecord:
-    """What came out of a run, as kept beside its folder.
+class RunRecord(Record):
+    """The results of a run.
 
     Attributes:
-        config: `EvaluationConfig` as JSON.
         scores: metric → percent; empty where a server scores.
         memory: video → `MemoryCounts` at its end.
-        server_zip: for an evaluation server, below the output folder.
-        seconds: of the whole run, reading, writing and scoring included, in the call that ended it.
-        hardware: what it ran on.
-        commit: of the program.
+        server_zip: the file for an evaluation server, below the output folder.
+        seconds: the time of the call that finished the run, with reading, writing and scoring.
     """
 
     folder: str
-    config: dict[str, Any]
     scores: dict[str, float]
     fps: float | None
     end_to_end_fps: float | None
     frames: int
-    videos: int
     failures: dict[str, str]
     memory: dict[str, dict[str, int]]
-    peak_device_bytes: int | None
-    peak_process_bytes: int
     server_zip: str | None
     seconds: float
-    hardware: str
-    commit: str
+
+
+@dataclass(frozen=True)
+class Trace(Record):
+    """What was measured after each frame, from frame 0 on.
+
+    Attributes:
+        seconds: the time that the network took for the frame.
+        memory_bytes: the size of the memory stores' rows and of the sensory memory.
+        allocated_bytes: the memory that a CUDA device's allocator has given out; empty elsewhere.
+        ended_by: why there are fewer frames than there should be; None if there are not.
+    """
+
+    seconds: list[float]
+    memory_bytes: list[int]
+    allocated_bytes: list[int]
+    peak_process_bytes: int
+    ended_by: str | None
+
+    def growth_per_frame(self) -> float | None:
+        """Return the bytes that a frame adds to the memory between frames 100 and 200; None of a shorter video.
+
+        Allocated memory is not what is measured, since it grows by doubling.
+        """
+        begin, end = GROWTH_BETWEEN
+        if len(self.memory_bytes) <= end:
+            return None
+        return (self.memory_bytes[end] - self.memory_bytes[begin]) / (end - begin)
+
+    def fps_by_frame(self, window: int) -> tuple[list[int], list[float]]:
+        """Return the middles of windows of this many frames, and the frames per second of the median frame in each.
+
+        The first frame, for which memory is not read, and a window that is not full are left out.
+        """
+        count = max(len(self.seconds) - 1, 0) // window
+        windows = np.reshape(self.seconds[1 : 1 + count * window], (count, window))
+        middles = [1 + index * window + window // 2 for index in range(count)]
+        return middles, (1 / np.median(windows, axis=1)).tolist()
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+def read_record(kind: type[AnyRecord], path: Path) -> AnyRecord | None:
+    """Return the record in a file; None if there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return kind(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged: remove it, and it is made again") from error
+
+
+def described(config: EvaluationConfig) -> dict[str, Any]:
+    """Return a configuration as JSON has it, with names of folders and files, wherever they lie."""
+    settings = config.to_json_dict() | {"inference": config.inference.settings()}
+    places = {name: Path(settings[name]).name for name in ("root", "weights")}
+    return json.loads(json.dumps(settings | places))
+
+
+checksum = cache(sha256_of)
+
+
+@lru_cache(maxsize=1)
+def open_network(path: Path, device: torch.device) -> tuple[Checkpoint, XMem]:
+    """Return the content of a network file and its network; the last one is kept."""
+    checkpoint = read_checkpoint(path)
+    return checkpoint, XMem.from_checkpoint(checkpoint, device)
+
+
+@dataclass
+class Runner:
+    """Carries out runs of one network on the data sets of one profile.
+
+    Attributes:
+        model: the network file that is asked for; those that some variants need lie beside it, as XMem-s012.pth beside
+            XMem.pth.
+        output: the folder of runs and records.
+        overwrite: whether runs that were made with other settings are replaced; otherwise they are an error.
+        absent: name of a run → why it was not carried out.
+    """
+
+    profile: Profile
+    model: Path
+    device: torch.device
+    data_root: Path
+    output: Path
+    budget: Budget
+    overwrite: bool = False
+    absent: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """The device and the commit of now."""
+        return {"hardware": hardware_name(self.device), "commit": git_commit()}
 
     @property
-    def inference(self) -> InferenceConfig:
-        """The settings of the memory."""
-        return InferenceConfig(**self.config["inference"])
+    def mixed(self) -> bool:
+        """Whether mixed precision is usual, as in eval.py."""
+        return self.device.type == "cuda"
 
     @property
-    def compressions(self) -> list[float]:
-        """In percent, of each video that anything was stored of."""
-        sizes = [
-            counts["working_elements"] // counts["working_frames"]
-            for counts in self.memory.values()
-            if counts["working_frames"]
-        ]
-        ratios = [compression_percent(self.inference, size) for size in sizes]
-        return [ratio for ratio in ratios if ratio is not None]
+    def made_root(self) -> Path:
+        """The folder of data sets that are made here."""
+        return self.output / "made"
 
-    def is_of(self, config: EvaluationConfig, videos: Collection[str] | None) -> bool:
-        """Whether the same settings would be used now, on the same videos (None: all that there are)."""
-        same_videos = videos is None or set(videos) == self.memory.keys() | self.failures.keys()
-        return same_videos and without_places(self.config) == without_places(as_json(config))
+    def network_file(self, suffix: str) -> Path:
+        """Return the network file of a suffix.
+
+        Raises:
+            MissingError: it is not there.
+        """
+        path = self.model.with_name(f"{self.model.stem}-{suffix}{self.model.suffix}") if suffix else self.model
+        if not path.is_file():
+            raise MissingError(f"weights: {path.name}, looked for beside {self.model.name}")
+        return path
+
+    def config(self, run: Run) -> EvaluationConfig:
+        """Return everything that decides what a run writes.
+
+        Raises:
+            MissingError: its weights are not there.
+        """
+        data_set, variant = run.data_set, run.variant
+        weights = self.network_file(variant.network)
+        scales = self.profile.scales if variant.several_sizes else (1.0,)
+        size, *other_sizes = (round(scale * data_set.size) for scale in scales)
+        return EvaluationConfig(
+            dataset=data_set.layout,
+            root=data_set.root(self.data_root, self.made_root),
+            split=data_set.split,
+            weights=weights,
+            weights_sha256=checksum(weights),
+            repeat=data_set.repeat,
+            size=size,
+            other_sizes=tuple(other_sizes),
+            flip_too=variant.flip_too,
+            mixed_precision=self.mixed and not run.full_precision,
+            inference=run.inference(),
+        )
+
+    def record_file(self, run: Run) -> Path:
+        """Return the file of a run's record or trace."""
+        return self.output / f"{run.name}.json"
+
+    def record(self, run: Run) -> RunRecord | None:
+        """Return the record of a run with the present settings if it is finished, even if videos failed.
+
+        Raises:
+            MissingError: its weights are not there.
+            UserError: the record is damaged.
+        """
+        record, videos = self._present(RunRecord, run), run.data_set.videos
+        is_whole = record and (videos is None or set(videos) == record.memory.keys() | record.failures.keys())
+        return record if is_whole else None
+
+    def trace(self, run: Run) -> Trace | None:
+        """Return the trace of a variant with the present settings if it is finished.
+
+        Raises:
+            MissingError, UserError: as `record`.
+        """
+        trace = self._present(Trace, run)
+        return trace if trace and (trace.ended_by or len(trace.seconds) == self.profile.traced_frames) else None
+
+    def _present(self, kind: type[AnyRecord], run: Run) -> AnyRecord | None:
+        record = read_record(kind, self.record_file(run))
+        return record if record and record.config == described(self.config(run)) else None
+
+    def carry_out(self, runs: Sequence[Run]) -> None:
+        """Carry out what is not finished, in this order, as far as budget, data and weights allow.
+
+        Raises:
+            UserError: a run with other settings lies in the place of one.
+        """
+        for number, run in enumerate(runs, start=1):
+            lock = self.output / ".locks" / run.name.replace("/", "-")
+            lock.mkdir(parents=True, exist_ok=True)
+            with ExitStack() as claim:
+                try:
+                    claim.enter_context(sole_user(lock))
+                except UserError:
+                    self.absent[run.name] = "not run yet: another process is at it"
+                    continue
+                try:
+                    self._carry_out(run, f"{number} of {len(runs)}")
+                except MissingError as error:
+                    self.absent[run.name] = str(error)
+
+    def _carry_out(self, run: Run, position: str) -> None:
+        if self._is_finished(run):
+            return
+        config, kind = self.config(run), run.data_set.folder
+        evaluation_set = run.data_set.open(self.data_root, self.made_root, config.sizes)
+        frames = frames_of(evaluation_set, config)
+        if run.traced:
+            frames = min(frames, self.profile.traced_frames)
+        needed = self.budget.require(kind, frames)
+        time_needed = f", {needed / 60:.1f} min" if needed else ""
+        logger.info("%s: %s, %d frames%s", position, run.name, frames, time_needed)
+        begun = time.monotonic()
+        record = (self._trace if run.traced else self._evaluate)(run, config, evaluation_set)
+        self.budget.spent(kind, frames, time.monotonic() - begun)
+        self.record_file(run).parent.mkdir(parents=True, exist_ok=True)
+        write_text_atomically(self.record_file(run), json.dumps(asdict(record)) + "\n")
+
+    def _is_finished(self, run: Run) -> bool:
+        if run.traced:
+            return self.trace(run) is not None
+        record = self.record(run)
+        return record is not None and not record.failures  # those that failed are tried again
+
+    def _evaluate(self, run: Run, config: EvaluationConfig, evaluation_set: EvaluationSet) -> RunRecord:
+        """Segment and score a set, or resume that."""
+        begun = time.monotonic()
+        folder = self.output / run.name
+        checkpoint, network = open_network(config.weights, self.device)
+        seen = videos_seen(checkpoint, evaluation_set)
+        overwrite = self.overwrite and has_other_settings(folder, config)
+        summary = evaluate(evaluation_set, network, config, folder, videos_seen=seen, overwrite=overwrite)
+        assert summary is not None, "this is the only process of this evaluation"
+        server_zip = f"{run.name}.zip"
+        return RunRecord(
+            described(config),
+            **self.provenance,
+            folder=run.folder,
+            scores=scores_of(summary, config, folder),
+            fps=summary.fps,
+            end_to_end_fps=summary.end_to_end_fps,
+            frames=summary.frames,
+            failures=summary.failures,
+            memory={name: record.memory for name, record in summary.records.items()},
+            server_zip=server_zip if (self.output / server_zip).is_file() else None,
+            seconds=time.monotonic() - begun,
+        )
+
+    def _trace(self, run: Run, config: EvaluationConfig, evaluation_set: EvaluationSet) -> Trace:
+        """Measure memory and time of the first video."""
+        file = self.record_file(run)
+        there = None if self.overwrite else read_record(Trace, file)
+        if there and (changes := differences(there.config, described(config))):
+            raise UserError(f"{file} was made with other settings: {', '.join(changes)}; remove it, or --overwrite")
+        _, network = open_network(config.weights, self.device)
+        measured = trace_video(network, config, evaluation_set.videos[0], self.profile.traced_frames)
+        return Trace(described(config), **self.provenance, **measured)
 
 
-def recorded(
-    run: Run,
-    config: EvaluationConfig,
-    summary: Summary,
-    scores: dict[str, float],
-    server_zip: str | None,
-    seconds: float,
-    hardware: str,
-    commit: str,
-) -> RunRecord:
-    """What is kept of a run's summary."""
-    return RunRecord(
-        folder=run.folder,
-        config=as_json(config),
-        scores=scores,
-        fps=summary.fps,
-        end_to_end_fps=summary.end_to_end_fps,
-        frames=summary.frames,
-        videos=summary.videos,
-        failures=summary.failures,
-        memory={name: record.memory or {} for name, record in summary.records.items()},
-        peak_device_bytes=summary.peak_device_bytes,
-        peak_process_bytes=summary.peak_process_bytes,
-        server_zip=server_zip,
-        seconds=seconds,
-        hardware=hardware,
-        commit=commit,
-    )
+def has_other_settings(folder: Path, config: EvaluationConfig) -> bool:
+    """Return whether a run with other settings has begun in this folder."""
+    begun = folder / "config.json"
+    if not begun.is_file():
+        return False
+    try:
+        return json.loads(begun.read_text(encoding="utf-8")) != json.loads(json.dumps(config.to_json_dict()))
+    except ValueError:
+        return True
 
 
-def as_json(config: EvaluationConfig) -> dict[str, Any]:
-    """The configuration as it comes back from a file."""
-    return json.loads(json.dumps(config.to_json_dict()))
+def frames_of(evaluation_set: EvaluationSet, config: EvaluationConfig) -> int:
+    """Return how many frames the network sees, every view counted by its pixels, in frames of the first size."""
+    frames = sum(video.frames.frame_count or 0 for video in evaluation_set.videos)
+    return round(frames * sum((view.size / config.size) ** 2 for view in config.views))
 
 
-def without_places(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration with names of folders and files, wherever they lie."""
-    places = {name: Path(config[name]).name for name in ("root", "weights")}
-    return dict(config) | places
+def scores_of(summary: Summary, config: EvaluationConfig, folder: Path) -> dict[str, float]:
+    """Return scores by metric, in percent; those of YouTubeVOS where its ground truth is here."""
+    if (scores := summary.scores) is not None:
+        return {"J&F": scores.j_and_f, "J": scores.j, "F": scores.f}
+    if config.dataset not in YOUTUBE_VOS or summary.failures or not has_ground_truth(config.root):
+        return {}
+    try:
+        return score_youtube_vos(config.root, folder / "Annotations")
+    except UserError as error:
+        logger.warning("not scored: %s", error)
+        return {}
+
+
+def trace_video(network: XMem, config: EvaluationConfig, video: EvaluationVideo, frames: int) -> Mapping[str, Any]:
+    """Return the measured fields of a `Trace`: follow a video for so many frames, without writing anything.
+
+    The device is waited for after each frame.
+
+    Raises:
+        MissingError: a file cannot be used.
+    """
+    segmenter = Segmenter(network, config)
+    seconds, memory, allocated, ended_by = [0.0], [], [], None
+    try:
+        with closing(segmenter.segment(video)) as segmented:
+            for _ in islice(segmented, frames):
+                seconds.append(segmenter.timer.seconds())
+                stores = segmenter.core.memory
+                memory.append(memory_bytes((stores.working, stores.long_term), stores.sensory.hidden))
+                if segmenter.device.type == "cuda":
+                    allocated.append(torch.cuda.memory_allocated(segmenter.device))
+        if len(memory) < frames:
+            ended_by = f"the video ends after {len(memory)} frames"
+    except torch.cuda.OutOfMemoryError:
+        ended_by = f"out of memory at frame {len(memory)}"
+    except UserError as error:
+        raise MissingError(str(error)) from error
+    return {
+        "seconds": np.diff(seconds).tolist(),
+        "memory_bytes": memory,
+        "allocated_bytes": allocated,
+        "peak_process_bytes": peak_process_bytes(),
+        "ended_by": ended_by,
+    }
+
+
+def memory_bytes(stores: Iterable[ElementStore], hidden: Tensor | None) -> int:
+    """Return the size of all rows in use and of the sensory memory."""
+    rows = (rows for store in stores for rows in (*store.shared.values(), *store.values.values()))
+    return sum(part.rows.nbytes for part in rows if part.size) + (0 if hidden is None else hidden.nbytes)

@@ -1,12 +1,15 @@
-"""Every variant that a table of the paper compares, by name.
+"""Every configuration that a table of the paper compares, by name.
 
-A new one is one line here, and one row in `tables.py`. What a variant does not mention is as its data set has it, else
-as published. Fields are those of `InferenceConfig`; a strategy of your own is a class in `inference/strategies/`.
+A new one is one line here, and one row in `tables.py`. Settings have their published names
+(`inference.config.InferenceSettings`); a strategy of your own is a class in `inference/strategies/`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from inference.config import InferenceConfig
+from inference.strategies.consolidation import Consolidation
 
 
 @dataclass(frozen=True)
@@ -14,20 +17,57 @@ class Variant:
     """One way of following objects.
 
     Attributes:
-        name: of its folder.
-        inference: what it changes in `InferenceConfig`.
-        network: "" is the network that is asked for, "s012" the file of that suffix beside it: XMem.pth, XMem-s012.pth.
-        same_compression: `num_prototypes` is scaled to compress as much as the default does (with the same one).
-        several_sizes: every frame is segmented in the profile's sizes, and the probabilities are averaged.
-        flip_too: every frame is segmented mirrored as well.
+        name: the folder of its runs.
+        settings: its settings by name; all others are those of the data set, or else as published.
+        network: the network file it needs: "" is the one that is asked for, "s012" the one of that suffix beside it,
+            XMem-s012.pth beside XMem.pth.
+        same_compression: whether `num_prototypes` is scaled to compress as much as the published consolidation does.
+        several_sizes: whether every frame is segmented in all sizes of the profile, and the probabilities averaged.
+        flip_too: whether every frame is segmented mirrored as well.
     """
 
     name: str
-    inference: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     network: str = ""
     same_compression: bool = False
     several_sizes: bool = False
     flip_too: bool = False
+
+    def configure(self, data_set_settings: Mapping[str, Any]) -> InferenceConfig:
+        """Return the configuration on a data set, whose settings count as far as they have an effect on this variant.
+
+        Raises:
+            SettingError: the settings contradict each other.
+        """
+        with_effect = InferenceConfig.from_settings(**self.settings).settings()
+        settings = {name: value for name, value in data_set_settings.items() if name in with_effect}
+        settings |= self.settings
+        config = InferenceConfig.from_settings(**settings)
+        if not self.same_compression:
+            return config
+        prototypes, ratio = config.settings()["num_prototypes"], frames_per_consolidation(config)
+        usual_ratio = frames_per_consolidation(XMEM.configure(data_set_settings))
+        scaled = max(round(prototypes * ratio / usual_ratio), 1)
+        return InferenceConfig.from_settings(**settings | {"num_prototypes": scaled})
+
+
+def frames_per_consolidation(config: InferenceConfig) -> int:
+    """Return how many frames leave working memory in a consolidation: T_max − T_min; 0 if there is none."""
+    match config.when_full:
+        case Consolidation() as consolidation:
+            return consolidation.max_mid_term_frames - consolidation.min_mid_term_frames
+    return 0
+
+
+def compression_percent(config: InferenceConfig, elements_per_frame: int) -> float | None:
+    """Return how many elements become one in a consolidation, in percent (section 4); None if there is none.
+
+    Args:
+        elements_per_frame: h·w.
+    """
+    if not (frames := frames_per_consolidation(config)):
+        return None
+    return 100 * frames * elements_per_frame / config.settings()["num_prototypes"]
 
 
 XMEM = Variant("xmem")
@@ -64,15 +104,10 @@ CENTROIDS_12 = Variant("centroids_12", {"prototypes": "centroids", "num_prototyp
 USAGE_12 = Variant("usage_12", {"num_prototypes": 12})
 NO_POTENTIATION_12 = Variant("no_potentiation_12", {"potentiation": False, "num_prototypes": 12})
 
-# Table 7: what else can be done about memory that grows. Usage is not known of elements that are compressed at once.
-EAGER_COMPRESSION = Variant(
-    "eager_compression",
-    {"min_mid_term_frames": 1, "max_mid_term_frames": 2, "prototypes": "random"},
-    same_compression=True,
-)
-EAGER_COMPRESSION_12 = Variant(
-    "eager_compression_12", {**EAGER_COMPRESSION.inference, "num_prototypes": 12}, same_compression=True
-)
+# Table 7: what else can be done about memory that grows. Elements that are compressed at once have no usage yet.
+EAGER = {"min_mid_term_frames": 1, "max_mid_term_frames": 2, "prototypes": "random"}
+EAGER_COMPRESSION = Variant("eager_compression", EAGER, same_compression=True)
+EAGER_COMPRESSION_12 = Variant("eager_compression_12", EAGER | {"num_prototypes": 12}, same_compression=True)
 SPARSE_INSERTION = Variant("sparse_insertion", {"insertion": "sparse", "enable_long_term": False})
 LOCAL_WINDOW = Variant("local_window", {"when_full": "local_window"})
 
@@ -81,8 +116,9 @@ DEEP_UPDATE_ALWAYS = Variant("deep_update_every_frame", {"deep_update": "every_f
 DEEP_UPDATE_NEVER = Variant("deep_update_never", {"deep_update": "never"})
 
 # Several scales. r is 3 throughout.
-ONE_SIZE = Variant("one_size", {"mem_every": 3})
-ONE_SIZE_FLIPPED = Variant("one_size_flip", {"mem_every": 3}, flip_too=True)
-SEVERAL_SIZES = Variant("several_sizes", {"mem_every": 3}, several_sizes=True)
-MULTI_SCALE = Variant("multi_scale", {"mem_every": 3}, several_sizes=True, flip_too=True)
-MULTI_SCALE_BL30K = Variant("multi_scale_bl30k", {"mem_every": 3}, "s012", several_sizes=True, flip_too=True)
+EVERY_THIRD = {"mem_every": 3}
+ONE_SIZE = Variant("one_size", EVERY_THIRD)
+ONE_SIZE_FLIPPED = Variant("one_size_flip", EVERY_THIRD, flip_too=True)
+SEVERAL_SIZES = Variant("several_sizes", EVERY_THIRD, several_sizes=True)
+MULTI_SCALE = Variant("multi_scale", EVERY_THIRD, several_sizes=True, flip_too=True)
+MULTI_SCALE_BL30K = Variant("multi_scale_bl30k", EVERY_THIRD, "s012", several_sizes=True, flip_too=True)

@@ -4,15 +4,13 @@ from pathlib import Path
 
 import torch
 
-from evaluation.work_queue import WorkQueue
-from reproduction.data_sets import DataSet, GeneratedVideo, MadeSet
-from reproduction.planning import Budget
-from reproduction.profiles import Profile, lengthened
-from reproduction.runner import Networks, Runner
+from reproduction.plan import Budget
+from reproduction.profiles import DataSet, GeneratedVideo, MadeVideos, Profile, lengthened
+from reproduction.runs import Runner
 from tests.helpers.layouts import davis_2016_pairs, write_frames, write_masks, write_text
 
-SIZE = 32
-FRAMES = 5
+SIZE = 16
+FRAMES = 4
 LENGTHS = (1, 3)
 
 
@@ -33,8 +31,8 @@ def tiny_profile() -> Profile:
         "G",
         "long",
         size=SIZE,
-        inference={"mem_every": 2, "max_mid_term_frames": 3, "min_mid_term_frames": 1, "max_memory_frames": 3},
-        make=MadeSet(SIZE, {"dog": FRAMES}),
+        settings={"mem_every": 2, "max_mid_term_frames": 3, "min_mid_term_frames": 1, "max_memory_frames": 3},
+        made=MadeVideos({"dog": FRAMES}),
     )
     multi = DataSet(
         "generated",
@@ -42,7 +40,7 @@ def tiny_profile() -> Profile:
         "G",
         "generated",
         size=SIZE,
-        make=MadeSet(SIZE, generated=(GeneratedVideo("generated", 1, FRAMES, 2, patterns=2),)),
+        made=MadeVideos(generated=(GeneratedVideo("generated", 1, FRAMES, 2, patterns=2),)),
     )
     return Profile(
         name="tiny",
@@ -53,7 +51,7 @@ def tiny_profile() -> Profile:
             **lengthened(long, LENGTHS),
             "single": davis,
             "multi": multi,
-            "trace": DataSet("trace", "a made-up trace", "G", "trace", size=SIZE, make=MadeSet(SIZE, {"dog": 8})),
+            "trace": DataSet("trace", "a made-up trace", "G", "trace", size=SIZE, made=MadeVideos({"dog": 8})),
         },
         lengths=LENGTHS,
         scales=(1.0, 1.5),
@@ -62,8 +60,5 @@ def tiny_profile() -> Profile:
     )
 
 
-def make_runner(
-    model: Path, data_root: Path, output: Path, budget: Budget | None = None, sharing: WorkQueue | None = None
-) -> Runner:
-    networks = Networks(model, torch.device("cpu"))
-    return Runner(tiny_profile(), networks, data_root, output, sharing or WorkQueue.alone(), budget or Budget(None))
+def make_runner(model: Path, data_root: Path, output: Path, budget: Budget | None = None) -> Runner:
+    return Runner(tiny_profile(), model, torch.device("cpu"), data_root, output, budget or Budget(None))

@@ -1,29 +1,26 @@
-"""Every table and figure of the paper on tiny clips: what is run, what is recorded, what is reported."""
+"""Every table and figure of the paper on tiny clips: runs, records, the report, and the program."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-import torch.distributed as dist
 from PIL import Image
 
-from evaluation.work_queue import WorkQueue
-from reproduction import runner as runner_module
+from reproduction import runs as runs_module
 from reproduction import variants as v
-from reproduction.assembly import make_report
-from reproduction.data_sets import DataSet, MissingError
-from reproduction.planning import NAMES, Budget, tasks_of
-from reproduction.runner import Runner
-from reproduction.runs import Run
-from reproduction.tables import TABLES
+from reproduction.plan import Budget, Run, plan
+from reproduction.profiles import DataSet, MissingError
+from reproduction.report import make_report
+from reproduction.runs import Runner
+from reproduction.tables import NAMES, TABLES
 from scripts import reproduce
 from tests.helpers.layouts import write_frames, write_masks
 from tests.helpers.reproduction_setup import FRAMES, make_runner, tiny_profile, write_davis
 from tests.helpers.tiny_network import save_tiny_network
 from util.errors import UserError
+from util.files import sha256_of, sole_user
 
 
 @pytest.fixture(scope="module")
@@ -40,27 +37,25 @@ def model(tmp_path_factory) -> Path:
 def everything(model, data_root, tmp_path_factory) -> Runner:
     """All tables, run once; the report lies in the output folder."""
     runner = make_runner(model, data_root, tmp_path_factory.mktemp("reproduce"))
-    runner.do(tasks_of(NAMES, runner.profile, runner.mixed))
-    make_report(NAMES, runner, runner.output, remarks="Somebody has looked at this.")
+    runner.carry_out(plan(NAMES, runner.profile, runner.mixed))
+    remarks = runner.output / "remarks.md"
+    remarks.write_text("Somebody has looked at this.")
+    make_report(NAMES, runner, runner.output, remarks)
     return runner
 
 
 @pytest.fixture
 def tables(everything) -> dict[str, dict[str, dict[str, dict]]]:
     """Table → row → column → cell, as in the JSON files."""
-    files = sorted((everything.output / "results").glob("*.json"))
-    contents = [json.loads(path.read_text()) for path in files]
-    return {
-        content["table"]: {row["title"]: {cell["column"]: cell for cell in row["cells"]} for row in content["rows"]}
-        for content in contents
-    }
+    files = (everything.output / "results").glob("*.json")
+    return {path.stem: json.loads(path.read_text())["cells"] for path in files}
 
 
 def settings(cell: dict) -> dict:
-    return cell["runs"][0]["config"]["inference"]
+    return cell["records"][0]["config"]["inference"]
 
 
-# --- What is made -----------------------------------------------------------------------------------------------------
+# --- The report -------------------------------------------------------------------------------------------------------
 
 
 def test_every_table_and_figure_is_there(everything, tables):
@@ -81,13 +76,12 @@ def test_every_row_has_a_figure_or_says_why_not(tables):
     for name, rows in tables.items():
         assert [*rows] == [row.title for row in TABLES[name].rows]
         for row in TABLES[name].rows:
-            for cell in rows[row.title].values():
-                fits = row.data_sets is None or any(cell["column"].endswith(f" {which}") for which in row.data_sets)
-                if row.variant is not None and fits:
-                    assert cell["here"] or cell["absent"], (name, row.title, cell["column"])
+            for column, cell in rows[row.title].items():
+                if row.variant is not None and (row.data_set is None or column.endswith(f" {row.data_set}")):
+                    assert cell["here"] or cell["absent"], (name, row.title, column)
 
 
-def test_what_is_missing_is_told(tables):
+def test_the_reason_is_given_for_what_is_missing(tables):
     assert tables["table4"]["All memory stores"]["G Y18"]["absent"] == "data: the profile tiny has no Y18"
     missing = tables["table5"]["With neither"]["J&F D17"]["absent"]
     assert missing == "weights: XMem-tiny-scaling-neither.pth, looked for beside XMem-tiny.pth"
@@ -98,7 +92,7 @@ def test_the_page_says_first_what_the_figures_are_of(everything, model):
     page = (everything.output / "results.md").read_text()
     assert page.startswith("# Results\n\n**Nothing of this means anything. The network was trained on dog: ")
     assert "Somebody has looked at this." in page
-    assert everything.networks.checksum("") in page
+    assert sha256_of(model) in page
     assert str(model.parent) not in page
 
 
@@ -110,32 +104,27 @@ def test_variants_are_run_as_they_are_named(tables):
     assert eager["prototypes"] == "random"
     assert settings(strategies["Local window"]["J&F L3x"])["max_memory_frames"] == 3
     assert settings(tables["table6"]["K-means centroid P=64"]["J&F L3x"])["prototypes"] == "centroids"
-    assert tables["multiscale"]["Several sizes"]["J&F D16"]["runs"][0]["config"]["other_sizes"] == [48]
-    assert tables["multiscale"]["One size, and mirrored"]["J&F D16"]["runs"][0]["config"]["flip_too"]
+    offsets = [run["config"]["inference"]["mem_offset"] for run in strategies["Consolidation"]["J&F L3x"]["records"]]
+    assert offsets == [0, 1]  # r is 2
+    assert tables["multiscale"]["Several sizes"]["J&F D16"]["records"][0]["config"]["other_sizes"] == [24]
+    assert tables["multiscale"]["One size, and mirrored"]["J&F D16"]["records"][0]["config"]["flip_too"]
 
 
 def test_memory_is_counted_beside_the_rows(tables):
-    """Of 15 frames 0, 2, … 12 are stored. T_max is 3 and T_min 1: full with the third, and every other after it."""
+    """Of 12 frames 0, 2, … 10 are stored. T_max is 3 and T_min 1: full with the third, and every other after it."""
     rows = tables["table7"]
-    counted = {title: cells["Consolidations a video L3x"]["here"]["greatest"] for title, cells in rows.items()}
+    counted = {title: cells["Consolidations a video L3x"]["here"]["values"][0] for title, cells in rows.items()}
     assert counted == {
-        "Consolidation": 3,
-        "Consolidation, P=12": 3,
-        "Eager compression": 6,
-        "Eager compression as strong as with P=12": 6,
+        "Consolidation": 2,
+        "Consolidation, P=12": 2,
+        "Eager compression": 5,
+        "Eager compression as strong as with P=12": 5,
         "Sparse insertion": 0,
         "Local window": 0,
     }
-    elements = {title: cells["Memory elements at the end L3x"]["here"]["greatest"] for title, cells in rows.items()}
-    assert elements["Local window"] == elements["Sparse insertion"] == 3 * 2 * 3  # frames of 2 × 3 elements
-    assert elements["Consolidation"] == 7 * 6  # P is more than there are candidates: nothing is lost
-
-
-def test_only_headline_rows_have_several_offsets(tables):
-    rows = tables["table7"]
-    assert len(rows["Consolidation"]["J&F L3x"]["here"]["values"]) == 2  # r is 2
-    assert len(rows["Eager compression"]["J&F L3x"]["here"]["values"]) == 1
-    assert [run["config"]["inference"]["mem_offset"] for run in rows["Consolidation"]["J&F L3x"]["runs"]] == [0, 1]
+    elements = {title: cells["Memory elements at the end L3x"]["here"]["values"][0] for title, cells in rows.items()}
+    assert elements["Local window"] == elements["Sparse insertion"] == 3 * 2  # frames of 1 × 2 elements
+    assert elements["Consolidation"] == 6 * 2  # P is more than there are candidates: nothing is lost
 
 
 def test_differences_are_of_what_is_shown(tables):
@@ -147,20 +136,19 @@ def test_differences_are_of_what_is_shown(tables):
 
 def test_a_row_is_the_same_run_wherever_it_stands(tables):
     cells = tables["table1"]["XMem"]["J&F L3x"], tables["table6"]["With potentiation"]["J&F L3x"]
-    assert cells[0]["runs"] == cells[1]["runs"]
+    assert cells[0]["records"] == cells[1]["records"]
 
 
-# --- Going on ---------------------------------------------------------------------------------------------------------
+# --- Resuming ---------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_done_is_not_done_again(everything, model, data_root, monkeypatch):
-    before = (everything.output / "results.md").read_text()
-    monkeypatch.setattr(runner_module, "evaluate", None)
-    monkeypatch.setattr(runner_module, "trace", None)
+def test_finished_runs_are_not_repeated(everything, model, data_root, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs_module, "evaluate", None)
+    monkeypatch.setattr(runs_module, "trace_video", None)
     again = make_runner(model, data_root, everything.output)
-    again.do(tasks_of(NAMES, again.profile, again.mixed))
-    make_report(NAMES, again, again.output, remarks="Somebody has looked at this.")
-    assert (everything.output / "results.md").read_text() == before
+    again.carry_out(plan(NAMES, again.profile, again.mixed))
+    pages = [make_report(["table7", "table8"], each, tmp_path).read_text() for each in (everything, again)]
+    assert pages[0] == pages[1]
 
 
 @pytest.fixture
@@ -168,16 +156,21 @@ def runner(model, data_root, tmp_path) -> Runner:
     return make_runner(model, data_root, tmp_path)
 
 
-def test_an_interrupted_run_goes_on_by_videos(runner, model, data_root, monkeypatch):
-    tasks = tasks_of(["table8"], runner.profile, False)[:1]
+@pytest.fixture
+def run(runner) -> Run:
+    """The first run of table 8."""
+    return plan(["table8"], runner.profile, mixed=False)[0]
+
+
+def test_an_interrupted_run_resumes_with_the_next_video(runner, run, model, data_root, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(runner_module, "write_record", interrupt)
+        patch.setattr(runs_module, "write_text_atomically", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            runner.do(tasks)
-    label_map = runner.output / "runs" / tasks[0].run.folder / "dog" / "00001.png"
+            runner.carry_out([run])
+    label_map = runner.output / run.name / "dog" / "00001.png"
     written = label_map.stat().st_mtime_ns
-    make_runner(model, data_root, runner.output).do(tasks)
-    assert runner.record(tasks[0].run).frames == FRAMES
+    make_runner(model, data_root, runner.output).carry_out([run])
+    assert runner.record(run).frames == FRAMES
     assert label_map.stat().st_mtime_ns == written
 
 
@@ -185,99 +178,87 @@ def interrupt(*_, **__):
     raise KeyboardInterrupt
 
 
-def test_other_settings_are_refused_and_replaced_when_asked_for(runner, data_root, tmp_path, capsys):
-    tasks = tasks_of(["table8"], runner.profile, False)[:1]
-    runner.do(tasks)
-    before = runner.record(tasks[0].run)
+def test_runs_with_other_settings_are_refused_and_replaced_when_asked_for(runner, run, data_root, tmp_path):
+    runner.carry_out([run])
+    before = runner.record(run)
     other = make_runner(save_tiny_network(tmp_path / "XMem-other.pth", seed=1), data_root, runner.output)
-    assert other.record(tasks[0].run) is None
+    assert other.record(run) is None
     with pytest.raises(UserError, match=r"other settings: .*weights_sha256"):
-        other.do(tasks)
-    assert runner.record(tasks[0].run) == before
+        other.carry_out([run])
+    assert runner.record(run) == before
     other.overwrite = True
-    other.do(tasks)
-    assert other.record(tasks[0].run).config["weights_sha256"] != before.config["weights_sha256"]
+    other.carry_out([run])
+    assert other.record(run).config["weights_sha256"] != before.config["weights_sha256"]
 
 
-def test_a_trace_is_replaced_when_asked_for_and_made_again_after_what_can_be_mended(runner, data_root, tmp_path):
-    (task,) = [task for task in tasks_of(["figure1"], runner.profile, False) if task.run.variant == v.XMEM]
+def test_with_overwrite_an_unfinished_run_with_the_same_settings_is_resumed(runner, run):
+    runner.carry_out([run])
+    runner.record_file(run).unlink()
+    label_map = runner.output / run.name / "dog" / "00001.png"
+    written = label_map.stat().st_mtime_ns
+    runner.overwrite = True
+    runner.carry_out([run])
+    assert label_map.stat().st_mtime_ns == written
+
+
+def test_a_trace_is_replaced_when_asked_for_and_repeated_after_a_failure(runner, model, tmp_path):
     frame = tmp_path / "trace_of_its_own" / "JPEGImages" / "dog" / "00003.jpg"
     write_frames(frame.parent, range(6), (32, 48))
     write_masks(tmp_path / "trace_of_its_own" / "Annotations" / "dog", range(6), (32, 48))
-    task = replace(task, run=replace(task.run, data_set=DataSet("trace", "a trace", "G", "trace_of_its_own", size=32)))
+    run = Run(v.XMEM, DataSet("trace", "a trace", "G", "trace_of_its_own", size=32), traced=True)
     whole = frame.read_bytes()
     frame.write_bytes(b"no image")
     runner.data_root = tmp_path
-    runner.do([task])
-    assert runner.trace(task.run) is None
-    assert "00003.jpg" in runner.absent[task.name]
+    runner.carry_out([run])
+    assert runner.trace(run) is None
+    assert "00003.jpg" in runner.absent[run.name]
     frame.write_bytes(whole)
-    runner.do([task])
-    assert runner.trace(task.run).ended_by == "the video ends after 6 frames"  # 8 are wanted
+    runner.carry_out([run])
+    assert runner.trace(run).ended_by == "the video ends after 6 frames"  # 8 are wanted
     other = make_runner(save_tiny_network(tmp_path / "XMem-other.pth", seed=1), tmp_path, runner.output)
-    with pytest.raises(UserError, match=r"xmem\.json was made with other settings: weights XMem-tiny"):
-        other.do([task])
+    with pytest.raises(UserError, match=r"xmem\.json was made with other settings: weights"):
+        other.carry_out([run])
     other.overwrite = True
-    other.do([task])
-    assert other.trace(task.run) is not None
+    other.carry_out([run])
+    assert other.trace(run) is not None
 
 
-def test_processes_share_the_videos(model, data_root, tmp_path):
-    store = dist.HashStore()
+def test_a_trace_is_repeated_if_it_is_too_short_or_has_other_settings(everything):
+    run = Run(v.XMEM, everything.profile.data_sets["trace"], traced=True)
+    assert len(everything.trace(run).seconds) == everything.profile.traced_frames
+    longer = replace(everything, profile=replace(everything.profile, traced_frames=9))
+    assert longer.trace(run) is None
+    assert everything.trace(replace(run, data_set=replace(run.data_set, size=64))) is None
 
-    def work(rank: int) -> Runner:
-        runner = make_runner(model, data_root, tmp_path, sharing=WorkQueue(store, rank, world_size=2, local_rank=rank))
-        runner.do(tasks_of(["table8", "figure1"], runner.profile, False))
-        return runner
 
-    with ThreadPoolExecutor(2) as threads:
-        first, second = threads.map(work, range(2))
-    for task in tasks_of(["table8"], first.profile, False):
-        assert first.record(task.run).videos == 1
-    assert first.trace(Run(v.XMEM, first.profile.data_sets["trace"])) is not None
-    assert second.absent == {}
+def test_a_run_that_another_process_is_at_is_left_to_it(runner, run):
+    lock = runner.output / ".locks" / run.name.replace("/", "-")
+    lock.mkdir(parents=True)
+    with sole_user(lock):
+        runner.carry_out([run])
+    assert runner.record(run) is None
+    assert runner.absent[run.name] == "not run yet: another process is at it"
 
 
 # --- The budget -------------------------------------------------------------------------------------------------------
 
 
-def test_what_matters_comes_first():
-    names = [task.name for task in tasks_of(NAMES, tiny_profile(), False)]
-    place = {name: index for index, name in enumerate(names)}
-    assert len(place) == len(names)
-    assert place["runs/long_3x/xmem"] < place["runs/long_3x/eager_compression"] < place["runs/long_3x/random_64"]
-    assert place["runs/long_3x/xmem"] < place["runs/long_3x/xmem_offset_1"] < place["runs/long_3x/random_128"]
-    assert place["traces/no_long_term"] < place["runs/long_3x/random_128"]
-
-
-def test_on_a_gpu_speed_is_measured_in_full_precision_apart():
-    def names(mixed):
-        return {task.name for task in tasks_of(["table8"], tiny_profile(), mixed)}
-
-    assert names(mixed=True) - names(mixed=False) == {
-        "runs/davis/xmem_full_precision",
-        "runs/davis/deep_update_every_frame_full_precision",
-        "runs/davis/deep_update_never_full_precision",
-    }
-
-
-def test_a_budget_is_spent_in_order_and_what_it_does_not_suffice_for_is_told(model, data_root, tmp_path):
+def test_a_budget_is_spent_in_order_and_what_does_not_fit_in_says_so(model, data_root, tmp_path):
     now = [0.0]
     runner = make_runner(model, data_root, tmp_path, Budget(10.0, clock=lambda: now[0]))
-    tasks = tasks_of(["table8"], runner.profile, False)
+    runs = plan(["table8"], runner.profile, False)
     runner.budget.spent("DAVIS/2016", frames=1, seconds=55.0)  # so five would take 4.6 minutes
     now[0] = 240
-    runner.do(tasks[:1])
+    runner.carry_out(runs[:1])
     now[0] = 400
     runner.budget.spent("DAVIS/2016", frames=1, seconds=400.0)
-    runner.do(tasks[1:2])
+    runner.carry_out(runs[1:2])
     now[0] = 601
-    runner.do(tasks[2:])
-    done = [runner.record(task.run) is not None for task in tasks]
-    assert done == [True, False, False]
-    assert runner.absent[tasks[1].name].startswith("not run: it would take 1")
-    assert runner.absent[tasks[1].name].endswith("and 3 were left of --budget")
-    assert runner.absent[tasks[2].name] == "not run: the time of --budget was spent"
+    runner.carry_out(runs[2:])
+    assert [runner.record(run) is not None for run in runs] == [True, False, False]
+    assert runner.absent[runs[1].name].startswith("not run: it would take 1")
+    assert runner.absent[runs[1].name].endswith("and 3 were left of --budget")
+    assert runner.absent[runs[2].name] == "not run: the time of --budget was spent"
     make_report(["table8"], runner, tmp_path)
     assert "not run: the time of --budget was spent" in (tmp_path / "results.md").read_text()
 
@@ -289,17 +270,17 @@ def test_a_video_that_fails_leaves_its_cell_empty(model, tmp_path):
     data_root = write_davis(tmp_path / "data")
     (data_root / "DAVIS/2016/JPEGImages/480p/dog/00003.jpg").write_bytes(b"not an image")
     runner = make_runner(model, data_root, tmp_path / "output")
-    runner.do(tasks_of(["table8"], runner.profile, False))
+    runner.carry_out(plan(["table8"], runner.profile, False))
     make_report(["table8"], runner, tmp_path / "output")
-    (row, *_) = json.loads((tmp_path / "output/results/table8.json").read_text())["rows"]
-    (cell,) = (cell for cell in row["cells"] if cell["column"] == "J&F D17")
+    table = json.loads((tmp_path / "output/results/table8.json").read_text())
+    cell = table["cells"]["Every r-th frame"]["J&F D17"]
     assert cell["here"] is None
     assert cell["absent"].startswith("failed: dog: ")
 
 
-def test_data_that_are_not_there_are_named_and_nothing_is_made_of_them(model, tmp_path):
+def test_missing_data_are_named_and_nothing_is_made_of_them(model, tmp_path):
     runner = make_runner(model, tmp_path / "nowhere", tmp_path / "output")
-    runner.do(tasks_of(["table7", "table8"], runner.profile, False))
+    runner.carry_out(plan(["table7", "table8"], runner.profile, False))
     assert {*runner.absent.values()} == {
         "data: DAVIS 2016, looked for in DAVIS/2016 below --data-root",
         "data: a made-up DAVIS 2016, looked for in DAVIS/2016 below --data-root",
@@ -308,22 +289,18 @@ def test_data_that_are_not_there_are_named_and_nothing_is_made_of_them(model, tm
     make_report(["table7", "table8"], runner, tmp_path / "output")
 
 
-def test_a_damaged_record_is_named(runner):
-    run = tasks_of(["table8"], runner.profile, False)[0].run
+def test_a_damaged_record_is_named(runner, run):
     runner.record_file(run).parent.mkdir(parents=True)
     runner.record_file(run).write_text("{}")
     with pytest.raises(UserError, match=r"xmem\.json is damaged"):
         runner.record(run)
 
 
-def test_networks_beside_the_one_that_is_named(runner):
-    with pytest.raises(MissingError, match=r"XMem-tiny-s012\.pth"):
-        runner.networks.file("s012")
-    save_tiny_network(runner.networks.model.with_name("XMem-tiny-s012.pth"))
-    try:
-        assert runner.networks.file("s012").name == "XMem-tiny-s012.pth"
-    finally:
-        runner.networks.model.with_name("XMem-tiny-s012.pth").unlink()
+def test_other_networks_lie_beside_the_one_that_is_named(runner, tmp_path):
+    runner.model, beside = tmp_path / "XMem.pth", save_tiny_network(tmp_path / "XMem-s012.pth")
+    assert runner.network_file("s012") == beside
+    with pytest.raises(MissingError, match=r"XMem-s2\.pth"):
+        runner.network_file("s2")
 
 
 # --- The program ------------------------------------------------------------------------------------------------------
@@ -350,7 +327,7 @@ def test_the_program(model, data_root, tmp_path, monkeypatch, capsys):
         (["all", "--speed"], "--help lists the flags"),
     ],
 )
-def test_mistakes_are_told_in_one_line(flags, message, capsys, tmp_path):
+def test_mistakes_are_reported_in_one_line(flags, message, capsys, tmp_path):
     assert reproduce.main([*flags, "--output", str(tmp_path / "o")]) == 2
     error = capsys.readouterr().err.strip()
     assert message in error
