@@ -4,17 +4,14 @@ Every setting belongs to the strategy that it has an effect on (`inference/strat
 be written down. `InferenceConfig.from_settings` takes the published names instead, which eval.py's flags have, too.
 """
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, Unpack
 
 from inference.strategies.consolidation import Consolidation, Growth, LocalWindow, WhenFull
 from inference.strategies.deep_update import DeepUpdate, Never, OnEveryFrame, OnMemoryFrames
 from inference.strategies.insertion import Insertion, RegularInsertion, SparseInsertion
 from inference.strategies.prototypes import Centroids, MostUsed, Random
 from util.errors import SettingError
-
-Strategy = TypeVar("Strategy")
 
 
 class InferenceSettings(TypedDict, total=False):
@@ -99,61 +96,26 @@ class InferenceConfig:
             SettingError: a value out of its range, an unknown strategy, or a setting without effect.
             TypeError: a setting of another name.
         """
-        if unknown := settings.keys() - InferenceSettings.__annotations__.keys():
-            raise TypeError(f"there is no setting {min(unknown)}")
-        used: set[str] = set()
-
-        def take(*names: str) -> dict[str, Any]:
-            used.update(names)
-            return {name: settings[name] for name in names if name in settings}  # type: ignore[literal-required]
-
-        def is_on(name: str) -> bool:
-            return take(name).get(name, True)
-
-        def choose(field_name: str, options: dict[str, Callable[[], Strategy]]) -> Strategy:
-            chosen = take(field_name).get(field_name, next(iter(options)))
-            if chosen not in options:
-                raise SettingError(field_name, f"must be one of {', '.join(options)}, not {chosen}")
-            return options[chosen]()
-
-        def consolidation() -> Consolidation:
-            prototypes = choose("prototypes", {each.name: each for each in (MostUsed, Random, Centroids)})
-            numbers = ("max_mid_term_frames", "min_mid_term_frames", "num_prototypes", "max_long_term_elements")
-            return Consolidation(prototypes=prototypes, **take(*numbers, "potentiation"))
-
-        insertion = choose(
-            "insertion",
-            {
-                RegularInsertion.name: lambda: RegularInsertion(**take("mem_every", "mem_offset")),
-                SparseInsertion.name: lambda: SparseInsertion(**take("max_memory_frames", "mem_every", "mem_offset")),
-            },
-        )
-        deep_update = working = None
-        if is_on("enable_sensory"):
-            deep_update = choose(
-                "deep_update",
-                {
-                    OnMemoryFrames.name: lambda: OnMemoryFrames(**take("deep_update_every")),
-                    OnEveryFrame.name: OnEveryFrame,
-                    Never.name: Never,
-                },
-            )
-        if is_on("enable_working"):
-            when_full: WhenFull = Growth()
-            if is_on("enable_long_term"):
-                when_full = choose(
-                    "when_full",
-                    {
-                        Consolidation.name: consolidation,
-                        LocalWindow.name: lambda: LocalWindow(**take("max_memory_frames")),
-                    },
-                )
-            working = WorkingMemoryConfig(when_full=when_full, **take("top_k"))
-        if idle := [name for name in settings if name not in used]:
-            choices = {n: v for n, v in settings.items() if isinstance(v, str) or v is False if n not in idle}
-            raise SettingError(
-                idle[0], "has no effect" + ("" if choices else " with the published strategies"), choices
-            )
+        given = _Given(dict(settings))
+        insertion: Insertion
+        match given.choice("insertion", "regular", "sparse"):
+            case "regular":
+                insertion = RegularInsertion(**given.take("mem_every", "mem_offset"))
+            case _:
+                insertion = SparseInsertion(**given.take("max_memory_frames", "mem_every", "mem_offset"))
+        deep_update: DeepUpdate | None = None
+        if given.is_on("enable_sensory"):
+            match given.choice("deep_update", "memory_frames", "every_frame", "never"):
+                case "memory_frames":
+                    deep_update = OnMemoryFrames(**given.take("deep_update_every"))
+                case "every_frame":
+                    deep_update = OnEveryFrame()
+                case _:
+                    deep_update = Never()
+        working = None
+        if given.is_on("enable_working"):
+            working = WorkingMemoryConfig(when_full=given.when_full(), **given.take("top_k"))
+        given.refuse_rest()
         return cls(insertion, deep_update, working)
 
     def settings(self) -> InferenceSettings:
@@ -176,3 +138,52 @@ class InferenceConfig:
             case other:
                 settings |= {"when_full": other.name, **asdict(other)}
         return settings  # type: ignore[return-value]
+
+
+class _Given:
+    """Settings by name, which notes those that are used."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        if unknown := settings.keys() - InferenceSettings.__annotations__.keys():
+            raise TypeError(f"there is no setting {min(unknown)}")
+        self._settings = settings
+        self._used: set[str] = set()
+
+    def take(self, *names: str) -> dict[str, Any]:
+        """Return the settings with these names that were given."""
+        self._used.update(names)
+        return {name: self._settings[name] for name in names if name in self._settings}
+
+    def is_on(self, name: str) -> bool:
+        """Return a switch, which is on unless it was given."""
+        return bool(self.take(name).get(name, True))
+
+    def choice(self, name: str, default: str, *others: str) -> str:
+        """Return the name of a strategy, which is one of those that there are."""
+        chosen = self.take(name).get(name, default)
+        if chosen not in (default, *others):
+            raise SettingError(name, f"must be one of {', '.join((default, *others))}, not {chosen}")
+        return str(chosen)
+
+    def when_full(self) -> WhenFull:
+        """Return what happens when working memory is full."""
+        if not self.is_on("enable_long_term"):
+            return Growth()
+        if self.choice("when_full", "consolidate", "local_window") == "local_window":
+            return LocalWindow(**self.take("max_memory_frames"))
+        selections: dict[str, type[MostUsed] | type[Random] | type[Centroids]] = {
+            "usage": MostUsed,
+            "random": Random,
+            "centroids": Centroids,
+        }
+        selection = selections[self.choice("prototypes", "usage", "random", "centroids")]()
+        numbers = ("max_mid_term_frames", "min_mid_term_frames", "num_prototypes", "max_long_term_elements")
+        return Consolidation(prototypes=selection, **self.take(*numbers, "potentiation"))
+
+    def refuse_rest(self) -> None:
+        """Raise SettingError for a setting that was given and not used."""
+        if idle := [name for name in self._settings if name not in self._used]:
+            rest = {name: value for name, value in self._settings.items() if name not in idle}
+            choices = {name: value for name, value in rest.items() if isinstance(value, str) or value is False}
+            reason = "has no effect" if choices else "has no effect with the published strategies"
+            raise SettingError(idle[0], reason, choices)

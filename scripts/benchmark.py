@@ -8,7 +8,7 @@ import logging
 import sys
 
 from scripts.benchmarks import read, score, train
-from util.errors import UserError
+from util.command_line import run_program
 
 BENCHMARKS = {"read": read, "score": score, "train": train}
 
@@ -21,12 +21,12 @@ def main(argv: list[str] | None = None) -> int:
     for name, module in BENCHMARKS.items():
         module.add_arguments(commands.add_parser(name, help=(module.__doc__ or "").partition("\n")[0]))
     arguments = parser.parse_args(argv)
-    try:
+
+    def run() -> int:
         BENCHMARKS[arguments.benchmark].run(arguments)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return run_program(f"benchmark {arguments.benchmark}", run, "nothing was kept")
 
 
 if __name__ == "__main__":

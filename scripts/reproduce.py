@@ -19,7 +19,7 @@ from reproduction.profiles import Profile, paper_profile, small_profile
 from reproduction.report import make_report, require_matplotlib
 from reproduction.runs import Runner
 from reproduction.tables import NAMES
-from util.command_line import Parser
+from util.command_line import Parser, run_program
 from util.device import choose_device
 from util.errors import UserError
 
@@ -67,31 +67,35 @@ def choose_profile(name: str | None, model: Path) -> Profile:
     return small_profile(size) if name == "small" else paper_profile()
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Return the exit code: 0, even if rows are missing; 2 after a user's mistake; 130 if interrupted."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+def reproduce(arguments: argparse.Namespace) -> int:
+    """Run what is missing and write the report; returns the exit code.
+
+    Raises:
+        UserError, SettingError: the runs cannot start, or the report cannot be written.
+    """
+    require_matplotlib()  # reported now, not after hours
+    device, model = choose_device(arguments.device), arguments.model or default_network_file()
+    profile = choose_profile(arguments.profile, model)
+    data_root, budget = arguments.data_root, Budget(arguments.budget)
+    logger.info("network %s, profile %s, data in %s, on %s", model, profile.name, data_root, device)
+    runner = Runner(profile, model, device, data_root, arguments.output, budget, arguments.overwrite)
+    runs = plan(arguments.tables, profile, runner.mixed)
+    if arguments.plan:
+        print("\n".join(f"{run.priority}  {run.name}" for run in runs))
+        return 0
     try:
-        arguments = parse_arguments(argv)
-        require_matplotlib()  # reported now, not after hours
-        device, model = choose_device(arguments.device), arguments.model or default_network_file()
-        profile = choose_profile(arguments.profile, model)
-        data_root, budget = arguments.data_root, Budget(arguments.budget)
-        logger.info("network %s, profile %s, data in %s, on %s", model, profile.name, data_root, device)
-        runner = Runner(profile, model, device, data_root, arguments.output, budget, arguments.overwrite)
-        runs = plan(arguments.tables, profile, runner.mixed)
-        if arguments.plan:
-            print("\n".join(f"{run.priority}  {run.name}" for run in runs))
-            return 0
         runner.carry_out(runs)
         folder = arguments.report or arguments.output
         print(f"Report: {make_report(arguments.tables, runner, folder, arguments.remarks)}")
-        return 0
-    except (UserError, OSError) as error:
-        print(f"reproduce: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("reproduce: interrupted; the same command resumes from here", file=sys.stderr)
-        return 130
+    except OSError as error:
+        raise UserError(str(error)) from error
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program, and return its exit code: 0, even if rows are missing; 2 after a user's mistake; 130."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    return run_program("reproduce", lambda: reproduce(parse_arguments(argv)), "the same command resumes")
 
 
 if __name__ == "__main__":

@@ -63,3 +63,8 @@ def evaluate(network_file: Path, tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / output
 
     return run
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run slow tests first, so that parallel processes end at about the same time."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -85,7 +85,8 @@ def test_reference_clips(device, name):
 @pytest.mark.parametrize("hidden_dim", [0, 8])
 @pytest.mark.parametrize("top_k", [None, 5])
 def test_agreement_with_the_cpu(device, clip, hidden_dim, top_k):
-    network, config = tiny_network(replace(TINY, hidden_dim=hidden_dim)), replace(CONFIG, top_k=top_k)
+    network = tiny_network(replace(TINY, hidden_dim=hidden_dim))
+    config = replace(CONFIG, working=replace(CONFIG.working, top_k=top_k))
     expected = follow(InferenceCore(network, config), clip, "cpu")
     core = InferenceCore(network.to(device), config)
     assert_close(follow(core, clip, device), expected, 1e-3)

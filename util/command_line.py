@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from util.errors import UserError
+from util.errors import SettingError, UserError
 
 MISTAKE, INTERRUPTED = 2, 130  # exit codes
 
@@ -30,8 +30,9 @@ def run_program(name: str, run: Callable[[], int], after_interrupt: str) -> int:
     """
     try:
         return run()
-    except UserError as error:
-        sys.stderr.write(f"{name}: {error}\n")
+    except (UserError, SettingError) as error:
+        flag = "--" if isinstance(error, SettingError) else ""  # flags are named as the settings
+        sys.stderr.write(f"{name}: {flag}{error}\n")
         return MISTAKE
     except KeyboardInterrupt:
         sys.stderr.write(f"{name}: interrupted; {after_interrupt}\n")

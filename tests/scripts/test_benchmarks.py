@@ -15,7 +15,7 @@ SMALLEST = ["--device", "cpu", "--crop", "32", "--frames", "2", "--batch_size", 
         (["--frames", "1"], "--frames must be at least 2, not 1"),
         (["--iterations", "0"], "--iterations must be at least 1, not 0"),
         (["--crop", "40"], "--crop must be a multiple of 16, not 40"),
-        (["--device", "abacus"], "device 'abacus'"),
+        (["--device", "abacus"], "--device abacus"),
     ],
 )
 def test_what_cannot_be_trained_is_told_in_one_line(capsys, arguments, message):
