@@ -15,18 +15,7 @@ from jaxtyping import install_import_hook
 from tests.helpers import REPOSITORY
 
 # Must run before any package of the project is imported: every annotated function then checks shapes and types.
-PACKAGES = [
-    "xmem",
-    "model",
-    "dataset",
-    "inference",
-    "evaluation",
-    "reproduction",
-    "scoring",
-    "training",
-    "util",
-    "xmem",
-]
+PACKAGES = ["dataset", "evaluation", "inference", "model", "reproduction", "scoring", "training", "util", "xmem"]
 install_import_hook(PACKAGES, "beartype.beartype")
 
 # Shells start background jobs with SIGINT ignored, and children inherit that, also those that are to be interrupted.
