@@ -33,12 +33,12 @@ class Merging:
         frames: the name of every video → those of its frames.
 
     Raises:
-        UserError: a folder is none of a run with --save_scores, or they hold different videos or frames.
+        UserError: a folder is not one of an evaluation with save_scores, or they hold different videos or frames.
     """
 
     def __init__(self, folders: Sequence[Path], output: Path) -> None:
         if len(folders) < 2:
-            raise UserError("merging takes at least two output folders of eval.py --save_scores")
+            raise UserError("merging takes at least two output folders of evaluations with save_scores")
         if output.resolve() in [folder.resolve() for folder in folders]:
             raise UserError(f"{output} is one of the folders to be merged: choose another for the result")
         self.frames = common_frames(folders)
@@ -159,7 +159,7 @@ def common_frames(folders: Sequence[Path]) -> dict[str, list[str]]:
     """The name of every video → those of its frames, which are the same in all output folders.
 
     Raises:
-        UserError: they are not, or a folder is none of a run with --save_scores.
+        UserError: they are not, or a folder is not one of an evaluation with save_scores.
     """
     first, *others = folders
     frames = frames_with_scores(first)
@@ -179,12 +179,12 @@ def frames_with_scores(folder: Path) -> dict[str, list[str]]:
     """The name of every video → those of its frames, in order, in one output folder.
 
     Raises:
-        UserError: it is none of a run with --save_scores.
+        UserError: it is not the folder of an evaluation with save_scores.
     """
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is no output folder of eval.py: it has no config.json")
     if not (folder / "Scores").is_dir():
-        raise UserError(f"{folder} has no Scores: run eval.py with --save_scores")
+        raise UserError(f"{folder} has no Scores: evaluate with save_scores")
     return {
         video.name: [path.stem for path in folder_entries(video) if path.suffix == ".npz"]
         for video in folder_entries(folder / "Scores")

@@ -55,7 +55,7 @@ def intended_size(checkpoint: Checkpoint) -> int:
     """
     size = checkpoint.metadata.get("size", PUBLISHED_SIZE)
     if not isinstance(size, int) or size < SMALLEST_SIZE:
-        raise UserError(f"{checkpoint.path} says that it is meant for the size {size!r}, which is none: give --size")
+        raise UserError(f"{checkpoint.path} says that it is meant for the size {size!r}, which is none: give a size")
     return size
 
 

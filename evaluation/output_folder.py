@@ -1,9 +1,9 @@
 """The output folder of an evaluation: complete videos only, a record of each, and no results of other settings.
 
     OUTPUT/config.json          the settings that made this folder; other ones are refused
-    OUTPUT/V/FRAME.png          label maps (OUTPUT/Annotations/V/… for YouTubeVOS and with --save_scores)
-    OUTPUT/Scores/V/FRAME.npz   --save_scores: probabilities as 8-bit maps
-    OUTPUT/Overlay/V.mp4        --overlay
+    OUTPUT/V/FRAME.png          label maps (OUTPUT/Annotations/V/… for YouTubeVOS and with save_scores)
+    OUTPUT/Scores/V/FRAME.npz   save_scores: probabilities as 8-bit maps
+    OUTPUT/Overlay/V.mp4        overlay
     OUTPUT/summary.json         figures of the whole run
     OUTPUT/.finished/V.json     a record of each finished video
     OUTPUT.zip                  what an evaluation server takes
@@ -122,7 +122,7 @@ def read_scores(path: Path) -> FrameScores:
     except (OSError, ValueError, TypeError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} cannot be read, it may be damaged: {error}") from error
     if prob.dtype != np.uint8 or prob.ndim != 3 or len(prob) != 1 + len(objects):
-        raise UserError(f"{path} does not hold the scores that eval.py --save_scores writes")
+        raise UserError(f"{path} does not hold the probabilities that save_scores writes")
     return FrameScores(prob, objects)
 
 
@@ -185,7 +185,7 @@ class OutputFolder:
         if changes := differences(before, now):
             raise UserError(
                 f"{self.path} was made with other settings: {'; '.join(changes)}; "
-                "choose another output folder, or --overwrite"
+                "choose another output folder, or overwrite it"
             )
 
     def _remove_results(self) -> None:
@@ -215,7 +215,7 @@ class OutputFolder:
             try:
                 records[path.stem] = VideoRecord(**read_json(path))
             except TypeError as error:
-                raise UserError(f"{path} is damaged; choose another output folder, or --overwrite") from error
+                raise UserError(f"{path} is damaged; choose another output folder, or overwrite it") from error
         return records
 
     @contextmanager
@@ -284,7 +284,7 @@ class OutputFolder:
         ):
             for video in videos:
                 for path in sorted((self.label_maps / video.name).glob("*.png")):
-                    if video.saved_frames is None or path.stem in video.saved_frames:  # not those of --save_all
+                    if video.saved_frames is None or path.stem in video.saved_frames:  # not those of save_all
                         archive.write(path, Path(folder_in_zip, video.name, path.name))
         return self.zip_file
 
@@ -324,5 +324,5 @@ def read_json(path: Path) -> dict[str, Any]:
     except ValueError:
         content = None
     if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged; choose another output folder, or --overwrite")
+        raise UserError(f"{path} is damaged; choose another output folder, or overwrite it")
     return content

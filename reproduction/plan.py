@@ -126,8 +126,8 @@ class Budget:
         needed = frames * fmean(paces) if paces else None
         left = float("inf") if self._end is None else self._end - self._clock()
         if left <= 0:
-            raise MissingError("not run: the time of --budget was spent")
+            raise MissingError("not run: the budget was spent")
         if needed is not None and needed > left:
-            minutes = f"{needed / 60:.0f} min, and {left / 60:.0f} were left of --budget"
+            minutes = f"{needed / 60:.0f} min, and {left / 60:.0f} were left of the budget"
             raise MissingError(f"not run: it would take {minutes}")
         return needed

@@ -114,7 +114,7 @@ class DataSet:
                 if not root.is_dir():  # another process may have made it meanwhile
                     (Path(unfinished) / "set").replace(root)
         if not root.is_dir():
-            raise MissingError(f"data: {self.title}, looked for in {self.folder} below --data-root")
+            raise MissingError(f"data: {self.title}, looked for in {self.folder} below the data root")
         try:
             evaluation_set = open_evaluation_set(self.layout, self.split, root, *dict.fromkeys((self.size, *sizes)))
             evaluation_set = replace(evaluation_set, videos=tuple(chosen_videos(evaluation_set.videos, self.videos)))
@@ -163,7 +163,7 @@ class Profile:
     """Data sets and sizes.
 
     Attributes:
-        name: the value of --profile.
+        name: the name of the profile.
         statement: what a reader of the results has to know first of all.
         data_sets: by the names that the tables use, and "trace", the video that is traced frame by frame.
         lengths: n of the n× variants of Long-time Video in figure 7, whose data sets are named Lnx.

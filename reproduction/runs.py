@@ -317,7 +317,7 @@ class Runner:
         file = self.record_file(run)
         there = None if self.overwrite else read_record(Trace, file)
         if there and (changes := differences(there.config, described(config))):
-            raise UserError(f"{file} was made with other settings: {', '.join(changes)}; remove it, or --overwrite")
+            raise UserError(f"{file} was made with other settings: {', '.join(changes)}; remove it, or overwrite it")
         _, network = open_network(config.weights, self.device)
         measured = trace_video(network, config, evaluation_set.videos[0], self.profile.traced_frames)
         return Trace(described(config), **self.provenance, **measured)

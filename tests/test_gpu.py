@@ -13,15 +13,8 @@ from model.checkpoint import save_network
 from model.config import NetworkConfig
 from model.network import XMem
 from tests.helpers.compiled_steps import compiled_steps
-from tests.helpers.reference import (
-    PARITY,
-    TINY,
-    Clip,
-    network_with_reference_weights,
-    read_clip,
-    reference_network,
-    tiny_network,
-)
+from tests.helpers.reference import PARITY, Clip, network_with_reference_weights, read_clip, reference_network
+from tests.helpers.tiny_network import TINY, tiny_network
 from tests.helpers.training_run import made_up_stage
 from tests.helpers.training_steps import made_up_batch
 from training.config import OptimisationConfig

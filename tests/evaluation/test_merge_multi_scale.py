@@ -253,7 +253,7 @@ MISTAKES = {
     remove_video: "{other}/Scores lacks the video dog",
     remove_frame: "{other}/Scores/dog lacks the frame 00001, which other runs have",
     remove_config: "{other} is no output folder of eval.py: it has no config.json",
-    remove_scores: "{other} has no Scores: run eval.py with --save_scores",
+    remove_scores: "{other} has no Scores: evaluate with save_scores",
     change_objects: "{other}/Scores/dog/00001.npz holds the objects 1, 4, but {one}/Scores/dog/00001.npz 1, 3",
     lose_an_object: "{other}/Scores/dog/00001.npz holds the objects 1, but {one}/Scores/dog/00001.npz 1, 3",
     change_size: "{other}/Scores/dog/00001.npz is 2x3, but {one}/Scores/dog/00001.npz 4x3",
@@ -261,7 +261,7 @@ MISTAKES = {
     remove_label_map: "{other}/Annotations/dog/00001.png does not exist",
     cut_scores: "{other}/Scores/dog/00001.npz cannot be read, it may be damaged",
     damage_scores: "{other}/Scores/dog/00001.npz ",
-    replace_scores: "{other}/Scores/dog/00001.npz does not hold the scores that eval.py --save_scores writes",
+    replace_scores: "{other}/Scores/dog/00001.npz does not hold the probabilities that save_scores writes",
     write_an_array: "{other}/Scores/dog/00001.npz cannot be read, it may be damaged",
 }
 

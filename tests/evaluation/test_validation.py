@@ -17,7 +17,7 @@ from evaluation.validation import Validation
 from inference.config import InferenceConfig
 from model.network import XMem
 from tests.helpers.layouts import davis_2016_pairs, write_frames, write_masks, write_text
-from tests.helpers.tiny_network import CONFIG, tiny_network
+from tests.helpers.tiny_network import TINY, tiny_network
 from util.errors import UserError
 
 SIZE = (32, 48)
@@ -74,7 +74,7 @@ def test_mixed_precision_is_that_of_eval(generic, network_file, tmp_path):
 @pytest.fixture
 def network_in_training() -> XMem:
     """Some modules are in training mode and some are not; some parameters are frozen, the others have gradients."""
-    network = XMem(CONFIG).train()
+    network = XMem(TINY).train()
     network.load_state_dict(tiny_network().state_dict())
     network.key_encoder.eval()
     for index, parameter in enumerate(network.parameters()):

@@ -1,4 +1,4 @@
-"""The network and the clips that reference numbers were made with, and a small network for tests of behaviour.
+"""The network and the clips that reference numbers were made with.
 
 `tests/parity/` holds reference numbers of the published program; more lie in the `shared` folder.
 """
@@ -34,28 +34,6 @@ def network_with_reference_weights(config: NetworkConfig) -> XMem:
 def reference_network(hidden_dim: int = 64) -> XMem:
     """The published network with the weights that the reference numbers were made with."""
     return network_with_reference_weights(NetworkConfig(hidden_dim=hidden_dim))
-
-
-TINY = NetworkConfig(
-    key_encoder="resnet18",
-    key_dim=16,
-    value_dim=32,
-    hidden_dim=8,
-    decoder_dims=(32, 16, 16),
-    sensory_update_dim=16,
-)
-
-
-def tiny_network(config: NetworkConfig = TINY) -> XMem:
-    """A network of its own that takes milliseconds a frame; what it segments depends visibly on its memory.
-
-    Logits, keys and shrinkage are scaled down so that probabilities do not saturate and no single memory element
-    takes all affinity.
-    """
-    network = network_with_reference_weights(config)
-    for projection in (network.decoder.pred, network.key_proj.key_proj, network.key_proj.d_proj):
-        projection.weight.mul_(0.3)
-    return network
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from model.aggregation import soft_aggregation
 from model.checkpoint import save_network
 from model.memory_reading import similarity
 from model.network import XMem
-from tests.helpers.reference import TINY, tiny_network
+from tests.helpers.tiny_network import TINY, tiny_network
 from util.errors import UserError
 
 HEIGHT, WIDTH = 32, 48

@@ -5,7 +5,7 @@ Memories by hand have keys on a line, S = −(k − q)², and one-dimensional va
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ from inference.strategies.prototypes import (
     Random,
 )
 from model.network import XMem
-from tests.helpers.reference import TINY, tiny_network
+from tests.helpers.tiny_network import tiny_network
 from util.errors import SettingError, UserError
 
 Setting = int | bool | str | None
@@ -532,7 +532,7 @@ LABELS[2:14, 4:20], LABELS[12:28, 24:40] = 1, 2
 
 @pytest.fixture(scope="module")
 def network() -> XMem:
-    return tiny_network(replace(TINY, encoder_width=16))
+    return tiny_network()
 
 
 def clip(frames: int, seed: int = 0) -> Tensor:

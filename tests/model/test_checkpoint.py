@@ -17,7 +17,8 @@ from inference.inference_core import InferenceCore
 from model.checkpoint import CheckpointError, config_from_shapes, load_tensors, read_checkpoint, save_network
 from model.config import ENCODERS, NetworkConfig
 from model.network import XMem
-from tests.helpers.reference import PARITY, TINY, tiny_network
+from tests.helpers.reference import PARITY
+from tests.helpers.tiny_network import TINY, tiny_network
 
 FRAMES = torch.randn(3, 3, 32, 48, generator=torch.Generator().manual_seed(0))
 LABELS = torch.zeros(32, 48, dtype=torch.uint8)

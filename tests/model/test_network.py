@@ -26,7 +26,7 @@ from model.memory_reading import (
 )
 from model.network import XMem
 from model.sensory import GRU
-from tests.helpers.reference import TINY, tiny_network
+from tests.helpers.tiny_network import TINY, tiny_network
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -235,7 +235,7 @@ def test_the_value_encoder_sees_image_own_mask_and_all_other_masks():
     encoder, seen = tiny_network().value_encoder, []
     encoder.conv1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     frames, masks = images(2, torch.float32), soft_masks(2, 3, torch.float32)
-    encoder(frames, torch.zeros(2, 256, 2, 3), masks)
+    encoder(frames, torch.zeros(2, 16 * TINY.encoder_width // 4, 2, 3), masks)
     layers = seen[0].unflatten(0, (2, 3))
     assert torch.equal(layers[:, :, :3], frames.unsqueeze(1).expand(-1, 3, -1, -1, -1))
     assert torch.equal(layers[:, :, 3], masks)

@@ -10,7 +10,7 @@ from inference.inference_core import InferenceCore
 from model.checkpoint import CheckpointError, read_checkpoint, save_network
 from model.config import NetworkConfig
 from model.network import XMem
-from tests.helpers.tiny_network import CONFIG
+from tests.helpers.tiny_network import TINY
 from training.config import RunConfig
 from training.initialisation import untrained_network, without_parts
 from training.starting_point import find_starting_point
@@ -21,7 +21,7 @@ SETTINGS = [(False, True), (True, False), (False, False)]
 
 @pytest.fixture(scope="module")
 def network() -> XMem:
-    return untrained_network(CONFIG, seed=1)
+    return untrained_network(TINY, seed=1)
 
 
 def terms(network: XMem) -> tuple[torch.Tensor, torch.Tensor]:
@@ -69,7 +69,7 @@ def test_files_from_before_have_both_terms(network, tmp_path):
 
 def test_a_published_file_that_lacks_a_term_is_damaged(tmp_path):
     """Only files of our format say that a term is not there on purpose."""
-    state = {n: t for n, t in untrained_network(CONFIG, 0).state_dict().items() if not n.startswith("key_proj.e_proj")}
+    state = {n: t for n, t in untrained_network(TINY, 0).state_dict().items() if not n.startswith("key_proj.e_proj")}
     torch.save(state, tmp_path / "plain.pth")
     with pytest.raises(CheckpointError, match=r"misses key_proj\.e_proj"):
         XMem.from_checkpoint(tmp_path / "plain.pth")
@@ -104,15 +104,15 @@ def test_flags_of_train(flags, changes, network, tmp_path):
     save_network(tmp_path / "network.pth", network.config, network.state_dict())
     config = configure("--load_network", str(tmp_path / "network.pth"))
     start = find_starting_point(config).for_network(config.network)
-    assert start.network.config == replace(CONFIG, **changes)
+    assert start.network.config == replace(TINY, **changes)
 
 
 def test_without_a_sensory_memory_is_as_with_one_of_zeros(network):
     """Of its file's other weights nothing is lost."""
     simpler = without_parts(network, True, True, use_sensory=False)
-    assert simpler.config == replace(CONFIG, hidden_dim=0)
-    image, readout = torch.randn(1, 3, 32, 48), torch.randn(1, 2, CONFIG.value_dim, 2, 3)
-    zeros = torch.zeros(1, 2, CONFIG.hidden_dim, 2, 3)
+    assert simpler.config == replace(TINY, hidden_dim=0)
+    image, readout = torch.randn(1, 3, 32, 48), torch.randn(1, 2, TINY.value_dim, 2, 3)
+    zeros = torch.zeros(1, 2, TINY.hidden_dim, 2, 3)
     _, features = network.encode_key(image)
     expected = network.segment(features, readout, zeros)
     found = simpler.segment(simpler.encode_key(image)[1], readout, None)
@@ -128,4 +128,4 @@ def test_gradients_reach_everything_that_is_there(network):
     memory, now = (type(query)(*(part[index : index + 1] for part in query)) for index in (0, 1))
     simpler.read_memory(now, memory, values).sum().backward()
     assert simpler.key_proj.key_proj.weight.grad is not None
-    assert replace(simpler.config, use_shrinkage=True, use_selection=True) == CONFIG
+    assert replace(simpler.config, use_shrinkage=True, use_selection=True) == TINY

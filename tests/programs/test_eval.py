@@ -587,7 +587,7 @@ def test_a_size_in_a_network_file_that_is_none_is_told(generic, tmp_path, capsys
     arguments = [str(flag) for flag in flags]
     assert program.main(arguments) == 2
     assert capsys.readouterr().err == (
-        f"eval.py: {model} says that it is meant for the size {size!r}, which is none: give --size\n"
+        f"eval.py: {model} says that it is meant for the size {size!r}, which is none: give a size\n"
     )
     assert program.main([*arguments, "--size", "16"]) == 0
 

@@ -257,10 +257,10 @@ def test_a_budget_is_spent_in_order_and_what_does_not_fit_in_says_so(model, data
     runner.carry_out(runs[2:])
     assert [runner.record(run) is not None for run in runs] == [True, False, False]
     assert runner.absent[runs[1].name].startswith("not run: it would take 1")
-    assert runner.absent[runs[1].name].endswith("and 3 were left of --budget")
-    assert runner.absent[runs[2].name] == "not run: the time of --budget was spent"
+    assert runner.absent[runs[1].name].endswith("and 3 were left of the budget")
+    assert runner.absent[runs[2].name] == "not run: the budget was spent"
     make_report(["table8"], runner, tmp_path)
-    assert "not run: the time of --budget was spent" in (tmp_path / "results.md").read_text()
+    assert "not run: the budget was spent" in (tmp_path / "results.md").read_text()
 
 
 # --- Failures ---------------------------------------------------------------------------------------------------------
@@ -282,8 +282,8 @@ def test_missing_data_are_named_and_nothing_is_made_of_them(model, tmp_path):
     runner = make_runner(model, tmp_path / "nowhere", tmp_path / "output")
     runner.carry_out(plan(["table7", "table8"], runner.profile, False))
     assert {*runner.absent.values()} == {
-        "data: DAVIS 2016, looked for in DAVIS/2016 below --data-root",
-        "data: a made-up DAVIS 2016, looked for in DAVIS/2016 below --data-root",
+        "data: DAVIS 2016, looked for in DAVIS/2016 below the data root",
+        "data: a made-up DAVIS 2016, looked for in DAVIS/2016 below the data root",
     }
     assert list((tmp_path / "output").rglob("*.jpg")) == []
     make_report(["table7", "table8"], runner, tmp_path / "output")

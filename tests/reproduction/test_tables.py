@@ -166,7 +166,7 @@ def test_a_set_is_made_once_and_again_if_it_consists_of_something_else(tmp_path)
 
 
 def test_missing_data_are_named_by_their_place_below_the_root(tmp_path):
-    with pytest.raises(MissingError, match=r"^data: DAVIS 2017 val, looked for in DAVIS/2017 below --data-root$"):
+    with pytest.raises(MissingError, match=r"^data: DAVIS 2017 val, looked for in DAVIS/2017 below the data root$"):
         PAPER.data_sets["D17"].open(tmp_path, tmp_path)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from model.checkpoint import save_network
 from model.config import NetworkConfig
 from model.network import XMem, normalise_images
-from tests.helpers.tiny_network import CONFIG
+from tests.helpers.tiny_network import TINY
 from tests.helpers.training_run import made_up_data, made_up_stage
 from tests.helpers.training_steps import made_up_batch
 from training.config import STAGES
@@ -27,6 +27,8 @@ from training.initialisation import (
 )
 from training.step import TrainingBatch
 from util.errors import SettingError, UserError
+
+AS_WIDE_AS_IMAGENET = replace(TINY, encoder_width=64)
 
 SEVERAL_OBJECTS = STAGES["3"]
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -70,7 +72,7 @@ def features(network: nn.Module, x: Tensor) -> Iterator[Tensor]:
 def test_the_key_encoder_starts_as_torchvisions_network(cache, name):
     expected = list(features(put_made_up_weights(cache, name), IMAGES))
     put_made_up_weights(cache, "resnet18")
-    network = untrained_network(replace(CONFIG, key_encoder=name), seed=0)
+    network = untrained_network(replace(AS_WIDE_AS_IMAGENET, key_encoder=name), seed=0)
     load_imagenet_weights(network, seed=0)
     f16, f8, f4 = network.key_encoder(IMAGES)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip((f4, f8, f16), expected, strict=True))
@@ -80,7 +82,9 @@ def test_the_key_encoder_starts_as_torchvisions_network(cache, name):
 @pytest.mark.parametrize("single_object", [True, False])
 def test_the_value_encoder_starts_as_torchvisions_network_with_orthogonal_inputs_for_masks(cache, single_object):
     theirs = put_made_up_weights(cache, "resnet18")
-    network, again, other = (untrained_network(replace(CONFIG, single_object=single_object), seed=0) for _ in range(3))
+    network, again, other = (
+        untrained_network(replace(AS_WIDE_AS_IMAGENET, single_object=single_object), seed=0) for _ in range(3)
+    )
     for each, seed in ((network, 7), (again, 7), (other, 8)):
         torch.rand(seed)  # no matter what else was random
         load_imagenet_weights(each, seed)
@@ -118,7 +122,7 @@ def test_weights_that_cannot_be_downloaded_are_one_line(cache, monkeypatch, erro
     with pytest.raises(
         UserError, match=r"weights of resnet18: .*resnet18-f37072fd\.pth into .*, or start without pretrained"
     ) as e:
-        load_imagenet_weights(untrained_network(CONFIG, seed=0), seed=0)
+        load_imagenet_weights(untrained_network(AS_WIDE_AS_IMAGENET, seed=0), seed=0)
     assert "\n" not in str(e.value)
 
 
@@ -127,21 +131,21 @@ def test_damaged_weights_in_the_cache_are_one_line(cache, content):
     put_made_up_weights(cache, "resnet18")
     next(cache.iterdir()).write_bytes(content)
     with pytest.raises(UserError, match=r"weights of resnet18: .* start without pretrained"):
-        load_imagenet_weights(untrained_network(CONFIG, seed=0), seed=0)
+        load_imagenet_weights(untrained_network(AS_WIDE_AS_IMAGENET, seed=0), seed=0)
 
 
 def test_there_are_no_imagenet_weights_of_another_width():
     with pytest.raises(SettingError, match="encoder_width is 32"):
-        load_imagenet_weights(untrained_network(replace(CONFIG, encoder_width=32), seed=0), seed=0)
+        load_imagenet_weights(untrained_network(replace(AS_WIDE_AS_IMAGENET, encoder_width=32), seed=0), seed=0)
 
 
 def test_an_untrained_network_follows_from_the_seed_and_disturbs_no_other_random_numbers():
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    network = untrained_network(CONFIG, seed=3)
+    network = untrained_network(AS_WIDE_AS_IMAGENET, seed=3)
     assert torch.equal(torch.rand(1), expected)
-    again, other = untrained_network(CONFIG, seed=3), untrained_network(CONFIG, seed=4)
+    again, other = untrained_network(AS_WIDE_AS_IMAGENET, seed=3), untrained_network(AS_WIDE_AS_IMAGENET, seed=4)
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in network.state_dict().items())
     assert not torch.equal(other.key_proj.key_proj.weight, network.key_proj.key_proj.weight)
     assert not any(module.training for module in network.modules())
@@ -153,7 +157,7 @@ def test_an_untrained_network_follows_from_the_seed_and_disturbs_no_other_random
 @pytest.fixture(params=["stage before", "file"])
 def after_stage_0(request, tmp_path) -> tuple[XMem, XMem]:
     """A single-object network, and the one that is to be trained on: itself, or what was read from its file."""
-    network = untrained_network(replace(CONFIG, single_object=True), seed=0)
+    network = untrained_network(replace(AS_WIDE_AS_IMAGENET, single_object=True), seed=0)
     if request.param == "stage before":
         return network, network
     save_network(tmp_path / "stage_0.pth", network.config, network.state_dict())

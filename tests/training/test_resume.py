@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.helpers import REPOSITORY
-from tests.helpers.tiny_network import CONFIG
+from tests.helpers.tiny_network import TINY
 from training.checkpoints import RunFolder, RunSettings, TrainingCheckpoint
 from training.data import TrainedOn
 from training.step import StepperState
@@ -86,7 +86,7 @@ def checkpoint(stage_index: int, iteration: int) -> TrainingCheckpoint:
         stage_index=stage_index,
         iteration=iteration,
         skipped_iterations=2,
-        network_config=replace(CONFIG, single_object=True),
+        network_config=replace(TINY, single_object=True),
         stepper=StepperState(
             network={"weight": torch.full((1000,), float(iteration))},
             optimizer={"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"betas": (0.9, 0.999)}]},
