@@ -54,7 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--overlay", action="store_true", help="also write a video with the masks painted over each frame")
     add("--flip", action="store_true", help="mirror the images, and the results back")
     add("--flip_too", action="store_true", help="average the probabilities of images as they are and mirrored")
-    size = f"frames' shorter side; -1: their own (the network's, mostly {PUBLISHED_SIZE}); of several, the average"
+    size = f"frames' shorter side, -1: unchanged; several are averaged (what the network says, else {PUBLISHED_SIZE})"
     add("--size", type=int, nargs="+", help=size)
     add("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (%(default)s)")
     add("--amp", action="store_true", help="mixed precision also elsewhere than on CUDA, where it is on")
@@ -178,7 +178,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def start() -> int:
         queue = WorkQueue.from_environment()
-        level = logging.INFO if queue.rank == 0 else logging.ERROR  # process 0 speaks for all
+        level = logging.INFO if queue.rank == 0 else logging.ERROR  # only process 0 reports
         logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
         try:
             with queue.failing_together():

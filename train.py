@@ -28,7 +28,6 @@ from util.processes import Processes
 
 FAILED = 1  # exit code
 
-# Flags that have the names of the fields they set.
 RUN = ("output", "load_checkpoint", "resume_changed", "load_network", "seed", "num_workers", "keep_checkpoints")
 ROOTS = ("static_root", "bl_root", "yv_root", "davis_root")
 DATA = (*ROOTS, "yv_subset", "videos_root", "videos_subset", "videos_share", "videos_smallest_crop", "cutout_root",
@@ -54,9 +53,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("--resume", choices=("auto",), help="continue from the newest whole checkpoint of this experiment, if any")
     add("--resume_changed", action="store_true", help="continue although settings differ from the checkpoint's")
     file = parser.add_mutually_exclusive_group()
-    file.add_argument("--load_checkpoint", type=Path, help="else, continue from this checkpoint")
-    file.add_argument("--load_network", type=Path, help="else, start from this network file")
-    add("--no_pretrained", action="store_true", help="else, start from random initialisation, not ImageNet's weights")
+    file.add_argument("--load_checkpoint", type=Path, help="checkpoint to resume, unless --resume finds one")
+    file.add_argument("--load_network", type=Path, help="network file to start from, unless a run is resumed")
+    add("--no_pretrained", action="store_true", help="start from random initialisation, not ImageNet's weights")
     add("--seed", type=int, default=RunConfig.seed, help="decides all random choices")
     add("--num_workers", type=int, default=min(16, available_cores()), help="processes that make batches, in all")
 
@@ -65,7 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--yv_subset", type=Path, help="file with the names of the videos of YouTubeVOS to use, one a line")
     add("--videos_root", type=Path, help="stage m: own videos, JPEGImages/V and Annotations/V")
     add("--videos_subset", type=Path, help="file with the names of those to use, one a line")
-    add("--videos_share", type=float, default=DataConfig.videos_share, help="their share of stage m's samples")
+    add("--videos_share", type=float, default=DataConfig.videos_share, help="own videos' share of stage m")
     add("--videos_smallest_crop", type=float, default=DataConfig.videos_smallest_crop, help="share of a frame's area")
     add("--cutout_root", type=Path, help="stages s, m: images with masks, as --static_root, to cut objects out of")
     add("--strict", action="store_true", help="stop at a file that cannot be used, rather than skip it")
@@ -78,8 +77,13 @@ def make_parser() -> argparse.ArgumentParser:
     for term in ("shrinkage", "selection"):
         add(f"--no_{term}", dest=f"use_{term}", action="store_false", default=None, help=f"{term} 1, not computed")
 
-    for name in ("deep_update_prob", "gamma", "weight_decay", "max_gradient_norm"):
-        add(f"--{name}", type=float, default=getattr(OptimisationConfig, name), help=" ")
+    for name, meaning in (
+        ("deep_update_prob", "probability of a deep update after a frame"),
+        ("gamma", "factor of the learning rate at each of a stage's steps"),
+        ("weight_decay", "of AdamW"),
+        ("max_gradient_norm", "scale longer gradients down to this"),
+    ):
+        add(f"--{name}", type=float, default=getattr(OptimisationConfig, name), help=meaning)
     add("--samples_at_once", type=int, help="of a process's share of the batch; fewer need less memory")
     add("--checkpoint_activations", action="store_true", help="less memory for a third more time")
     add("--compile", action="store_true", help="torch.compile")
@@ -93,7 +97,7 @@ def make_parser() -> argparse.ArgumentParser:
         value = getattr(IntervalConfig, name)
         add(f"--{name}", type=type(value), default=value, help="minutes" if name.endswith("minutes") else "iterations")
     add("--debug", action="store_true", help="log every iteration")
-    add("--keep_checkpoints", type=int, default=RunConfig.keep_checkpoints, help="so many, the newest")
+    add("--keep_checkpoints", type=int, default=RunConfig.keep_checkpoints, help="newest checkpoints kept")
     add("--validation_dataset", choices=("D16", "D17", "G"), help="validate on it, and keep the best network")
     add("--validation_root", type=Path, help="its folder, as for eval.py")
     add("--validation_subset", type=Path, help="file with the names of the videos to use, one a line")
@@ -104,7 +108,7 @@ def make_parser() -> argparse.ArgumentParser:
         for name in STAGE:
             value = getattr(stage, name)
             kind = {"type": int, "nargs": "*"} if name == "steps" else {"type": type(value)}
-            group.add_argument(f"--s{stage.name}_{name}", default=value, help=" ", **kind)
+            group.add_argument(f"--s{stage.name}_{name}", default=value, help=name.replace("_", " "), **kind)
     return parser
 
 
@@ -165,8 +169,8 @@ def flag_of(field: str) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Return the exit code: 0, also when asked to stop; 2: it could not start; 1: it could not continue; 130."""
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))  # what all processes run into is said once on each machine
+    """Return the exit code: 0, also after SIGTERM; 2: could not start; 1: could not continue; 130: second Ctrl-C."""
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))  # an error of all processes is reported once per machine
     logging.basicConfig(level=logging.ERROR if local_rank else logging.INFO, format="%(levelname)s: %(message)s")
     try:
         arguments = parse_arguments(argv)

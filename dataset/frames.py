@@ -19,7 +19,7 @@ MASK_SUFFIXES = frozenset({".png"})
 
 
 class MissingError(UserError):
-    """A file or folder does not exist where a data set has it; who knows the data set adds what its root has to be."""
+    """A file or folder of a data set does not exist; `registry.Entry.checked` adds what the root has to be."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 """The data sets: what each is called and holds, where it lies, where to get it, and how it is opened.
 
-A new data set is one entry here, and one function in `evaluation_sets.py` or `training_sets.py` that knows its layout.
+A new data set is one entry here, and one function in `evaluation_sets.py` or `training_sets.py` that reads its layout.
+A new training set also needs a stage that trains on it (`training/config.py`, `training/data.py`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

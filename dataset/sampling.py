@@ -24,7 +24,7 @@ Entry = TypeVar("Entry")
 
 # Times that one entry is drawn until its first frame shows an object, and entries that are tried for one sample.
 DRAWS = 5
-REPLACEMENTS = 20
+ENTRIES_TRIED = 20
 
 VOID = 255
 
@@ -118,7 +118,7 @@ def max_jump(iteration: int, iterations: int, stage: str = "3") -> int:
 
 
 def choose_frames(rng: np.random.Generator, frame_count: int, num_frames: int, max_jump: int) -> list[int]:
-    """Choose the frames of a clip, forwards or (every other time) backwards, each within `max_jump` of the last.
+    """Choose the frames of a clip, forwards or (with probability ½) backwards, each within `max_jump` of the last.
 
     It starts anywhere and adds frames one by one, each within `max_jump` of any that is chosen (section 4).
 
@@ -176,7 +176,7 @@ def draw_sample(
     rng = sample_generator(config, number)
     entry = entries[epoch_entry(config, number, len(entries))]
     skipped: list[str] = []
-    for _ in range(REPLACEMENTS):
+    for _ in range(ENTRIES_TRIED):
         try:
             for _ in range(DRAWS):
                 if (sample := draw(entry, rng)) is not None:
@@ -189,5 +189,5 @@ def draw_sample(
         logger.debug("sample %d of stage %s skips: %s", number, config.stage, skipped[-1])
         entry = entries[int(rng.integers(len(entries)))]
     raise UserError(
-        f"stage {config.stage}: none of {REPLACEMENTS} entries drawn could be used, the last because: {skipped[-1]}"
+        f"stage {config.stage}: none of {ENTRIES_TRIED} entries drawn could be used, the last because: {skipped[-1]}"
     )

@@ -103,8 +103,8 @@ class _Entry:
 def is_speck(masks: Bool[np.ndarray, "frames height width"]) -> bool:
     """Whether an object is too small in the first frame (section 4, BL30K).
 
-    It has at most 10² pixels; or at most 30², but 20² or more in one of the next two frames: then the first frame shows
-    only a small part of it.
+    It has at most 10² pixels; or at most 30², but 20² or more in one of the next two frames, so that the first frame
+    may show only a small part of it.
     """
     first, *following = masks[:3].sum(axis=(1, 2)).tolist()
     if first <= SPECK**2:

@@ -27,7 +27,7 @@ METADATA_OPTIONS: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19
 
 
 class VideoFile:
-    """The video stream of `path`; every iteration decodes it anew, holding one frame at a time.
+    """The video stream of `path`; every iteration decodes it again, holding one frame at a time.
 
     Frames are named by their number, "00000", "00001", ... (more digits where the count needs them), are 8-bit RGB
     whatever the file stores, and upright: the rotation that phones write beside the pixels is applied. Pixels that
@@ -47,7 +47,7 @@ class VideoFile:
         with self._open() as (container, stream):
             self._frame_rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
             self._frame_count = stream.frames or _estimated_frames(container, stream, self._frame_rate)
-            # The size as displayed is known for certain only from a frame, and a file without one is told at once.
+            # The size as displayed is known for certain only from a frame, and a file without one is rejected at once.
             first = next(container.decode(stream), None)
         if first is None:
             raise UserError(f"{path} has a video stream, but not one frame in it")

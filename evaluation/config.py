@@ -30,7 +30,8 @@ class EvaluationConfig:
         weights: the network file; None: the network comes from elsewhere.
         weights_sha256: the digest of the network file, since training may write another one of the same name.
         repeat: videos are made so many times as long, by playing them back and forth.
-        size: the shorter side in pixels at which frames are segmented; −1: their own.
+        size: the shorter side in pixels at which frames are segmented; −1: their own. (Programs take what the network
+            is meant for where no size is given: `evaluation/networks.py`.)
         other_sizes: further sizes; the probabilities of all sizes are averaged.
         flip: mirror every frame.
         flip_too: segment every size both as it is and mirrored, and average.

@@ -12,7 +12,7 @@ import torch
 from dataset.evaluation_sets import EvaluationSet, EvaluationVideo
 from evaluation.config import EvaluationConfig
 from evaluation.output_folder import OutputFolder, VideoRecord
-from evaluation.segmenter import Segmenter
+from evaluation.segmenter import MultiViewSegmenter
 from evaluation.summary import Summary
 from evaluation.work_queue import Progress, WorkQueue
 from model.network import XMem
@@ -58,7 +58,7 @@ def evaluate(
     """
     queue = queue or WorkQueue.alone()
     folder = OutputFolder(output, "Annotations" if config.save_scores else evaluation_set.masks_folder)
-    segmenter = Segmenter(network, config)
+    segmenter = MultiViewSegmenter(network, config)
     with ExitStack() as held:
         with queue.failing_together():
             if queue.rank == 0:
@@ -87,7 +87,11 @@ def pending_videos(evaluation_set: EvaluationSet, folder: OutputFolder, restart:
 
 
 def segment_share(
-    evaluation_set: EvaluationSet, pending: Sequence[str], segmenter: Segmenter, folder: OutputFolder, queue: WorkQueue
+    evaluation_set: EvaluationSet,
+    pending: Sequence[str],
+    segmenter: MultiViewSegmenter,
+    folder: OutputFolder,
+    queue: WorkQueue,
 ) -> None:
     """Segment this process's share of the pending videos. One that fails is reported and does not stop the others.
 
@@ -97,7 +101,7 @@ def segment_share(
     with Progress(evaluation_set.videos, pending, queue) as progress:
         for name in queue.take(pending):
             try:
-                folder.record(segment_video(videos[name], segmenter, folder, progress.frame_done))
+                folder.record(segment_into_folder(videos[name], segmenter, folder, progress.frame_done))
             except UserError as error:
                 queue.report_failure(name, str(error))
             progress.video_done(name)
@@ -106,8 +110,8 @@ def segment_share(
             progress.until_all_finished()
 
 
-def segment_video(
-    video: EvaluationVideo, segmenter: Segmenter, folder: OutputFolder, on_frame: Callable[[float], None]
+def segment_into_folder(
+    video: EvaluationVideo, segmenter: MultiViewSegmenter, folder: OutputFolder, on_frame: Callable[[float], None]
 ) -> VideoRecord:
     """Segment one video into the output folder.
 

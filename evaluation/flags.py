@@ -1,25 +1,26 @@
-"""The settings of inference as flags of a program."""
+"""Flags of inference. Their defaults are those of the classes in `inference/strategies/` and `inference/config.py`."""
 
 import argparse
 import logging
 
 from inference.config import InferenceConfig, InferenceSettings
+from inference.strategies.insertion import SparseInsertion
 from util.errors import SettingError
 
-INFERENCE_FLAGS = {  # flag → what it sets, its meaning and the published value
-    "mem_every": (int, "r; the paper: 10 on Long-time Video (5)"),
-    "mem_offset": (int, "the first memory frame after frame 0 comes so many frames earlier (0)"),
-    "deep_update_every": (int, "frames between deep updates; -1: with every memory frame (-1)"),
-    "top_k": (int, "elements read per query; -1: all (30)"),
-    "max_mid_term_frames": (int, "T_max (10)"),
-    "min_mid_term_frames": (int, "T_min (5)"),
-    "max_long_term_elements": (int, "LT_max (10000)"),
-    "num_prototypes": (int, "P (128)"),
-    "max_memory_frames": (int, "bound of --insertion sparse and --when_full local_window (50)"),
-    "insertion": (str, "regular or sparse (regular)"),
-    "deep_update": (str, "memory_frames, every_frame or never (memory_frames)"),
-    "when_full": (str, "consolidate or local_window (consolidate)"),
-    "prototypes": (str, "usage, random or centroids (usage)"),
+INFERENCE_FLAGS = {  # flag → its type and meaning
+    "mem_every": (int, "r, frames from one memory frame to the next; the paper: 10 on Long-time Video"),
+    "mem_offset": (int, "the first memory frame after frame 0 comes so many frames earlier"),
+    "deep_update_every": (int, "frames between deep updates; -1: with every memory frame"),
+    "top_k": (int, "elements read per query; -1: all"),
+    "max_mid_term_frames": (int, "T_max, frames at which working memory is consolidated"),
+    "min_mid_term_frames": (int, "T_min, frames that stay in working memory"),
+    "max_long_term_elements": (int, "LT_max, most elements of long-term memory"),
+    "num_prototypes": (int, "P, prototypes of one consolidation"),
+    "max_memory_frames": (int, "bound of --insertion sparse and --when_full local_window"),
+    "insertion": (str, "regular or sparse"),
+    "deep_update": (str, "memory_frames, every_frame or never"),
+    "when_full": (str, "consolidate or local_window"),
+    "prototypes": (str, "usage, random or centroids"),
 }
 SWITCHES = {  # setting → the flag that switches it off, and what happens instead
     "enable_long_term": ("--disable_long_term", "working memory grows without bound"),
@@ -34,8 +35,9 @@ logger = logging.getLogger(__name__)
 
 def add_inference_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags to a program's parser; those that are not given are None."""
+    defaults = {"max_memory_frames": SparseInsertion().max_memory_frames, **InferenceConfig().settings()}
     for name, (kind, meaning) in INFERENCE_FLAGS.items():
-        parser.add_argument(f"--{name}", type=kind, help=meaning)
+        parser.add_argument(f"--{name}", type=kind, help=f"{meaning} ({defaults[name]})")
     for name, (flag, instead) in SWITCHES.items():
         parser.add_argument(flag, dest=name, action="store_false", default=None, help=instead)
 

@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 
 from dataset.frames import folder_entries, size_text
 from dataset.label_map import LabelMap, read_label_map
-from evaluation.output_folder import FrameScores, OutputFolder, VideoRecord, read_scores
+from evaluation.output_folder import FrameProbabilities, OutputFolder, VideoRecord, read_probabilities
 from evaluation.prefetch import prefetch
 from util.device import peak_process_bytes
 from util.errors import UserError
@@ -47,7 +47,7 @@ class Merging:
 
     @contextmanager
     def started(self, overwrite: bool = False) -> Iterator[list[str]]:
-        """The result's folder is this merge's while the block runs. Gives the videos that are still to be merged.
+        """Lock the output folder while the block runs, and give the names of the videos that are not merged yet.
 
         Args:
             overwrite: remove what another merge (or run) has left there.
@@ -73,7 +73,7 @@ class Merging:
         begun = time.perf_counter()
         objects: set[int] = set()
         reading = (
-            (frame, alike([RunFrame.read(folder, video, frame) for folder in self._folders]))
+            (frame, require_same_objects_and_size([RunFrame.read(folder, video, frame) for folder in self._folders]))
             for frame in self.frames[video]
         )
         with (
@@ -82,7 +82,7 @@ class Merging:
         ):
             for (frame, runs), _ in frames:
                 writer.write_labels(frame, torch.from_numpy(merged_labels(runs)), runs[0].label_map.palette)
-                objects.update(runs[0].scores.objects)
+                objects.update(runs[0].probabilities.objects)
                 on_frame()
         self._output.record(
             VideoRecord(
@@ -104,22 +104,22 @@ class RunFrame:
     """What one run made of a frame, and the file that holds its scores."""
 
     path: Path
-    scores: FrameScores
+    probabilities: FrameProbabilities
     label_map: LabelMap
 
     @classmethod
     def read(cls, folder: Path, video: str, frame: str) -> "RunFrame":
-        """From a run's output folder.
+        """Read a frame's probabilities and label map from a run's output folder.
 
         Raises:
             UserError: a file is missing, damaged or of another size than the other.
         """
         path = folder / "Scores" / video / f"{frame}.npz"
-        scores = read_scores(path)
+        probabilities = read_probabilities(path)
         label_map = read_label_map(folder / "Annotations" / video / f"{frame}.png")
-        if label_map.labels.shape != scores.prob.shape[1:]:
+        if label_map.labels.shape != probabilities.prob.shape[1:]:
             raise UserError(f"{path} has another size than the frame's label map in {folder / 'Annotations' / video}")
-        return cls(path, scores, label_map)
+        return cls(path, probabilities, label_map)
 
 
 def merged_labels(runs: Sequence[RunFrame]) -> UInt8[np.ndarray, "height width"]:
@@ -128,29 +128,29 @@ def merged_labels(runs: Sequence[RunFrame]) -> UInt8[np.ndarray, "height width"]
     Sums of rounded probabilities may be equal. Then a label counts more the more runs have it in their label maps, so
     that runs that agree are merged into what they agree on.
     """
-    labels = [0, *runs[0].scores.objects]
-    total = np.zeros(runs[0].scores.prob.shape, np.int32)
+    labels = [0, *runs[0].probabilities.objects]
+    total = np.zeros(runs[0].probabilities.prob.shape, np.int32)
     for run in runs:
-        places = [0, *(1 + run.scores.objects.index(label) for label in labels[1:])]
+        places = [0, *(1 + run.probabilities.objects.index(label) for label in labels[1:])]
         for channel, (label, place) in enumerate(zip(labels, places, strict=True)):
             # A vote is less than one step of probability, even if all runs cast it.
-            total[channel] += run.scores.prob[place] * np.int32(len(runs) + 1) + (run.label_map.labels == label)
+            total[channel] += run.probabilities.prob[place] * np.int32(len(runs) + 1) + (run.label_map.labels == label)
     return np.array(labels, np.uint8)[total.argmax(axis=0)]
 
 
-def alike(runs: Sequence[RunFrame]) -> Sequence[RunFrame]:
-    """`runs`, which have the same objects, if in another order, at the same size.
+def require_same_objects_and_size(runs: Sequence[RunFrame]) -> Sequence[RunFrame]:
+    """Return `runs` if all have the same objects, in any order, at the same size.
 
     Raises:
         UserError: they do not.
     """
     first = runs[0]
     for run in runs[1:]:
-        if set(run.scores.objects) != set(first.scores.objects):
-            objects = [", ".join(map(str, sorted(each.scores.objects))) for each in (run, first)]
+        if set(run.probabilities.objects) != set(first.probabilities.objects):
+            objects = [", ".join(map(str, sorted(each.probabilities.objects))) for each in (run, first)]
             raise UserError(f"{run.path} holds the objects {objects[0]}, but {first.path} {objects[1]}")
-        if run.scores.prob.shape != first.scores.prob.shape:
-            sizes = [size_text(each.scores.prob.shape[1:]) for each in (run, first)]
+        if run.probabilities.prob.shape != first.probabilities.prob.shape:
+            sizes = [size_text(each.probabilities.prob.shape[1:]) for each in (run, first)]
             raise UserError(f"{run.path} is {sizes[0]}, but {first.path} {sizes[1]}")
     return runs
 

@@ -1,4 +1,4 @@
-"""Which network file is used where none is named, and what a network file says of its training."""
+"""Which network file and frame size are used where none is given, and what a network file says of its training."""
 
 import logging
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ BUNDLED = next(
     (path for folder in ("saves", "xmem/saves") if (path := REPOSITORY / folder / "XMem-small.pth").is_file()),
     REPOSITORY / "saves" / "XMem-small.pth",
 )
-"""The small network that comes with the program: in a checkout in saves, when installed in the package.
+"""The small network that comes with the program: in a checkout `saves/`, in an installation `xmem/saves/`.
 
 Some of DAVIS's validation videos were in its training."""
 
@@ -87,7 +87,7 @@ def videos_seen(checkpoint: Checkpoint, evaluation_set: EvaluationSet) -> list[s
 
 
 def is_davis(evaluation_set: EvaluationSet) -> bool:
-    """Return whether a set's videos are DAVIS's, some of which trained the bundled network."""
+    """Return whether a set holds DAVIS videos, on some of which the bundled network was trained."""
     return evaluation_set.name in DATA_SETS and DATA_SETS[evaluation_set.name].is_davis
 
 

@@ -76,7 +76,7 @@ class VideoWriter:
             self.write_labels(frame.name, labels, segmented.palette)
             if self._scores:
                 path = self._scores / f"{frame.name}.npz"
-                self._images.submit(write_scores, path, segmented.prob, segmented.objects)
+                self._images.submit(write_probabilities, path, segmented.prob, segmented.objects)
         if self._overlay:
             self._frames.submit(write_overlay, self._overlay, frame.rgb, labels)
 
@@ -90,7 +90,7 @@ def write_mask(path: Path, labels: UInt8[Tensor, "height width"], palette: bytes
     write_label_map(path, labels.cpu().numpy(), palette)
 
 
-def write_scores(path: Path, prob: Float[Tensor, "channels height width"], objects: list[int]) -> None:
+def write_probabilities(path: Path, prob: Float[Tensor, "channels height width"], objects: list[int]) -> None:
     """Write the probabilities of background and objects in steps of 1/255, with the labels of channels 1, 2, …."""
     arrays = {"prob": prob.mul(255).round().byte().cpu().numpy(), "objects": np.array(objects, np.uint8)}
     # What np.savez_compressed writes, at twice its speed: its level of compression gains little.
@@ -101,15 +101,15 @@ def write_scores(path: Path, prob: Float[Tensor, "channels height width"], objec
 
 
 @dataclass(frozen=True, eq=False)
-class FrameScores:
+class FrameProbabilities:
     """Probabilities of background and objects in steps of 1/255, and the labels of channels 1, 2, …."""
 
     prob: UInt8[np.ndarray, "channels height width"]
     objects: list[int]
 
 
-def read_scores(path: Path) -> FrameScores:
-    """Read what `write_scores` has written.
+def read_probabilities(path: Path) -> FrameProbabilities:
+    """Read what `write_probabilities` has written.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -123,7 +123,7 @@ def read_scores(path: Path) -> FrameScores:
         raise UserError(f"{path} cannot be read, it may be damaged: {error}") from error
     if prob.dtype != np.uint8 or prob.ndim != 3 or len(prob) != 1 + len(objects):
         raise UserError(f"{path} does not hold the probabilities that save_scores writes")
-    return FrameScores(prob, objects)
+    return FrameProbabilities(prob, objects)
 
 
 def write_overlay(

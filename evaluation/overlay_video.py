@@ -55,7 +55,7 @@ class OverlayVideo:
     def _whole_or_absent(self) -> Iterator[None]:
         with (
             atomic_path(self.path) as temporary,
-            # FFmpeg opens the file only at the first frame; a folder that cannot be written to is told at once.
+            # FFmpeg opens the file only at the first frame; a folder that cannot be written to is reported at once.
             temporary.open("wb"),
             av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as self._container,
         ):

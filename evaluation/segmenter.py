@@ -1,4 +1,4 @@
-"""One video from its frames to its label maps."""
+"""Segmentation of one video after another, in one or several views: from frames to label maps and probabilities."""
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class SegmentedFrame:
     palette: bytes | None
 
 
-class Segmenter:
+class MultiViewSegmenter:
     """Follows the objects of one video after another, and times the network.
 
     With several views of each frame, every view has a memory of its own, and their probabilities are averaged at the
@@ -82,12 +82,12 @@ class Segmenter:
                     palette = palette or label_map.palette
                 height, width = video.output_size or frame.rgb.shape[:2]
                 with self.timer.running():
-                    prob = self._average(frames, label_map, (height, width), is_last)
+                    prob = self._segment_frame(frames, label_map, (height, width), is_last)
                     labels = label_map_of(prob, self.core.objects)
                 yield SegmentedFrame(frame, labels, prob, self.core.objects, palette)
 
     @torch.inference_mode()
-    def _average(
+    def _segment_frame(
         self,
         frames: Mapping[int, Frame],
         label_map: LabelMap | None,

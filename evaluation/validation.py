@@ -8,10 +8,10 @@ from tempfile import TemporaryDirectory
 from dataset.evaluation_sets import EvaluationVideo
 from dataset.registry import open_evaluation_set
 from evaluation.config import PUBLISHED_SIZE, EvaluationConfig
-from evaluation.evaluate import score, segment_video
+from evaluation.evaluate import score, segment_into_folder
 from evaluation.frame_reader import annotated_frames
 from evaluation.output_folder import OutputFolder
-from evaluation.segmenter import Segmenter
+from evaluation.segmenter import MultiViewSegmenter
 from inference.config import InferenceConfig
 from model.network import XMem
 from scoring.folders import ScoredSequence, score_sequences
@@ -73,9 +73,9 @@ class Validation:
         # Label maps go through files, as an evaluation's do: a few megabytes, and there is one way of scoring.
         with TemporaryDirectory(prefix="validation-") as folder, modes_restored(network):
             output = OutputFolder(Path(folder), masks_folder="")
-            segmenter = Segmenter(network, self._config)
+            segmenter = MultiViewSegmenter(network, self._config)
             for video in self._videos:
-                segment_video(video, segmenter, output, lambda network_seconds: on_frame())
+                segment_into_folder(video, segmenter, output, lambda network_seconds: on_frame())
             return score(self._videos, output)
 
 

@@ -1,4 +1,4 @@
-"""WorkQueue videos out over the processes of a `torchrun`, first come first served.
+"""Distribute videos over the processes of a `torchrun`: each goes to the process that is free first.
 
 The processes agree through a key-value store, never through a collective: none waits for another's videos. A single
 process uses the same code with a store in its own memory.
@@ -19,9 +19,9 @@ from tqdm import tqdm
 from dataset.evaluation_sets import EvaluationVideo
 from util.errors import UserError
 
-SECONDS_BETWEEN_LOOKS = 0.2
-PATIENCE = timedelta(days=30)
-"""For process 0, which may be busy with a long video. Should it die, `torchrun` ends the others."""
+POLL_SECONDS = 0.2
+START_TIMEOUT = timedelta(days=30)
+"""Longest wait for process 0 to announce the videos. If it dies, `torchrun` ends the others."""
 
 
 class StartFailedElsewhereError(Exception):
@@ -68,7 +68,7 @@ class WorkQueue:
         Raises:
             StartFailedElsewhereError: process 0 failed instead.
         """
-        self._store.wait(["announced"], PATIENCE)
+        self._store.wait(["announced"], START_TIMEOUT)
         announced = json.loads(self._store.get("announced"))
         if announced is None:
             raise StartFailedElsewhereError
@@ -155,7 +155,7 @@ class Progress(AbstractContextManager[Any, None]):
         """Show the other processes' progress until they have done their shares."""
         while not self._queue.all_finished():
             self._show()
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(POLL_SECONDS)
         self._show()
 
     def _show(self) -> None:

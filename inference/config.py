@@ -45,7 +45,7 @@ class WorkingMemoryConfig:
     """How working memory is read, and what happens when it is full.
 
     Attributes:
-        top_k: memory elements that take part in each query's softmax; None: all of them.
+        top_k: memory elements that take part in each query's softmax; None: all.
         when_full: consolidation into long-term memory as published, a local window, or growth without bound.
 
     Raises:

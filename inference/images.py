@@ -40,7 +40,7 @@ def resize_channels(
 def resize_label_map(
     labels: Integer[Tensor, "height width"], size: tuple[int, int]
 ) -> Integer[Tensor, "new_height new_width"]:
-    """Resize a label map to the nearest neighbour."""
+    """Resize a label map by nearest-neighbour sampling."""
     if tuple(labels.shape) == size:
         return labels
     return F.interpolate(labels[None, None].float(), size, mode="nearest")[0, 0].to(labels.dtype)

@@ -1,5 +1,7 @@
 """The per-frame loop: a frame goes in, perhaps with masks; probabilities of every object come out (section 3).
 
+`InferenceCore.step` decides whether a frame is stored, by the strategy in `inference/strategies/insertion.py`.
+
 core = InferenceCore(network, InferenceConfig())
 prob = core.step(first_image, first_label_map)
 for image in images:
@@ -201,7 +203,7 @@ class InferenceCore:
         given: list[int],
         masks: Float[Tensor, "masks height width"],
     ) -> Float[Tensor, "all_channels height width"]:
-        """Given masks take the place of predictions, and of other objects' predictions where they are certain."""
+        """Replace predictions by the given masks; clear other objects' predictions where these masks are certain."""
         merged = masks.new_zeros(len(self._objects), *masks.shape[-2:])
         if prob is not None:
             merged[: len(known)] = prob[1:]

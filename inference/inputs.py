@@ -11,7 +11,7 @@ from torch import Tensor
 LARGEST_NORMALISED_VALUE = 20.0
 """Normalised 8-bit images lie in [−2.2, 2.7]; images in 0 … 255 that were not normalised go far beyond this."""
 
-IMAGE = "an image is a float tensor of 3×H×W, normalised (normalise_image makes one of 8-bit RGB)"
+IMAGE_REQUIREMENT = "an image is a float tensor of 3×H×W, normalised (normalise_image makes one of 8-bit RGB)"
 
 
 class GivenMasks(NamedTuple):
@@ -32,14 +32,14 @@ def check_image(image: Any, check_values: bool) -> Float[Tensor, "3 height width
         ValueError: it is of another type or shape, not finite, or not normalised.
     """
     if not isinstance(image, Tensor):
-        raise ValueError(f"{IMAGE}, not a {type(image).__name__}")
+        raise ValueError(f"{IMAGE_REQUIREMENT}, not a {type(image).__name__}")
     if image.dim() != 3 or image.shape[0] != 3 or not image.is_floating_point() or image.numel() == 0:
-        raise ValueError(f"{IMAGE}, not {image.dtype} of {'×'.join(map(str, image.shape))}")
+        raise ValueError(f"{IMAGE_REQUIREMENT}, not {image.dtype} of {'×'.join(map(str, image.shape))}")
     if check_values:
         largest = image.abs().max().item()  # NaN if any value is
         if not largest <= LARGEST_NORMALISED_VALUE:
             found = f"values up to {largest:g}" if np.isfinite(largest) else "values that are not finite"
-            raise ValueError(f"{IMAGE}; this one has {found}")
+            raise ValueError(f"{IMAGE_REQUIREMENT}; this one has {found}")
     return image
 
 

@@ -163,7 +163,7 @@ class MemoryManager:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Fill a new manager with what `state` returned."""
         working = state["working"]
-        stored = {*ElementStore.columns, *self.when_full.columns}  # `insert` would not go on with others
+        stored = {*ElementStore.columns, *self.when_full.columns}  # `insert` appends to all of these
         shared = {name: rows for name, rows in working["shared"].items() if name in stored}
         self.working.restore(working | {"shared": shared})
         self.long_term.restore(state["long_term"])

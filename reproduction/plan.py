@@ -8,8 +8,8 @@ from itertools import product
 from statistics import fmean
 
 from inference.config import InferenceConfig
-from reproduction.profiles import DataSet, MissingError, Profile
-from reproduction.tables import TRACED, TRACES, Column, Row, table_of
+from reproduction.profiles import CannotRunError, Profile, ProfileDataSet
+from reproduction.tables import TRACE_FIGURES, TRACED_VARIANTS, Column, Row, table_of
 from reproduction.variants import Variant
 
 LONG = ("L1x", "L3x")
@@ -28,7 +28,7 @@ class Run:
     """
 
     variant: Variant
-    data_set: DataSet
+    data_set: ProfileDataSet
     offset: int = 0
     full_precision: bool = False
     traced: bool = False
@@ -36,7 +36,7 @@ class Run:
 
     @property
     def folder(self) -> str:
-        """Its place below the folder of all runs; every run has another one."""
+        """Its folder below OUTPUT/runs, a different one for every run."""
         offset = f"_offset_{self.offset}" if self.offset else ""
         precision = "_full_precision" if self.full_precision else ""
         return f"{self.data_set.name}/{self.variant.name}{offset}{precision}"
@@ -58,14 +58,14 @@ def runs_of(row: Row, column: Column, profile: Profile, mixed: bool) -> list[Run
         mixed: whether mixed precision is usual on the device.
 
     Raises:
-        MissingError: the profile does not have the data set, or the device not the precision.
+        CannotRunError: the profile does not have the data set, or the device not the precision.
     """
     if row.variant is None or not row.fits(column):
         return []
     if column.mixed_precision and not mixed:
-        raise MissingError("device: mixed precision is for CUDA devices")
+        raise CannotRunError("device: mixed precision is for CUDA devices")
     if column.data_set not in profile.data_sets:
-        raise MissingError(f"data: the profile {profile.name} has no {column.data_set}")
+        raise CannotRunError(f"data: the profile {profile.name} has no {column.data_set}")
     data_set, full_precision = profile.data_sets[column.data_set], mixed and column.full_precision
     offsets = [0]
     if column.over_offsets and (profile.every_row_over_offsets or (row.priority == 0 and column.data_set in LONG)):
@@ -88,18 +88,18 @@ def plan(names: Iterable[str], profile: Profile, mixed: bool) -> list[Run]:
         runs = []
         table = table_of(name, profile.lengths)
         for row, column in product(table.rows, table.measured) if table else ():
-            with suppress(MissingError):  # the table's cell says what is missing
+            with suppress(CannotRunError):  # the table's cell says what is missing
                 runs += runs_of(row, column, profile, mixed)
-        if name in TRACES and "trace" in profile.data_sets:
+        if name in TRACE_FIGURES and "trace" in profile.data_sets:
             trace = profile.data_sets["trace"]
-            runs += [Run(variant, trace, traced=True, priority=1) for variant in TRACED.values()]
+            runs += [Run(variant, trace, traced=True, priority=1) for variant in TRACED_VARIANTS.values()]
         for run in runs:
             planned[run.name] = min(planned.get(run.name, run), run, key=lambda each: each.priority)
     return sorted(planned.values(), key=lambda run: run.priority)
 
 
 class Budget:
-    """The time there is, and how fast it passes.
+    """The time limit of --budget, and the time that frames have taken so far.
 
     Args:
         minutes: the most time to spend from now on; None: any.
@@ -112,22 +112,22 @@ class Budget:
         self._paces: dict[str, list[float]] = {}
 
     def spent(self, kind: str, frames: int, seconds: float) -> None:
-        """Learn from the seconds that frames of some kind (of a data set) took."""
+        """Record the seconds that so many frames of a kind (those of one data set) took."""
         if frames:
             self._paces.setdefault(kind, []).append(seconds / frames)
 
     def require(self, kind: str, frames: int) -> float | None:
-        """Return the seconds that so many frames take, by those of their kind, else by all; None: nothing is known yet.
+        """Return the estimated seconds of so many frames, by earlier runs of their kind, else by all; None before any.
 
         Raises:
-            MissingError: there is not so much time left.
+            CannotRunError: there is not so much time left.
         """
         paces = self._paces.get(kind) or [pace for paces in self._paces.values() for pace in paces]
         needed = frames * fmean(paces) if paces else None
         left = float("inf") if self._end is None else self._end - self._clock()
         if left <= 0:
-            raise MissingError("not run: the budget was spent")
+            raise CannotRunError("not run: the budget was spent")
         if needed is not None and needed > left:
             minutes = f"{needed / 60:.0f} min, and {left / 60:.0f} were left of the budget"
-            raise MissingError(f"not run: it would take {minutes}")
+            raise CannotRunError(f"not run: it would take {minutes}")
         return needed

@@ -27,7 +27,7 @@ JPEG_QUALITY = 95
 ImageAndLabels = tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]
 
 
-class MissingError(UserError):
+class CannotRunError(UserError):
     """Data, weights or time that a run needs and does not have; its cells say so, and other runs continue."""
 
 
@@ -57,7 +57,7 @@ class MadeVideos:
         """Write them into `target`, in the layout of G, at a shorter side of `size` pixels.
 
         Raises:
-            MissingError: DAVIS 2016 or one of the sequences is not there.
+            CannotRunError: DAVIS 2016 or one of the sequences is not there.
         """
         for name, length in self.davis.items():
             frames = read_sequence(data_root, name, size)
@@ -67,7 +67,7 @@ class MadeVideos:
 
 
 @dataclass(frozen=True)
-class DataSet:
+class ProfileDataSet:
     """Videos, and how they are followed.
 
     Attributes:
@@ -104,7 +104,7 @@ class DataSet:
         """Return its videos, to be segmented at its own size and at `sizes`; make it first if that has to be done.
 
         Raises:
-            MissingError: it, or what it is made of, is not there, or not as it should be.
+            CannotRunError: it, or what it is made of, is not there, or not as it should be.
         """
         root = self.root(data_root, made_root)
         if self.made and not root.is_dir():
@@ -114,29 +114,29 @@ class DataSet:
                 if not root.is_dir():  # another process may have made it meanwhile
                     (Path(unfinished) / "set").replace(root)
         if not root.is_dir():
-            raise MissingError(f"data: {self.title}, looked for in {self.folder} below the data root")
+            raise CannotRunError(f"data: {self.title}, looked for in {self.folder} below the data root")
         try:
             evaluation_set = open_evaluation_set(self.layout, self.split, root, *dict.fromkeys((self.size, *sizes)))
             evaluation_set = replace(evaluation_set, videos=tuple(chosen_videos(evaluation_set.videos, self.videos)))
             return repeat_videos(evaluation_set, self.repeat)
         except UserError as error:
-            raise MissingError(f"data: {error}") from error
+            raise CannotRunError(f"data: {error}") from error
 
 
 def read_sequence(data_root: Path, name: str, size: int) -> list[ImageAndLabels]:
     """Read a sequence of DAVIS 2016 at a shorter side of `size`: pixels averaged, labels the nearest ones.
 
     Raises:
-        MissingError: it is not there.
+        CannotRunError: it is not there.
     """
-    davis = DataSet("davis", "DAVIS 2016", "D16", "DAVIS/2016", size=size, videos=(name,))
+    davis = ProfileDataSet("davis", "DAVIS 2016", "D16", "DAVIS/2016", size=size, videos=(name,))
     (video,) = davis.open(data_root, data_root).videos
     if video.ground_truth is None:
-        raise MissingError(f"data: DAVIS 2016 does not have a label map for every frame of {name}")
+        raise CannotRunError(f"data: DAVIS 2016 does not have a label map for every frame of {name}")
     try:
         pairs = [(frame.rgb, read_label_map(video.ground_truth[frame.name]).labels) for frame in video.frames]
     except UserError as error:
-        raise MissingError(f"data: {error}") from error
+        raise CannotRunError(f"data: {error}") from error
     height, width = pairs[0][1].shape
     height, width = network_size(height, width, size)
     return [
@@ -176,7 +176,7 @@ class Profile:
 
     name: str
     statement: str
-    data_sets: Mapping[str, DataSet]
+    data_sets: Mapping[str, ProfileDataSet]
     lengths: tuple[int, ...]
     scales: tuple[float, ...] = (1.0, 1.25, 1.5)
     every_row_over_offsets: bool = True
@@ -184,8 +184,8 @@ class Profile:
     offsets: int = 5
 
 
-def lengthened(data_set: DataSet, lengths: tuple[int, ...]) -> dict[str, DataSet]:
-    """Return variants of a set of 1×, named L1x, L2x, …."""
+def lengthened(data_set: ProfileDataSet, lengths: tuple[int, ...]) -> dict[str, ProfileDataSet]:
+    """Return a data set played back and forth to n times its length, by the names L1x, L2x, …."""
     return {
         f"L{n}x": replace(data_set, name=f"{data_set.name}_{n}x", title=f"{data_set.title}, {n}×", repeat=n)
         for n in lengths
@@ -195,20 +195,22 @@ def lengthened(data_set: DataSet, lengths: tuple[int, ...]) -> dict[str, DataSet
 def paper_profile() -> Profile:
     """Return the paper's data sets, at their default places below the data root."""
     lengths = (1, 2, 3, 4, 6, 8, 10)
-    long = DataSet("long", "Long-time Video", "LV1", "long_video_set", size=-1, settings={"mem_every": 10})
-    davis_2016 = DataSet("D16", "DAVIS 2016 val", "D16", "DAVIS/2016")
-    davis_2017 = DataSet("D17", "DAVIS 2017 val", "D17", "DAVIS/2017")
+    long = ProfileDataSet("long", "Long-time Video", "LV1", "long_video_set", size=-1, settings={"mem_every": 10})
+    davis_2016 = ProfileDataSet("D16", "DAVIS 2016 val", "D16", "DAVIS/2016")
+    davis_2017 = ProfileDataSet("D17", "DAVIS 2017 val", "D17", "DAVIS/2017")
     return Profile(
         name="paper",
         statement="",
         data_sets={
             "D16": davis_2016,
             "D17": davis_2017,
-            "D17-test": DataSet("D17-test", "DAVIS 2017 test-dev", "D17", "DAVIS/2017", "test"),
-            "D17-test-600": DataSet("D17-test-600", "DAVIS 2017 test-dev, 600p", "D17", "DAVIS/2017", "test", 600),
-            "Y18": DataSet("Y18", "YouTubeVOS 2018 val", "Y18", "YouTube2018"),
-            "Y19": DataSet("Y19", "YouTubeVOS 2019 val", "Y19", "YouTube"),
-            "MOSE": DataSet("MOSE", "MOSE val", "MOSE", "MOSE"),
+            "D17-test": ProfileDataSet("D17-test", "DAVIS 2017 test-dev", "D17", "DAVIS/2017", "test"),
+            "D17-test-600": ProfileDataSet(
+                "D17-test-600", "DAVIS 2017 test-dev, 600p", "D17", "DAVIS/2017", "test", 600
+            ),
+            "Y18": ProfileDataSet("Y18", "YouTubeVOS 2018 val", "Y18", "YouTube2018"),
+            "Y19": ProfileDataSet("Y19", "YouTubeVOS 2019 val", "Y19", "YouTube"),
+            "MOSE": ProfileDataSet("MOSE", "MOSE val", "MOSE", "MOSE"),
             **lengthened(long, lengths),
             "L3x": replace(long, name="long_3x", title="Long-time Video (3×)", layout="LV3"),
             "single": davis_2016,
@@ -234,10 +236,10 @@ def small_profile(size: int) -> Profile:
     lengths, traced_frames = (1, 2, 3, 5), 2000
     small = 16 * round(0.8 * size / 16)
     title = f"{len(HELD_OUT)} sequences of DAVIS 2016"
-    davis = DataSet("davis", title, "D16", "DAVIS/2016", size=size, videos=HELD_OUT)
+    davis = ProfileDataSet("davis", title, "D16", "DAVIS/2016", size=size, videos=HELD_OUT)
     generated = GeneratedVideo("generated", seed=3, frames=240, objects=2)
     traced = GeneratedVideo("trace", seed=2, frames=traced_frames, objects=1)
-    long = DataSet(
+    long = ProfileDataSet(
         "long",
         "five long videos, four made of DAVIS sequences and one generated",
         "G",
@@ -266,9 +268,9 @@ def small_profile(size: int) -> Profile:
         name="small",
         statement=(
             f"These are figures of a small network on {title} at {size} pixels, and on videos made of them and by a "
-            f"generator at {small} pixels. They are not the paper's, and do not compare with the published ones beside "
-            "them, which are of the full network on whole data sets. What compares is which variant is better than "
-            "which."
+            f"generator at {small} pixels. They cannot be compared with the published figures beside "
+            "them, which are of the full network on whole data sets. Only the order of the variants can be "
+            "compared."
         ),
         data_sets={
             "D16": davis,

@@ -13,10 +13,10 @@ import numpy as np
 from inference.config import InferenceConfig
 from model.checkpoint import read_checkpoint
 from reproduction.plan import Run
-from reproduction.profiles import MissingError
+from reproduction.profiles import CannotRunError
 from reproduction.results import Cell, Claim, TableResult, check_claims, fill
 from reproduction.runs import GROWTH_BETWEEN, Runner, RunRecord, Trace, checksum
-from reproduction.tables import TRACED, TRACES, Column, Difference, Row, published_results, table_of
+from reproduction.tables import TRACE_FIGURES, TRACED_VARIANTS, Column, Difference, Row, published_results, table_of
 from util.errors import UserError
 from util.files import atomic_path, write_text_atomically
 
@@ -52,7 +52,7 @@ def make_report(names: Iterable[str], runner: Runner, folder: Path, remarks: Pat
             write_text_atomically(parts / f"{name}.json", content + "\n")
         if name == "figure7":
             text += draw_lengths(results[name], runner.profile.lengths, parts)
-        if name in TRACES:
+        if name in TRACE_FIGURES:
             text += trace_markdown(name, traces, untraced) + draw_traces(name, traces, parts)
         write_text_atomically(parts / f"{name}.md", text)
         sections.append(text.replace(f"]({name}.", f"]({PARTS}/{name}."))
@@ -100,7 +100,7 @@ def statement_of_training(runner: Runner, records: Sequence[RunRecord]) -> str:
 def collect_traces(runner: Runner) -> tuple[dict[str, Trace], dict[str, str]]:
     """Return the traces there are, by their names in figures, and why others are not there."""
     traces, absent = {}, {}
-    for title, variant in TRACED.items():
+    for title, variant in TRACED_VARIANTS.items():
         if (data_set := runner.profile.data_sets.get("trace")) is None:
             absent[title] = f"data: the profile {runner.profile.name} has no video for it"
             continue
@@ -110,7 +110,7 @@ def collect_traces(runner: Runner) -> tuple[dict[str, Trace], dict[str, str]]:
                 traces[title] = trace
             else:
                 absent[title] = runner.absent.get(run.name, "not run")
-        except MissingError as error:
+        except CannotRunError as error:
             absent[title] = str(error)
     return traces, absent
 
@@ -197,9 +197,9 @@ def claims_markdown(claims: Sequence[Claim]) -> str:
     """Return the claims as a table."""
     rows = [[escaped(claim.text), escaped(claim.measured), "yes" if claim.holds else "**no**"] for claim in claims]
     lines = [
-        "## Does the paper's shape show?",
+        "## Do the paper's claims hold here?",
         "",
-        "As good as another counts as no worse, within the standard deviation over offsets where there is one.",
+        "A variant counts as no worse if it is at most one standard deviation (over offsets) below the other.",
         "",
         *markdown_table(["Claim", "Here", "Holds"], rows),
     ]

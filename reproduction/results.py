@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from inference.config import InferenceConfig
 from reproduction.plan import Run, runs_of
-from reproduction.profiles import MissingError
+from reproduction.profiles import CannotRunError
 from reproduction.runs import Runner, RunRecord, Trace
 from reproduction.tables import Column, Difference, Figure, Row, Table
 from reproduction.variants import compression_percent
@@ -25,8 +25,8 @@ class Cell:
 
     Attributes:
         published: the published figure.
-        here: what was measured, as far as it was.
-        absent: why it was not, or not all of it.
+        here: the measured figure; None if no run is finished.
+        absent: why it was not measured, or only in part.
         records: the runs in which it was measured.
     """
 
@@ -96,7 +96,7 @@ def measure(table: Table, row: Row, column: Column, runner: Runner) -> Cell:
     try:
         runs = runs_of(row, column, runner.profile, runner.mixed)
         records = [runner.record(run) for run in runs]
-    except MissingError as error:
+    except CannotRunError as error:
         return Cell(published, absent=str(error))
     reasons = [why_absent(run, record, runner) for run, record in zip(runs, records, strict=True)]
     finished = tuple(record for record in records if record is not None and not record.failures)
@@ -175,7 +175,7 @@ def check_claims(results: Mapping[str, TableResult], traces: Mapping[str, Trace]
 def compare(result: TableResult, column: str, ours: str, other: str, better: bool) -> list[Claim]:
     """Return the claim that one row is no worse than another, within the deviation over offsets, or that it is better.
 
-    Where one row has fewer offsets than the other, only those that both have are compared. None of an empty cell.
+    Where one row has fewer offsets than the other, only those that both have are compared. Empty cells give no claim.
     """
     mine, theirs = result.here(ours, column), result.here(other, column)
     if mine is None or theirs is None:

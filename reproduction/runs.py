@@ -1,6 +1,6 @@
 """Carries out runs, each at most once, and keeps a record of each in a file.
 
-Several processes may work on one output folder: a run that another process is at is left to it.
+Several processes may work on one output folder: a run that another process is carrying out is skipped.
 """
 
 import json
@@ -22,13 +22,13 @@ from dataset.evaluation_sets import EvaluationSet, EvaluationVideo
 from evaluation.config import EvaluationConfig
 from evaluation.evaluate import evaluate
 from evaluation.networks import videos_seen
-from evaluation.segmenter import Segmenter
+from evaluation.segmenter import MultiViewSegmenter
 from evaluation.summary import Summary
 from inference.memory.element_store import ElementStore
 from model.checkpoint import Checkpoint, read_checkpoint
 from model.network import XMem
 from reproduction.plan import Budget, Run
-from reproduction.profiles import MissingError, Profile
+from reproduction.profiles import CannotRunError, Profile
 from scoring.youtube_vos import has_ground_truth, score_youtube_vos
 from util.device import hardware_name, peak_process_bytes
 from util.errors import UserError
@@ -92,7 +92,7 @@ class Trace(Record):
     ended_by: str | None
 
     def growth_per_frame(self) -> float | None:
-        """Return the bytes that a frame adds to the memory between frames 100 and 200; None of a shorter video.
+        """Return the bytes that a frame adds to the memory between frames 100 and 200; None if the video is shorter.
 
         Allocated memory is not what is measured, since it grows by doubling.
         """
@@ -169,7 +169,7 @@ class Runner:
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
-        """The device and the commit of now."""
+        """The present hardware, and the program's commit."""
         return {"hardware": hardware_name(self.device), "commit": git_commit()}
 
     @property
@@ -186,18 +186,18 @@ class Runner:
         """Return the network file of a suffix.
 
         Raises:
-            MissingError: it is not there.
+            CannotRunError: it is not there.
         """
         path = self.model.with_name(f"{self.model.stem}-{suffix}{self.model.suffix}") if suffix else self.model
         if not path.is_file():
-            raise MissingError(f"weights: {path.name}, looked for beside {self.model.name}")
+            raise CannotRunError(f"weights: {path.name}, looked for beside {self.model.name}")
         return path
 
     def config(self, run: Run) -> EvaluationConfig:
         """Return everything that decides what a run writes.
 
         Raises:
-            MissingError: its weights are not there.
+            CannotRunError: its weights are not there.
         """
         data_set, variant = run.data_set, run.variant
         weights = self.network_file(variant.network)
@@ -225,7 +225,7 @@ class Runner:
         """Return the record of a run with the present settings if it is finished, even if videos failed.
 
         Raises:
-            MissingError: its weights are not there.
+            CannotRunError: its weights are not there.
             UserError: the record is damaged.
         """
         record, videos = self._present(RunRecord, run), run.data_set.videos
@@ -236,7 +236,7 @@ class Runner:
         """Return the trace of a variant with the present settings if it is finished.
 
         Raises:
-            MissingError, UserError: as `record`.
+            CannotRunError, UserError: as `record`.
         """
         trace = self._present(Trace, run)
         return trace if trace and (trace.ended_by or len(trace.seconds) == self.profile.traced_frames) else None
@@ -262,7 +262,7 @@ class Runner:
                     continue
                 try:
                     self._carry_out(run, f"{number} of {len(runs)}")
-                except MissingError as error:
+                except CannotRunError as error:
                     self.absent[run.name] = str(error)
 
     def _carry_out(self, run: Run, position: str) -> None:
@@ -359,9 +359,9 @@ def trace_video(network: XMem, config: EvaluationConfig, video: EvaluationVideo,
     The device is waited for after each frame.
 
     Raises:
-        MissingError: a file cannot be used.
+        CannotRunError: a file cannot be used.
     """
-    segmenter = Segmenter(network, config)
+    segmenter = MultiViewSegmenter(network, config)
     seconds, memory, allocated, ended_by = [0.0], [], [], None
     try:
         with closing(segmenter.segment(video)) as segmented:
@@ -376,7 +376,7 @@ def trace_video(network: XMem, config: EvaluationConfig, video: EvaluationVideo,
     except torch.cuda.OutOfMemoryError:
         ended_by = f"out of memory at frame {len(memory)}"
     except UserError as error:
-        raise MissingError(str(error)) from error
+        raise CannotRunError(str(error)) from error
     return {
         "seconds": np.diff(seconds).tolist(),
         "memory_bytes": memory,

@@ -66,7 +66,7 @@ class Column:
     Attributes:
         title: the heading.
         data_set: the data set on which it is measured.
-        metric: a key of `results.METRICS`.
+        metric: a name that `results.values_of` knows: FPS, compression, …, or a score.
         published: its name in `published_results.json`; None: nothing was published.
         mixed_precision: whether mixed precision is what is measured. Other speeds are measured without it, as in the
             paper, and other figures with it where that is usual.
@@ -106,7 +106,7 @@ class Row:
         variant: what is run; None: another method, of which there are only published figures.
         published: its name in `published_results.json`; None: the title; "": it was not published.
         priority: rows of lower numbers are run first.
-        data_set: the only one whose columns it has figures in; None: it has some in all.
+        data_set: the data set to whose columns it is restricted; None: it is in all columns.
     """
 
     title: str
@@ -383,9 +383,9 @@ TABLES = {table.name: table for table in _ALL}
 
 NAMES = (*(f"table{number}" for number in range(1, 9)), "figure1", "figure7", "multiscale", "speed")
 """Everything that can be asked for. Figure 1 and part of speed are made of traces, frame by frame."""
-TRACED = {"XMem": v.XMEM, "No long-term memory": v.NO_LONG_TERM}
+TRACED_VARIANTS = {"XMem": v.XMEM, "No long-term memory": v.NO_LONG_TERM}
 """The variants that are traced, by their names in figures."""
-TRACES = ("figure1", "speed")
+TRACE_FIGURES = ("figure1", "speed")
 
 
 def table_of(name: str, lengths: Iterable[int]) -> Table | None:

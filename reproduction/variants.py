@@ -98,7 +98,7 @@ RANDOM_256 = Variant("random_256", {"prototypes": "random", "num_prototypes": 25
 CENTROIDS_256 = Variant("centroids_256", {"prototypes": "centroids", "num_prototypes": 256})
 USAGE_256 = Variant("usage_256", {"num_prototypes": 256})
 NO_POTENTIATION = Variant("no_potentiation", {"potentiation": False})
-# Ten times as strong a compression as published, which small frames at the published P are far from.
+# P = 12 compresses the frames of the small profile about as much as the published P = 128 compresses those of 480p.
 RANDOM_12 = Variant("random_12", {"prototypes": "random", "num_prototypes": 12})
 CENTROIDS_12 = Variant("centroids_12", {"prototypes": "centroids", "num_prototypes": 12})
 USAGE_12 = Variant("usage_12", {"num_prototypes": 12})

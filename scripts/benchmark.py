@@ -1,4 +1,4 @@
-"""How fast it is: reads and scoring as ratios measured in one run, training as it is.
+"""Time memory reads and scoring beside plain formulations of the same, and training by itself.
 
 python -m scripts.benchmark {read,score,train}
 """

@@ -49,7 +49,7 @@ class Demonstration:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The flags of this program."""
+    """Return the parser of this program's flags."""
     parser = argparse.ArgumentParser(prog="python -m scripts.demo", description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("--model", type=Path, help="network file; default: saves/XMem.pth, or else the bundled saves/XMem-small.pth")

@@ -14,7 +14,7 @@ from util.command_line import run_program
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The flags of this program."""
+    """Return the parser of this program's flags."""
     description = __doc__.partition("\n")[0]
     parser = argparse.ArgumentParser(prog="python -m scripts.merge_multi_scale", description=description)
     parser.add_argument("output", type=Path, metavar="OUTPUT", help="made if it is not there")

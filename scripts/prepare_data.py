@@ -30,7 +30,7 @@ PROBLEMS_SHOWN = 5
 
 @dataclass(frozen=True)
 class Part:
-    """What is checked by itself: a split of a data set for evaluation, or a set for training."""
+    """A unit of the check: a split of a data set for evaluation, or a set for training."""
 
     entry: Entry
     open: Callable[[Path], EvaluationSet | VideoSet | list[ImageWithMask]]
@@ -44,11 +44,11 @@ PARTS = {
     for data_set in DATA_SETS.values()
     for split in data_set.splits
 } | {name: Part(training_set, training_set.open) for name, training_set in TRAINING_SETS.items()}
-"""What can be checked, by name: D17 is its validation, D17-test its other split."""
+"""The units by name: D17 is the validation split of DAVIS 2017, D17-test its test split."""
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The flags of this program."""
+    """Return the parser of this program's flags."""
     parser = argparse.ArgumentParser(prog="python -m scripts.prepare_data", description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -150,7 +150,7 @@ def resize(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the program, and return its exit code: 0; 1 if something is missing or failed; 2 or 130 as everywhere."""
+    """Run the program, and return its exit code: 0; 1 if something is missing or failed; 2 (mistake); 130 (Ctrl-C)."""
     logging.basicConfig(format="%(levelname)s: %(message)s")
     arguments = make_parser().parse_args(argv)
     command = {"check": check, "resize": resize}[arguments.command]

@@ -16,7 +16,7 @@ from util.files import write_text_atomically
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The flags of this program."""
+    """Return the parser of this program's flags."""
     parser = argparse.ArgumentParser(prog="python -m scripts.score", description=__doc__.partition("\n")[0])
     parser.add_argument("--gt", type=Path, required=True, help="ground truth: SEQUENCE/FRAME.png in this folder")
     parser.add_argument("--pred", type=Path, required=True, help="predictions, in the same layout")
@@ -29,7 +29,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
-    """Refuse, before scoring, what would fail only after it.
+    """Check, before scoring, the flags whose mistakes would show only afterwards.
 
     Raises:
         UserError: a flag has a value that cannot work.

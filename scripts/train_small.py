@@ -3,8 +3,8 @@
     torchrun --nproc_per_node=2 -m scripts.train_small --davis_root ../DAVIS/2016 [--output saves]
     torchrun --nproc_per_node=2 -m scripts.train_small --variants scaling-both scaling-neither
 
-The second makes networks that the paper's ablations need, of the bundled one. A run that was interrupted is resumed by
-the same command. See docs/bundled_network.md and docs/reproduce.md.
+The second derives from the bundled network those that the paper's ablations need. The same command resumes an
+interrupted run. See docs/bundled_network.md and docs/reproduce.md.
 """
 
 import argparse

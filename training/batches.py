@@ -1,6 +1,6 @@
 """Batches of training samples, made ahead of time by worker processes, and the report of skipped samples.
 
-Which samples an iteration has follows from its number alone, so a run can start at any.
+Which samples an iteration has follows from its number alone, so a run can start at any iteration.
 """
 
 import logging

@@ -166,7 +166,7 @@ class RunFolder:
             write_text_atomically(path, json.dumps(record, indent=2) + "\n")
 
     def check_space(self, network: XMem) -> None:
-        """See that the checkpoints which will be kept, one more, and a network fit on the disk.
+        """Check that the disk has room for the checkpoints to be kept, one more, and a network.
 
         Raises:
             UserError: they do not.
@@ -203,7 +203,7 @@ class RunFolder:
         return None
 
     def refuse_earlier_run(self) -> None:
-        """See that a run which starts here would not replace another's files.
+        """Check that a run that starts here would not replace another run's files.
 
         Raises:
             UserError: it would.

@@ -56,7 +56,7 @@ def draw_choices(
 class CompiledNetwork:
     """The operations of a network on one frame, compiled. The network itself stays as it is.
 
-    A whole clip is not compiled, since every iteration's references would make it another one. Nor are memory reads:
+    A whole clip is not compiled, since its graph depends on each iteration's reference frames. Nor are memory reads:
     every frame of a clip reads another number of elements.
     """
 
@@ -103,7 +103,7 @@ def segment_clips(
     rows = torch.arange(batch, device=images.device)[:, None]
     for t in range(1, frames):
         references = choices.references[t - 1]
-        memory = QueryKey(*(side_by_side(part[rows, references]) for part in keys))
+        memory = QueryKey(*(concatenate_frames(part[rows, references]) for part in keys))
         memory_values = torch.stack(values, dim=1)[rows, references]  # batch references objects value_dim h w
         query = QueryKey(*(part[:, t] for part in keys))
         readout = run(network.read_memory, query, memory, memory_values.permute(0, 2, 3, 1, 4, 5).flatten(3))
@@ -136,8 +136,8 @@ def encode_all(
     )
 
 
-def side_by_side(x: Float[Tensor, "batch frames dim h w"]) -> Float[Tensor, "batch dim frames*h w"]:
-    """Put the feature maps of several frames below each other, as one."""
+def concatenate_frames(x: Float[Tensor, "batch frames dim h w"]) -> Float[Tensor, "batch dim frames*h w"]:
+    """Concatenate the feature maps of several frames along their height."""
     return x.transpose(1, 2).flatten(2, 3)
 
 

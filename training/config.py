@@ -25,7 +25,9 @@ def require(is_right: bool, field_name: str, reason: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """One stage: its data, its clips and its schedule. The defaults are what most published stages have.
+    """One stage: its data, its clips and its schedule. `STAGES` has the stages; train.py's flags are --sSTAGE_FIELD.
+
+    The defaults are what most published stages have.
 
     Raises:
         SettingError: a value out of its range; its field is "stage NAME: FIELD".
@@ -154,7 +156,7 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class IntervalConfig:
-    """How often a run logs, validates and writes files: in iterations, and in minutes. All but log lines and pictures
+    """How often a run logs, validates and writes files: in iterations, and in minutes. All but pictures
     come at the end of a stage as well.
 
     Raises:

@@ -20,8 +20,8 @@ from dataset.training_sets import (
 from training.config import DataConfig, StageConfig
 from util.errors import UserError
 
-MOST_NAMED = 1000
-"""Videos of a set up to which all their names are recorded."""
+MAX_NAMED_VIDEOS = 1000
+"""Largest number of videos in a set whose names are recorded."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class TrainedOn:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any], name: str) -> "TrainedOn":
-        """Read it from a network file's metadata; `name` is that of a file which does not say."""
+        """Read it from a network file's metadata; `name` stands for a file that does not record it."""
         unknown = [f"whatever {name} was trained on"]
         return cls(tuple(metadata.get("trained_on", unknown)), tuple(metadata.get("videos_seen", ())))
 
@@ -54,7 +54,7 @@ class StageData:
     finetuning: TrainingSource
     trained_on: TrainedOn
     contents: Mapping[str, str]  # what each data set holds, in short, to be compared when a run is resumed
-    samples_in_pass: int | None = None  # so many show all of it once (on average, in a mixture); None: it has no end
+    samples_in_pass: int | None = None  # samples in a pass through the data (in a mixture, on average); None: endless
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +118,8 @@ def usable(sets: Sequence[VideoSet], sampling: SamplingConfig) -> list[VideoSet]
 
 
 def video_clips(sets: Sequence[VideoSet], sampling: SamplingConfig) -> StageData:
-    """Clips of real videos."""
-    small = [video_set for video_set in sets if len(video_set.videos) <= MOST_NAMED]
+    """Return the data of a stage that trains on clips of real videos."""
+    small = [video_set for video_set in sets if len(video_set.videos) <= MAX_NAMED_VIDEOS]
     main = TrainingVideos(sets, sampling)
     return StageData(
         main=main,
@@ -155,7 +155,7 @@ def synthetic_clips(data: DataConfig, sampling: SamplingConfig, sets: Sequence[V
 
 
 def mixture(synthetic: StageData, real: StageData, share: float, sampling: SamplingConfig) -> StageData:
-    """Both, with a `share` of real samples."""
+    """Return a mixture of synthetic and real clips, in which `share` of the samples are real."""
     seed = zlib.crc32(f"{sampling.seed} {sampling.stage}".encode())
     return StageData(
         main=MixedSource(synthetic.main, real.main, share, seed),

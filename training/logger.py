@@ -69,7 +69,7 @@ class TrainingLogger(AbstractContextManager[Any, None]):
         self._writer = self._open.enter_context(SummaryWriter(str(folder), purge_step=done + 1, flush_secs=10))
 
     def log_step(self, done: int, report: StepReport, batch: TrainingBatch, seconds: float, waited: float) -> None:
-        """Show the iteration after which `done` are done, and record it with those around it.
+        """Show the latest iteration, number `done` of the stage, in the progress bar, and record its figures.
 
         Args:
             seconds: duration of the iteration.

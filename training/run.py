@@ -18,7 +18,7 @@ from training.initialisation import initialise, network_for_stage, untrained_net
 from training.logger import TrainingLogger
 from training.signals import StopRequest
 from training.starting_point import find_starting_point
-from training.trainer import Trainer, Validation
+from training.trainer import Trainer, Validator
 from util.device import device_name
 from util.errors import UserError
 from util.files import sole_user
@@ -37,7 +37,7 @@ def run_training(
     processes: Processes,
     device: torch.device,
     command: Sequence[str] = (),
-    open_validation: Callable[[], Validation] | None = None,
+    open_validation: Callable[[], Validator] | None = None,
 ) -> bool:
     """Train all stages that are not finished; return whether all are now: False if SIGTERM or SIGINT asked to stop.
 
@@ -104,7 +104,7 @@ def run_training(
 
 
 def check_batch_sizes(config: RunConfig, processes: Processes) -> None:
-    """See that every process gets an equal share of each batch.
+    """Check that every process gets an equal share of each batch.
 
     Raises:
         SettingError: a batch does not divide.
@@ -128,7 +128,7 @@ def claim(folder: RunFolder, stack: ExitStack) -> None:
 
 
 def check_agreement(processes: Processes, *state: object) -> None:
-    """See that all processes, which may be on several machines, are about to do the same.
+    """Check that all processes, perhaps on several machines, have the same settings, data and checkpoint.
 
     Raises:
         UserError: they are not.

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 @runtime_checkable
-class Validation(Protocol):
+class Validator(Protocol):
     """Scores a network on videos that it is not trained on, and leaves it as it was."""
 
     @property
@@ -62,7 +62,7 @@ class Trainer:
         processes: Processes,
         stop: StopRequest,
         logger: TrainingLogger | None = None,
-        validation: Validation | None = None,
+        validation: Validator | None = None,
         checkpoint: TrainingCheckpoint | None = None,
     ) -> None:
         self.config, self.stage_index, self.stage = config, stage_index, config.stages[stage_index]
@@ -155,7 +155,7 @@ class Trainer:
         if failure is not None:
             raise failure
 
-    def _validate(self, validation: Validation) -> None:
+    def _validate(self, validation: Validator) -> None:
         def end_if_asked_to_stop() -> None:
             if self.stop.requested:
                 raise ValidationStopped

@@ -1,1 +1,1 @@
-"""Small helpers that know nothing of the paper: errors meant for the user, and files that are whole or absent."""
+"""Helpers that know nothing of the paper: errors, files, devices, processes, command lines, overlaid masks."""

@@ -1,4 +1,4 @@
-"""What the command lines of all programs share: mistakes in one line, and exit codes."""
+"""Command lines: a parser and a runner that report a user's mistake in one line, and their exit codes."""
 
 import argparse
 import sys

@@ -1,10 +1,10 @@
-"""The two exceptions that stand for a mistake of the user's, not of the program's; and how messages list things."""
+"""Exceptions for a user's mistakes, as opposed to programming errors, and the shortening of lists in messages."""
 
 from collections.abc import Mapping, Sequence
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: a path, a flag, a damaged file.
+    """A mistake that the user can correct: a path, a flag, a damaged file.
 
     The message is one line that names the file or flag and says what is wrong with it (and the remedy where there
     is one). Programs print it to stderr without a traceback; any other exception is a programming error.

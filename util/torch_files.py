@@ -1,4 +1,4 @@
-"""PyTorch files that say what they are, read without running any code that they may carry."""
+"""Reading PyTorch files that name their format, without running any code that they may contain."""
 
 from pathlib import Path
 from typing import Any

@@ -1,6 +1,6 @@
 """Memory elements in preallocated buffers.
 
-An element is what is stored for one position of one memory frame (or one prototype): its side of the similarity, its
+An element is what is stored for one position of one memory frame (or one prototype): its memory row, its
 usage, when it was stored, and a value for each object that was there then. Elements lie in order of time, so those
 that have a value for an object are always the last ones: the object's values are a buffer of their own whose rows
 belong to the store's last rows.

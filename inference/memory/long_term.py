@@ -16,7 +16,7 @@ class LongTermMemory(ElementStore):
     def __init__(self, capacity: int = 0) -> None:
         super().__init__(capacity)
         self.consolidations = self.added = self.evicted = 0
-        """How often prototypes were added, how many, and how many had to go, so far."""
+        """Counts so far: consolidations, prototypes added, prototypes evicted."""
 
     def evict(self, count: int) -> None:
         """Remove the `count` least used prototypes, the oldest first among equals."""

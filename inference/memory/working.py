@@ -23,13 +23,13 @@ class MemoryFrame:
     """The objects it is the first annotation of; it stays while any of them is there."""
 
     @property
-    def stays(self) -> bool:
+    def is_kept(self) -> bool:
         return self.permanent or bool(self.annotates)
 
     @property
-    def counts(self) -> bool:
+    def is_counted(self) -> bool:
         """Whether it counts in T_min and T_max."""
-        return not self.stays or (self.first and not self.permanent)
+        return not self.is_kept or (self.first and not self.permanent)
 
 
 class WorkingMemory(ElementStore):
@@ -51,7 +51,7 @@ class WorkingMemory(ElementStore):
     @property
     def counted_frames(self) -> int:
         """Frames that count towards T_max."""
-        return sum(frame.counts for frame in self.frames)
+        return sum(frame.is_counted for frame in self.frames)
 
     def append_frame(
         self, frame: MemoryFrame, values: Mapping[int, Float[Tensor, "elements value_dim"]], **columns: Tensor
@@ -61,7 +61,7 @@ class WorkingMemory(ElementStore):
 
     def candidates(self, min_frames: int) -> Int[Tensor, " candidates"]:
         """The elements of all frames but those that stay and the last T_min − 1 others."""
-        leaving = [index for index, frame in enumerate(self.frames) if not frame.stays]
+        leaving = [index for index, frame in enumerate(self.frames) if not frame.is_kept]
         leaving = leaving[: max(len(leaving) - (min_frames - 1), 0)]
         elements = torch.arange(self.size, device=self.time.device).view(len(self.frames), self.frame_size)
         return elements[leaving].flatten()

@@ -9,7 +9,7 @@ from util.errors import SettingError
 
 @dataclass(frozen=True)
 class DeepUpdate(ABC):
-    """Decides which frames have a deep update. The last frame of a video and frozen frames never have one."""
+    """Decides which frames have a deep update. Frozen frames have none, nor has the last unless it is permanent."""
 
     name: ClassVar[str]
 

@@ -1,6 +1,7 @@
 """Which frames are stored in working memory (section 3.4, and table 7).
 
-Frames with a mask and permanent ones are stored in any case; the last frame of a video is not.
+`InferenceCore.step` asks this for each frame. It stores permanent frames in any case, frames with a mask unless they
+are the video's last, and frozen frames never.
 """
 
 from abc import ABC, abstractmethod

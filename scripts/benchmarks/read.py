@@ -71,7 +71,7 @@ class FilledMemory:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of this benchmark."""
+    """Add the flags of this benchmark."""
     parser.add_argument("--elements", type=int, nargs="+", default=[8100, 16200, 26000], help="memory sizes")
     parser.add_argument("--objects", type=int, nargs="+", default=[1, 3, 5], help="numbers of objects")
     parser.add_argument("--repeats", type=int, default=9, help="timed reads of either kind, in turn")

@@ -24,7 +24,7 @@ FRAMES_PER_SEQUENCE = 70
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of this benchmark."""
+    """Add the flags of this benchmark."""
     parser.add_argument("--frames", type=int, default=280, help="label maps to score (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each, in turn (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=available_cores(), help="default: one per core")

@@ -33,7 +33,7 @@ STAGE = {
     "cuda": replace(SYNTHETIC, iterations=30),
     "cpu": replace(SYNTHETIC, iterations=6, batch_size=2, num_frames=4, crop=128, max_objects=2),
 }
-"""By device: the published stage 3, or clips of which a CPU trains on enough in a minute."""
+"""By device: clips like those of stage 3, or smaller ones, so that a CPU takes about a minute."""
 FIELDS = {
     "batch_size": "batch_size", "frames": "num_frames", "crop": "crop", "objects": "max_objects",
     "iterations": "iterations",
@@ -44,7 +44,7 @@ SEED = 1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this benchmark."""
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=[*NETWORKS], help="(all of them)")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=[*NETWORKS], help="(all)")
     for flag, field in FIELDS.items():
         on = ", ".join(f"{getattr(stage, field)} on {kind}" for kind, stage in STAGE.items())
         parser.add_argument(f"--{flag}", type=int, help=f"({on})")
@@ -60,7 +60,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Print a table with a line for each network.
 
     Raises:
-        UserError: there is no such device, or a flag is too small or too odd.
+        UserError: the value of a flag is out of its range.
+        SettingError: there is no such device here.
     """
     device = choose_device(arguments.device)
     on_gpu = device.type == "cuda"

@@ -16,7 +16,7 @@ from PIL import Image
 from dataset.label_map import LabelMap, write_label_map
 from evaluation import merging, output_folder
 from evaluation.merging import RunFrame, merged_labels
-from evaluation.output_folder import FrameScores, read_scores, write_scores
+from evaluation.output_folder import FrameProbabilities, read_probabilities, write_probabilities
 from scripts.merge_multi_scale import main
 
 PALETTE = bytes(range(200, 200 - 12, -1))
@@ -36,7 +36,9 @@ def write_run(
         for place in "Scores", "Annotations":
             (folder / place / video).mkdir(parents=True)
         for index, prob in enumerate(frames):
-            write_scores(folder / f"Scores/{video}/{index:05d}.npz", torch.from_numpy(prob).float(), list(objects))
+            write_probabilities(
+                folder / f"Scores/{video}/{index:05d}.npz", torch.from_numpy(prob).float(), list(objects)
+            )
             labels = np.array([0, *objects], np.uint8)[prob.argmax(axis=0)]
             write_label_map(folder / f"Annotations/{video}/{index:05d}.png", labels, PALETTE)
     return folder
@@ -94,7 +96,7 @@ probabilities = arrays(np.uint8, (3, 2, 2), elements=st.integers(0, 255))
 
 
 def run_frame(prob: np.ndarray, labels: np.ndarray, objects: Sequence[int] = (1, 3)) -> RunFrame:
-    return RunFrame(Path("x.npz"), FrameScores(prob, list(objects)), LabelMap(labels))
+    return RunFrame(Path("x.npz"), FrameProbabilities(prob, list(objects)), LabelMap(labels))
 
 
 @settings(max_examples=40)
@@ -129,24 +131,24 @@ def test_channels_are_aligned_by_label():
 
 def test_scores_are_read_as_they_were_written(tmp_path):
     (prob,) = made_up(2, frames=1)
-    write_scores(tmp_path / "a.npz", torch.from_numpy(prob).float(), [7, 200])
-    scores = read_scores(tmp_path / "a.npz")
-    assert scores.objects == [7, 200]
-    assert np.abs(scores.prob / 255 - prob).max() <= 0.5 / 255 + 1e-6
+    write_probabilities(tmp_path / "a.npz", torch.from_numpy(prob).float(), [7, 200])
+    probabilities = read_probabilities(tmp_path / "a.npz")
+    assert probabilities.objects == [7, 200]
+    assert np.abs(probabilities.prob / 255 - prob).max() <= 0.5 / 255 + 1e-6
 
 
 def test_a_merge_goes_on_where_it_was_interrupted(tmp_path, monkeypatch, capsys):
     videos = {"cat": made_up(0), "dog": made_up(1), "owl": made_up(2)}
     folders = [write_run(tmp_path / name, videos, size=size) for name, size in (("one", 480), ("other", 600))]
-    read_frame, calls = merging.read_scores, []
+    read_frame, calls = merging.read_probabilities, []
 
-    def interrupted(path: Path) -> FrameScores:
+    def interrupted(path: Path) -> FrameProbabilities:
         calls.append(path)
         if len(calls) == 7:  # two frames of two runs make a video
             raise KeyboardInterrupt
         return read_frame(path)
 
-    monkeypatch.setattr(merging, "read_scores", interrupted)
+    monkeypatch.setattr(merging, "read_probabilities", interrupted)
     assert merge(tmp_path / "merged", *folders) == 130
     assert "without --overwrite, resumes" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "merged/Annotations").iterdir()] == ["cat"]
@@ -207,21 +209,21 @@ def remove_scores(folder: Path) -> None:
 
 
 def change_objects(folder: Path) -> None:
-    write_scores(folder / "Scores/dog/00001.npz", torch.from_numpy(made_up(0)[0]).float(), [1, 4])
+    write_probabilities(folder / "Scores/dog/00001.npz", torch.from_numpy(made_up(0)[0]).float(), [1, 4])
 
 
 def lose_an_object(folder: Path) -> None:
-    write_scores(folder / "Scores/dog/00001.npz", torch.from_numpy(made_up(0)[0][:2]).float(), [1])
+    write_probabilities(folder / "Scores/dog/00001.npz", torch.from_numpy(made_up(0)[0][:2]).float(), [1])
 
 
 def change_size(folder: Path) -> None:
     prob = torch.from_numpy(made_up(0)[0]).float()
-    write_scores(folder / "Scores/dog/00001.npz", prob[:, :, :2], [1, 3])
+    write_probabilities(folder / "Scores/dog/00001.npz", prob[:, :, :2], [1, 3])
     write_label_map(folder / "Annotations/dog/00001.png", np.zeros((3, 2), np.uint8))
 
 
 def change_size_of_scores(folder: Path) -> None:
-    write_scores(folder / "Scores/dog/00001.npz", torch.from_numpy(made_up(0)[0]).float()[:, :, :2], [1, 3])
+    write_probabilities(folder / "Scores/dog/00001.npz", torch.from_numpy(made_up(0)[0]).float()[:, :, :2], [1, 3])
 
 
 def remove_label_map(folder: Path) -> None:

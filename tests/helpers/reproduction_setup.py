@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from reproduction.plan import Budget
-from reproduction.profiles import DataSet, GeneratedVideo, MadeVideos, Profile, lengthened
+from reproduction.profiles import GeneratedVideo, MadeVideos, Profile, ProfileDataSet, lengthened
 from reproduction.runs import Runner
 from tests.helpers.layouts import davis_2016_pairs, write_frames, write_masks, write_text
 
@@ -24,8 +24,8 @@ def write_davis(root: Path) -> Path:
 
 
 def tiny_profile() -> Profile:
-    davis = DataSet("davis", "a made-up DAVIS 2016", "D16", "DAVIS/2016", size=SIZE, videos=("dog",))
-    long = DataSet(
+    davis = ProfileDataSet("davis", "a made-up DAVIS 2016", "D16", "DAVIS/2016", size=SIZE, videos=("dog",))
+    long = ProfileDataSet(
         "long",
         "a made-up long video",
         "G",
@@ -34,7 +34,7 @@ def tiny_profile() -> Profile:
         settings={"mem_every": 2, "max_mid_term_frames": 3, "min_mid_term_frames": 1, "max_memory_frames": 3},
         made=MadeVideos({"dog": FRAMES}),
     )
-    multi = DataSet(
+    multi = ProfileDataSet(
         "generated",
         "a generated video",
         "G",
@@ -51,7 +51,7 @@ def tiny_profile() -> Profile:
             **lengthened(long, LENGTHS),
             "single": davis,
             "multi": multi,
-            "trace": DataSet("trace", "a made-up trace", "G", "trace", size=SIZE, made=MadeVideos({"dog": 8})),
+            "trace": ProfileDataSet("trace", "a made-up trace", "G", "trace", size=SIZE, made=MadeVideos({"dog": 8})),
         },
         lengths=LENGTHS,
         scales=(1.0, 1.5),

@@ -382,8 +382,8 @@ def test_only_the_first_annotation_of_an_object_is_kept(network):
     core.step(images[0], label_map(1))
     core.step(images[1], label_map(1))  # a correction
     core.step(images[2], label_map(1, 5))  # a correction, and a new object
-    assert [frame.stays for frame in core.memory.working.frames] == [True, False, True]
-    assert [frame.counts for frame in core.memory.working.frames] == [True, True, False]
+    assert [frame.is_kept for frame in core.memory.working.frames] == [True, False, True]
+    assert [frame.is_counted for frame in core.memory.working.frames] == [True, True, False]
 
 
 def test_an_object_that_enters_late_reads_nothing_older(network):
@@ -413,7 +413,7 @@ def test_objects_enter_at_any_time(network):
         assert prob.shape[0] == 1 + len(core.objects)
         assert prob.isfinite().all()
     assert core.objects == [3, 1, 5, 8, 200]
-    kept = [sorted(frame.annotates) for frame in core.memory.working.frames if frame.stays]
+    kept = [sorted(frame.annotates) for frame in core.memory.working.frames if frame.is_kept]
     assert kept == [[3], [1], [5, 8], [200]]
 
 

@@ -436,14 +436,14 @@ def test_records_and_zips_that_cannot_be_written(evaluate, tmp_path, monkeypatch
     write_frames(davis / "JPEGImages/480p/good", range(3), SIZE)
     write_masks(davis / "Annotations/480p/good", range(1), SIZE)
     write_text(davis / "ImageSets/2017/test-dev.txt", "good")
-    segment = evaluation.segment_video
+    segment = evaluation.segment_into_folder
 
     def segment_then_fill_the_disk(*arguments: object) -> object:
         record = segment(*arguments)
         monkeypatch.setattr(output_folder, function, no_space)
         return record
 
-    monkeypatch.setattr(evaluation, "segment_video", segment_then_fill_the_disk)
+    monkeypatch.setattr(evaluation, "segment_into_folder", segment_then_fill_the_disk)
     code, lines = evaluate("--d17_path", davis.parent, "--split", "test", "--size", 32)
     assert code == 1
     assert all("cannot be written to: No space left on device" in line for line in lines[:1])
@@ -477,7 +477,7 @@ def raise_programming_error(*_: object, **__: object) -> None:
     ("module", "name"),
     [
         (output_folder, "write_mask"),
-        (output_folder, "write_scores"),
+        (output_folder, "write_probabilities"),
         (output_folder, "write_overlay"),
         (evaluation, "score_sequences"),
         (InferenceCore, "step"),

@@ -16,7 +16,7 @@ from dataset.frames import read_frame
 from dataset.registry import open_evaluation_set
 from evaluation.config import EvaluationConfig
 from evaluation.frame_reader import annotated_frames_for
-from evaluation.segmenter import SegmentedFrame, Segmenter
+from evaluation.segmenter import MultiViewSegmenter, SegmentedFrame
 from scoring.folders import find_sequences, score_sequences
 from scripts import merge_multi_scale
 from tests.helpers.layouts import frame_name, label_map, write_frames, write_masks, write_text, youtube_meta
@@ -82,7 +82,7 @@ def test_probabilities_of_views_are_averaged(evaluate, generic, flags, views):
 
 
 def segmented(config: EvaluationConfig, video: EvaluationVideo) -> list[SegmentedFrame]:
-    return list(Segmenter(tiny_network(), config).segment(video))
+    return list(MultiViewSegmenter(tiny_network(), config).segment(video))
 
 
 def test_one_view_is_the_plain_path_bit_for_bit(generic):
@@ -99,7 +99,7 @@ def test_one_view_is_the_plain_path_bit_for_bit(generic):
 def test_every_view_has_a_memory_of_its_own(generic):
     (video,) = open_evaluation_set("G", "val", generic, 24, 32).videos
     config = EvaluationConfig("G", generic, size=24, other_sizes=(32,), flip_too=True)
-    segmenter = Segmenter(tiny_network(), config)
+    segmenter = MultiViewSegmenter(tiny_network(), config)
     first = [frame.prob for frame in segmenter.segment(video)]
     elements = [view.core.memory.working.size for view in segmenter.views.values()]
     assert elements == [2 * 3] * 2 + [2 * 3] * 2

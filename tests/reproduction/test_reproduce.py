@@ -11,7 +11,7 @@ from PIL import Image
 from reproduction import runs as runs_module
 from reproduction import variants as v
 from reproduction.plan import Budget, Run, plan
-from reproduction.profiles import DataSet, MissingError
+from reproduction.profiles import CannotRunError, ProfileDataSet
 from reproduction.report import make_report
 from reproduction.runs import Runner
 from reproduction.tables import NAMES, TABLES
@@ -205,7 +205,7 @@ def test_a_trace_is_replaced_when_asked_for_and_repeated_after_a_failure(runner,
     frame = tmp_path / "trace_of_its_own" / "JPEGImages" / "dog" / "00003.jpg"
     write_frames(frame.parent, range(6), (32, 48))
     write_masks(tmp_path / "trace_of_its_own" / "Annotations" / "dog", range(6), (32, 48))
-    run = Run(v.XMEM, DataSet("trace", "a trace", "G", "trace_of_its_own", size=32), traced=True)
+    run = Run(v.XMEM, ProfileDataSet("trace", "a trace", "G", "trace_of_its_own", size=32), traced=True)
     whole = frame.read_bytes()
     frame.write_bytes(b"no image")
     runner.data_root = tmp_path
@@ -299,7 +299,7 @@ def test_a_damaged_record_is_named(runner, run):
 def test_other_networks_lie_beside_the_one_that_is_named(runner, tmp_path):
     runner.model, beside = tmp_path / "XMem.pth", save_tiny_network(tmp_path / "XMem-s012.pth")
     assert runner.network_file("s012") == beside
-    with pytest.raises(MissingError, match=r"XMem-s2\.pth"):
+    with pytest.raises(CannotRunError, match=r"XMem-s2\.pth"):
         runner.network_file("s2")
 
 

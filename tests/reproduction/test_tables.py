@@ -9,7 +9,7 @@ from PIL import Image
 from inference.config import InferenceConfig
 from reproduction import variants as v
 from reproduction.plan import Run, evenly_spaced_offsets, plan, runs_of
-from reproduction.profiles import DataSet, MadeVideos, MissingError, paper_profile, small_profile
+from reproduction.profiles import CannotRunError, MadeVideos, ProfileDataSet, paper_profile, small_profile
 from reproduction.results import PER_VIDEO
 from reproduction.tables import NAMES, TABLE_4, TABLE_6, TABLES, Column, Difference, Figure, Row
 from reproduction.variants import Variant, compression_percent
@@ -159,14 +159,14 @@ def test_made_videos_go_back_and_forth_at_the_size_asked_for(tmp_path):
 
 def test_a_set_is_made_once_and_again_if_it_consists_of_something_else(tmp_path):
     data_root = write_davis(tmp_path / "data")
-    sets = [DataSet("a", "a", "G", "a", size=16, made=MadeVideos({"dog": length})) for length in (4, 4, 5)]
+    sets = [ProfileDataSet("a", "a", "G", "a", size=16, made=MadeVideos({"dog": length})) for length in (4, 4, 5)]
     opened = [data_set.open(data_root, tmp_path / "made") for data_set in sets]
     assert [len(each.videos[0].frames) for each in opened] == [4, 4, 5]
     assert len(list((tmp_path / "made").iterdir())) == 2
 
 
 def test_missing_data_are_named_by_their_place_below_the_root(tmp_path):
-    with pytest.raises(MissingError, match=r"^data: DAVIS 2017 val, looked for in DAVIS/2017 below the data root$"):
+    with pytest.raises(CannotRunError, match=r"^data: DAVIS 2017 val, looked for in DAVIS/2017 below the data root$"):
         PAPER.data_sets["D17"].open(tmp_path, tmp_path)
 
 
@@ -174,5 +174,5 @@ def test_only_the_videos_that_are_named_are_used(tmp_path):
     for name in "abc":
         write_frames(tmp_path / "g/JPEGImages" / name, range(3))
         write_masks(tmp_path / "g/Annotations" / name, range(3))
-    opened = DataSet("g", "g", "G", "g", size=16, videos=("c", "a"), repeat=4).open(tmp_path, tmp_path)
+    opened = ProfileDataSet("g", "g", "G", "g", size=16, videos=("c", "a"), repeat=4).open(tmp_path, tmp_path)
     assert [(video.name, video.frames.frame_count) for video in opened.videos] == [("c", 12), ("a", 12)]
