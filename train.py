@@ -77,12 +77,9 @@ def make_parser() -> argparse.ArgumentParser:
     for term in ("shrinkage", "selection"):
         add(f"--no_{term}", dest=f"use_{term}", action="store_false", default=None, help=f"{term} 1, not computed")
 
-    for name, meaning in (
-        ("deep_update_prob", "probability of a deep update after a frame"),
-        ("gamma", "factor of the learning rate at each of a stage's steps"),
-        ("weight_decay", "of AdamW"),
-        ("max_gradient_norm", "scale longer gradients down to this"),
-    ):
+    meanings = {"deep_update_prob": "probability of a deep update after a frame", "gamma": "learning rate factor",
+                "weight_decay": "of AdamW", "max_gradient_norm": "scale longer gradients down to this"}  # fmt: skip
+    for name, meaning in meanings.items():
         add(f"--{name}", type=float, default=getattr(OptimisationConfig, name), help=meaning)
     add("--samples_at_once", type=int, help="of a process's share of the batch; fewer need less memory")
     add("--checkpoint_activations", action="store_true", help="less memory for a third more time")
