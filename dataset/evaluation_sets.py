@@ -13,13 +13,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from dataset.frames import (
+    FRAME_SUFFIXES,
     MASK_SUFFIXES,
     FrameFolder,
     FrameSource,
     folder_entries,
     frame_size,
     list_images,
+    listed_lines,
     listed_videos,
+    natural_key,
+    plain_name,
     read_text,
     require_folder,
 )
@@ -78,11 +82,11 @@ def davis_2016(root: Path, split: str, sizes: Sequence[int]) -> tuple[Evaluation
     """DAVIS 2016: the frames that ImageSets/480p/val.txt names, one pair of frame and mask a line."""
     image_set = root / "ImageSets" / "480p" / f"{split}.txt"
     frame_names: dict[str, set[str]] = {}
-    for line in listed_videos(image_set):
+    for line in listed_lines(image_set):
         pair = [PurePosixPath(field) for field in line.split()]
         if len(pair) != 2 or not pair[0].parent.name or len({(path.parent.name, path.stem) for path in pair}) != 1:
             raise UserError(f"{image_set}: '{line}' is not '/JPEGImages/480p/V/F.jpg /Annotations/480p/V/F.png'")
-        frame_names.setdefault(pair[0].parent.name, set()).add(pair[0].stem)
+        frame_names.setdefault(plain_name(pair[0].parent.name, image_set), set()).add(pair[0].stem)
     return _davis_videos(root, sizes, frame_names)
 
 
@@ -125,7 +129,7 @@ def folder_of_videos(folder: Path, *, save_masked_frames: bool = False) -> tuple
     def open_video(name: str) -> EvaluationVideo:
         return _open_video(name, frames_root / name, masks_root / name, save_masked_frames=save_masked_frames)
 
-    return _videos(sorted(names), open_video)
+    return _videos(sorted(names, key=natural_key), open_video)
 
 
 def _davis_videos(
@@ -212,9 +216,9 @@ def _open_video(
         frames, masks = ({name: files[name] for name in files if name in only} for files in (frames, masks))
         saved_frames = frozenset(only)
     if not frames:
-        raise UserError(f"{frames_folder} holds no frames (.jpg, .jpeg, .png)")
+        raise UserError(f"{frames_folder} holds no frames ({', '.join(sorted(FRAME_SUFFIXES))})")
     if not masks:
-        raise UserError(f"{masks_folder} holds no label maps (.png) that say which objects to follow")
+        raise UserError(f"{masks_folder} holds no label maps ({', '.join(sorted(MASK_SUFFIXES))})")
     if without_frame := [name for name in masks if name not in frames]:
         raise UserError(f"{masks[without_frame[0]]} has no frame: {without_frame[0]} is not in {frames_folder}")
     if missing := sorted((saved_frames or set()) - frames.keys()):
@@ -244,7 +248,9 @@ def _read_meta(path: Path) -> dict[str, frozenset[str]]:
     try:
         videos = json.loads(read_text(path))["videos"]
         frames = {
-            name: frozenset(frame for thing in videos[name]["objects"].values() for frame in thing["frames"])
+            plain_name(name, path): frozenset(
+                plain_name(frame, path) for thing in videos[name]["objects"].values() for frame in thing["frames"]
+            )
             for name in sorted(videos)
         }
     except (ValueError, LookupError, TypeError, AttributeError) as error:

@@ -1,6 +1,7 @@
 """Frames of a clip as RGB images, read one at a time from a folder of image files, and what else lies in folders."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,12 +11,15 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from util.errors import UserError
 
-FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
-MASK_SUFFIXES = frozenset({".png"})
+FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+MASK_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff"})
+
+NO_VIDEOS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
+"""Folders that archivers, network drives and Windows leave beside those of a data set."""
 
 
 class MissingError(UserError):
@@ -55,7 +59,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     """
     try:
         with Image.open(path) as image:
-            yield image
+            yield ImageOps.exif_transpose(image) if is_turned(image) else image
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except UnidentifiedImageError as error:
@@ -66,8 +70,14 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         raise UserError(f"{path} cannot be read, it may be damaged: {reason}") from error
 
 
+def is_turned(image: Image.Image) -> bool:
+    """Return whether an image has to be turned or mirrored to be upright, by the EXIF orientation in its header."""
+    # A PNG may have it at its end, and looking there would decode the whole image: none is known that does.
+    return "exif" in image.info and image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+
+
 def read_frame(path: Path) -> Frame:
-    """Decode one frame as 8-bit RGB, its pixels as stored (an EXIF orientation is not applied).
+    """Decode one frame as 8-bit RGB, upright: like a video file's rotation, an EXIF orientation is applied.
 
     Raises:
         UserError: `path` is missing, truncated, not an image, or has more than 8 bits of grey.
@@ -113,19 +123,19 @@ def read_text(path: Path) -> str:
         UserError: `path` cannot be read or is not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # Windows programs put a byte order mark at the beginning
     except FileNotFoundError as error:
         raise MissingError(f"{path} does not exist") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
-def listed_videos(path: Path) -> list[str]:
-    """Read a text file that names a video in each line; blank lines are skipped.
+def listed_lines(path: Path) -> list[str]:
+    """Read the lines of a list of videos; blank lines are skipped.
 
     Raises:
         MissingError, UserError: as `read_text`.
-        UserError: the file names no video.
+        UserError: there is no line.
     """
     lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not lines:
@@ -133,14 +143,44 @@ def listed_videos(path: Path) -> list[str]:
     return lines
 
 
+def listed_videos(path: Path) -> list[str]:
+    """Read a text file that names a video in each line.
+
+    Raises:
+        MissingError, UserError: as `listed_lines` and `plain_name`.
+    """
+    return [plain_name(name, path) for name in listed_lines(path)]
+
+
+def plain_name(name: str, path: Path) -> str:
+    """Return a name that the file `path` gives, if it is that of one file or folder.
+
+    Raises:
+        UserError: it would lead out of the folder that it is meant for.
+    """
+    if not name or name.startswith(".") or any(character in name for character in "/\\\0"):
+        raise UserError(f"{path} holds the name {name!r}: names of videos and frames have no slash and no leading dot")
+    return name
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Return the key by which names are sorted: their numbers count as such, so "2" comes before "10".
+
+    Names that are padded to one length are in the order of their characters.
+    """
+    parts = re.split(r"([0-9]+)", name)  # every second one is a number
+    return [(0, int(part), part) if index % 2 else (1, 0, part) for index, part in enumerate(parts) if part]
+
+
 def folder_entries(folder: Path) -> list[Path]:
-    """Return the files and folders in `folder`, sorted by name, without hidden ones.
+    """Return the files and folders in `folder`, sorted by `natural_key`, without hidden ones and `NO_VIDEOS`.
 
     Raises:
         UserError: `folder` does not exist, is no folder or may not be read.
     """
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        paths = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in NO_VIDEOS]
+        return sorted(paths, key=lambda path: natural_key(path.name))
     except FileNotFoundError as error:
         raise UserError(f"{folder} does not exist") from error
     except OSError as error:

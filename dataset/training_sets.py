@@ -17,10 +17,14 @@ from jaxtyping import Bool, UInt8
 from dataset.frames import (
     FRAME_SUFFIXES,
     MASK_SUFFIXES,
+    NO_VIDEOS,
     folder_entries,
     list_images,
+    listed_lines,
     listed_videos,
+    natural_key,
     open_image,
+    plain_name,
     read_frame,
     require_folder,
 )
@@ -256,7 +260,8 @@ def own_videos(root: Path, subset: Path | None = None) -> VideoSet:
         names = listed_videos(subset)
     elif resolution and listed.is_file():
         # Each line names a frame and its mask.
-        names = [PurePosixPath(line.split()[0]).parent.name for line in listed_videos(listed)]
+        lines = [PurePosixPath(line.split()[0]) for line in listed_lines(listed)]
+        names = [plain_name(path.parent.name, listed) for path in lines]
     return VideoSet(root.name, _videos(root / "JPEGImages" / resolution, root / "Annotations" / resolution, names))
 
 
@@ -299,9 +304,10 @@ def _videos(
 
 
 def _file_names(folder: Path) -> list[str]:
-    """Sorted names; equal names are one string, since BL30K has ten million files with 160 names."""
+    """Names by `natural_key`; equal names are one string, since BL30K has ten million files with 160 names."""
     try:
-        return sorted(sys.intern(name) for name in os.listdir(folder) if not name.startswith("."))
+        names = (sys.intern(name) for name in os.listdir(folder) if not name.startswith(".") and name not in NO_VIDEOS)
+        return sorted(names, key=natural_key)
     except OSError as error:
         raise UserError(f"{folder} cannot be listed: {error.strerror}") from error
 

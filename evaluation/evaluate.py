@@ -7,8 +7,6 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from dataset.evaluation_sets import EvaluationSet, EvaluationVideo
 from evaluation.config import EvaluationConfig
 from evaluation.output_folder import OutputFolder, VideoRecord
@@ -18,7 +16,7 @@ from evaluation.work_queue import Progress, WorkQueue
 from model.network import XMem
 from scoring.folders import ScoredSequence, score_sequences
 from scoring.scores import Scores
-from util.device import device_name, peak_device_bytes, peak_process_bytes, reset_peak
+from util.device import device_name, is_out_of_memory, peak_device_bytes, peak_process_bytes, reset_peak
 from util.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -135,7 +133,9 @@ def segment_into_folder(
                 writer.write(segmented, config.save_all or video.saved_frames is None or name in video.saved_frames)
                 frames += 1
                 on_frame(timer.seconds_so_far)
-    except torch.cuda.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise UserError(f"out of memory on {device} at frame {frames + 1}; a smaller size needs less") from error
     return VideoRecord(
         name=video.name,

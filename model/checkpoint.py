@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from model.config import ENCODERS, NetworkConfig
-from util.errors import UserError
+from util.errors import UserError, first_few
 from util.files import atomic_path
 
 FORMAT = "xmem-network-1"
@@ -47,7 +47,7 @@ class Checkpoint:
             if name in self.state_dict and self.state_dict[name].shape != tensor.shape
         ]
         faults = [
-            f"{kind} {shorten(names)}"
+            f"{kind} {first_few(names, 6)}"
             for kind, names in (
                 ("misses", missing),
                 ("has unexpected", unexpected),
@@ -57,12 +57,6 @@ class Checkpoint:
         ]
         if faults:
             raise CheckpointError(f"{self.path} does not hold an XMem network: it {'; it '.join(faults)}")
-
-
-def shorten(names: list[str], most: int = 6) -> str:
-    """The first few names, and how many more there are."""
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
 
 
 def save_network(
@@ -102,6 +96,10 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         metadata = content.get("metadata", {})
     else:
         config, metadata = config_from_shapes(path, state_dict), {}
+    if bad := [name for name, tensor in state_dict.items() if not torch.isfinite(tensor).all()]:
+        raise CheckpointError(
+            f"{path} holds weights that are not finite ({first_few(bad, 3)}): a training that diverged"
+        )
     if config.single_object:
         config, state_dict = widen_single_object(config, state_dict)
     return Checkpoint(path, config, state_dict, metadata)

@@ -80,6 +80,13 @@ def peak_process_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that there is too little memory, on a GPU or a CPU."""
+    # PyTorch has an exception of its own for GPUs only.
+    on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return on_cpu or isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
+
+
 def hardware_name(device: torch.device) -> str:
     """Return the name of the hardware and the version of PyTorch in one line."""
     if device.type != "cpu":

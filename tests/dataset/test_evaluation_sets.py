@@ -280,8 +280,8 @@ def test_what_is_wrong_with_one_video_is_kept_and_leaves_the_others(generic):
     problems = {name: video.problem for name, video in videos.items()}
     assert problems.pop("a") is problems.pop("b") is None
     assert problems == {
-        "empty": f"{generic}/JPEGImages/empty holds no frames (.jpg, .jpeg, .png)",
-        "maskless": f"{generic}/Annotations/maskless holds no label maps (.png) that say which objects to follow",
+        "empty": f"{generic}/JPEGImages/empty holds no frames (.bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp)",
+        "maskless": f"{generic}/Annotations/maskless holds no label maps (.bmp, .png, .tif, .tiff)",
         "unannotated": f"{generic}/Annotations/unannotated does not exist",
         "frameless": f"{generic}/JPEGImages/frameless does not exist",
         "stray": f"{generic}/Annotations/stray/00002.png has no frame: 00002 is not in {generic}/JPEGImages/stray",

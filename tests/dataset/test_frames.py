@@ -47,15 +47,6 @@ def test_sixteen_bit_grey_is_refused_not_clipped(tmp_path):
         read_frame(path)
 
 
-def test_exif_orientation_is_not_applied(tmp_path):
-    path = tmp_path / "0.jpg"
-    exif = Image.Exif()
-    exif[0x0112] = 6  # rotated by 90°
-    Image.new("RGB", (20, 12)).save(path, exif=exif)
-    assert read_frame(path).rgb.shape == (12, 20, 3)
-    assert frame_size(path) == (12, 20)
-
-
 def test_the_size_needs_the_header_only(tmp_path):
     path = tmp_path / "0.jpg"
     write_image(path, 96, 160)

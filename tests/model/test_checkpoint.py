@@ -349,3 +349,13 @@ def test_missing_parts_of_our_own_format(path, weights, name, complaint):
     del content[name]
     torch.save(content, path)
     assert complaint in complaint_about(path)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_named(tmp_path, value):
+    network = tiny_network()
+    weights = network.state_dict()
+    weights["decoder.pred.weight"] = torch.full_like(weights["decoder.pred.weight"], value)
+    save_network(tmp_path / "diverged.pth", network.config, weights)
+    with pytest.raises(CheckpointError, match=r"not finite \(decoder.pred.weight\): a training that diverged"):
+        read_checkpoint(tmp_path / "diverged.pth")

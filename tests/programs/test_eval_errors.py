@@ -241,7 +241,7 @@ def test_damaged_records_are_named(evaluate, generic, tmp_path, damaged):
         code, lines = evaluate(*flags_of(generic))
         assert (code, len(lines)) == (2, 1)
         assert str(tmp_path / "output") in lines[0]
-        assert "--overwrite" in lines[0]
+        assert "or overwrite it" in lines[0]
     assert evaluate(*flags_of(generic, "--overwrite"))[0] == 0
 
 
@@ -515,3 +515,11 @@ def test_an_interruption_leaves_no_half_video(evaluate, generic, tmp_path, monke
     assert len(list((output / "bad").iterdir())) == 4
     assert evaluate(*flags_of(generic)) == (0, [])
     assert len(list((output / "good").iterdir())) == len([frame_name(index) for index in range(4)])
+
+
+def test_too_little_memory_of_the_machine_fails_its_video(evaluate, generic):
+    """Ten thousand gigabytes of frames."""
+    code, lines = evaluate(*flags_of(generic), "--size", 1_000_000)
+    assert code == 1
+    assert all("out of memory on cpu at frame 1; a smaller size needs less" in line for line in lines)
+    assert len(lines) == 2
