@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -46,6 +46,9 @@ class FrameSource(Protocol):
     @property
     def frame_rate(self) -> Fraction:
         """Frames per second."""
+
+    def files(self) -> Iterable[Path]:
+        """The files that the frames are read from."""
 
     def __iter__(self) -> Iterator[Frame]: ...
 
@@ -222,6 +225,10 @@ class FrameFolder:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def files(self) -> Iterable[Path]:
+        """The image files, in the order of the frames."""
+        return self.paths.values()
 
     def __iter__(self) -> Iterator[Frame]:
         return (replace(read_frame(path), name=name) for name, path in self.paths.items())

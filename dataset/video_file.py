@@ -1,7 +1,7 @@
 """Frames of a video file, decoded one at a time by FFmpeg: the same source of frames as a folder of images."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -67,6 +67,10 @@ class VideoFile:
     def frame_size(self) -> tuple[int, int]:
         """(height, width) in pixels, as displayed."""
         return self._frame_size
+
+    def files(self) -> Iterable[Path]:
+        """The video file."""
+        return (self.path,)
 
     def __repr__(self) -> str:
         return f"VideoFile({str(self.path)!r}, {self.frame_count} frames)"

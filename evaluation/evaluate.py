@@ -1,5 +1,6 @@
 """Running an evaluation: every video of a data set, shared out over processes, and the summary at the end."""
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from model.network import XMem
 from scoring.folders import ScoredSequence, score_sequences
 from scoring.scores import Scores
 from util.device import device_name, is_out_of_memory, peak_device_bytes, peak_process_bytes, reset_peak
-from util.errors import UserError
+from util.errors import UserError, first_few
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,45 @@ def pending_videos(evaluation_set: EvaluationSet, folder: OutputFolder, restart:
     """Return the videos to be segmented, the longest first, so that processes finish at about the same time."""
     finished = {} if restart else folder.finished()
     longest_first = sorted(evaluation_set.videos, key=lambda video: -(video.frames.frame_count or 0))
-    return [video.name for video in longest_first if video.name not in finished]
+    before = [video for video in longest_first if video.name in finished]
+    changed = [video.name for video in before if has_changed(video, finished[video.name])]
+    if before:
+        total = len(longest_first)
+        logger.info("%d of %d videos were finished before", len(before) - len(changed), total)
+    if changed:
+        logger.warning("changed since they were segmented, and segmented again: %s", first_few(changed))
+    return [video.name for video in longest_first if video.name not in finished or video.name in changed]
+
+
+def has_changed(video: EvaluationVideo, record: VideoRecord) -> bool:
+    """Return whether a video is another one than that of the record, or cannot be read any more."""
+    try:
+        return inputs_digest(video) != record.inputs
+    except UserError:
+        return True
+
+
+def inputs_digest(video: EvaluationVideo) -> str:
+    """Return a digest of what a video's results are made of: its label maps, and its frames' names, sizes and times.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    try:
+        return _digest(video)
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def _digest(video: EvaluationVideo) -> str:
+    digest = hashlib.sha256()
+    for frame, path in video.annotations.items():
+        digest.update(f"{frame} {path.name}\0".encode(errors="surrogateescape") + path.read_bytes())
+    for frames in (video.frames, *video.frames_elsewhere.values()):
+        for path in frames.files():
+            status = path.stat()
+            digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def segment_share(
@@ -120,6 +159,7 @@ def segment_into_folder(
         UserError: a frame or mask that cannot be used, results that cannot be written, or too little device memory.
     """
     config, timer, device = segmenter.config, segmenter.timer, segmenter.device
+    inputs = inputs_digest(video)  # before, so that what changes meanwhile is noticed the next time
     reset_peak(device)
     begin = time.perf_counter()
     frames = 0
@@ -147,6 +187,7 @@ def segment_into_folder(
         peak_device_bytes=peak_device_bytes(device),
         peak_process_bytes=peak_process_bytes(),
         memory=segmenter.core.memory.counts._asdict(),
+        inputs=inputs,
     )
 
 
@@ -172,14 +213,21 @@ def summarise(
 
 
 def score_if_possible(videos: Sequence[EvaluationVideo], folder: OutputFolder) -> Scores | None:
-    """Return J&F of `videos`, if all of them have ground truth for every evaluated frame."""
-    if not videos or any(video.ground_truth is None for video in videos):
+    """Return J&F of the videos that have ground truth for every evaluated frame; the others are named in warnings."""
+    with_truth = [video for video in videos if video.ground_truth is not None]
+    if not with_truth:
         return None
+    reason = "there is no label map for every frame to be scored"
+    left_out = {video.name: reason for video in videos if video.ground_truth is None}
     try:
-        return score(videos, folder)
+        scores = score(with_truth, folder)
+        scores = replace(scores, left_out={**left_out, **scores.left_out})
+        left_out = dict(scores.left_out)
     except UserError as error:
-        logger.warning("not scored: %s", error)
-        return None
+        scores, left_out = None, {with_truth[0].name: str(error)}
+    for name, reason in left_out.items():
+        logger.warning("not scored: %s: %s", name, reason)
+    return scores
 
 
 def score(videos: Sequence[EvaluationVideo], folder: OutputFolder) -> Scores:

@@ -53,6 +53,8 @@ class VideoRecord:
     peak_process_bytes: int
     memory: dict[str, int]
     """`MemoryCounts` at the end of the video, of the first view."""
+    inputs: str = ""
+    """A digest of what the results are made of."""
 
 
 class VideoWriter:

@@ -96,6 +96,7 @@ class Summary:
             fps = f"{self.fps:.2f} FPS ({self.end_to_end_fps:.2f} with reading and writing)"
         lines = [f"{self.videos} videos, {self.frames} frames, {fps}; peak memory: {memory}"]
         if scores := self.scores:
-            partly = f" of the {self.videos} videos that did not fail" if self.failures else ""
+            partly = f"  of {len(scores.sequences)} of {self.videos + len(self.failures)} videos"
+            partly = partly if scores.left_out or self.failures else ""
             lines.append(f"J&F {scores.j_and_f:.1f}  J {scores.j:.1f}  F {scores.f:.1f}{partly}")
         return lines

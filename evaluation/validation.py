@@ -76,7 +76,10 @@ class Validation:
             segmenter = MultiViewSegmenter(network, self._config)
             for video in self._videos:
                 segment_into_folder(video, segmenter, output, lambda network_seconds: on_frame())
-            return score(self._videos, output)
+            scores = score(self._videos, output)
+        for name, reason in scores.left_out.items():
+            raise UserError(f"validation: {name}: {reason}")
+        return scores
 
 
 def chosen_videos(videos: Sequence[EvaluationVideo], names: Sequence[str] | None) -> list[EvaluationVideo]:

@@ -48,11 +48,11 @@ def find_sequences(
 ) -> tuple[ScoredSequence, ...]:
     """The sequences that lie as ground_truth/SEQUENCE and prediction/SEQUENCE: all of the ground truth's, or `names`.
 
-    The ground truth says which frames there are. Predicted sequences that it lacks are named in a warning.
+    The ground truth says which frames there are. Predicted sequences that it lacks are named in a warning; sequences
+    that are not predicted are left out when they are scored.
 
     Raises:
-        UserError: a folder does not exist, there is no sequence in it or no label map in that, or a sequence is
-            missing on either side.
+        UserError: a folder does not exist, there is no sequence in it, or the ground truth lacks one of `names`.
     """
     present = {
         folder: {path.name for path in folder_entries(require_folder(folder)) if path.is_dir()}
@@ -64,17 +64,17 @@ def find_sequences(
         names = present[ground_truth]
         if extra := present[prediction] - names:
             logger.warning("%s: not in the ground truth, not scored: %s", prediction, first_few(sorted(extra)))
-    for folder in present:
-        if missing := set(names) - present[folder]:
-            raise UserError(f"{folder} lacks {len(missing)} of {len(names)} sequences: {', '.join(sorted(missing))}")
+    if missing := set(names) - present[ground_truth]:
+        raise UserError(f"{ground_truth} lacks {len(missing)} of {len(names)} sequences: {', '.join(sorted(missing))}")
     return tuple(_sequence(name, ground_truth / name, prediction / name) for name in sorted(set(names)))
 
 
 def _sequence(name: str, ground_truth: Path, prediction: Path) -> ScoredSequence:
-    truths = list_images(ground_truth, MASK_SUFFIXES).values()
-    if not truths:
-        raise UserError(f"{ground_truth} holds no label maps (.png)")
-    return ScoredSequence(name, {prediction / truth.name: truth for truth in truths})
+    predictions = list_images(prediction, MASK_SUFFIXES) if prediction.is_dir() else {}
+    truths = list_images(ground_truth, MASK_SUFFIXES)
+    return ScoredSequence(
+        name, {predictions.get(frame, prediction / f"{frame}.png"): truths[frame] for frame in truths}
+    )
 
 
 def score_sequences(
@@ -91,17 +91,36 @@ def score_sequences(
             processes: decoding and measuring run outside the interpreter's lock, and forking is unsafe once CUDA is in
             use.)
 
+    A sequence that cannot be scored is left out, with the reason in `Scores.left_out`: there is no label map, frame or
+    object to score, or a label map is missing, unreadable, has several channels or another size than the ground truth.
+
     Raises:
-        UserError: there is no sequence, folder, frame or object to score, or a label map is missing, unreadable,
-            has several channels or differs in size from the ground truth.
+        UserError: no sequence can be scored; the reason is that of the first one.
     """
     if not sequences:
         raise UserError("there are no sequences to score")
     threads = available_cores() if threads is None else threads
-    plans = _map(lambda sequence: _plan(sequence, skip_first_and_last), sequences, threads)
+    left_out: dict[str, str] = {}
+    plans = []
+    for sequence, plan in zip(
+        sequences, _map(lambda item: _plan(item, skip_first_and_last), sequences, threads), strict=True
+    ):
+        if isinstance(plan, UserError):
+            left_out[sequence.name] = str(plan)
+        else:
+            plans.append(plan)
     frames = [(plan, frame) for plan in plans for frame in plan.frames]
     frame_scores = iter(_map(lambda item: _score_frame(*item), frames, threads))
-    return Scores({plan.name: _gather(plan, [next(frame_scores) for _ in plan.frames]) for plan in plans})
+    scores = {}
+    for plan in plans:
+        of_frames = [next(frame_scores) for _ in plan.frames]
+        if errors := [each for each in of_frames if isinstance(each, UserError)]:
+            left_out[plan.name] = str(errors[0])
+        else:
+            scores[plan.name] = _gather(plan, [each for each in of_frames if isinstance(each, FrameScore)])
+    if not scores:
+        raise UserError(next(iter(left_out.values())))
+    return Scores(scores, left_out)
 
 
 def _plan(sequence: ScoredSequence, skip_first_and_last: bool) -> _Plan:
@@ -146,9 +165,16 @@ def _gather(plan: _Plan, frames: Sequence[FrameScore]) -> SequenceScore:
     return SequenceScore({label: ObjectScore(j[:, i], f[:, i]) for i, label in enumerate(plan.objects)})
 
 
-def _map(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> list[Result]:
-    """Results in the order of `items`; the first error ends the computation."""
+def _map(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> list[Result | UserError]:
+    """Results in the order of `items`; a user error takes the place of its item's result."""
+
+    def result(item: Item) -> Result | UserError:
+        try:
+            return function(item)
+        except UserError as error:
+            return error
+
     if threads == 1:
-        return [function(item) for item in items]
+        return [result(item) for item in items]
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, items))
+        return list(pool.map(result, items))

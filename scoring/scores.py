@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
@@ -64,9 +64,15 @@ class SequenceScore(Score):
 
 @dataclass(frozen=True, eq=False)
 class Scores(Score):
-    """A data set; its sequences by name. The means are over all objects of all sequences, not over sequences."""
+    """A data set; its sequences by name. The means are over all objects of all sequences, not over sequences.
+
+    Attributes:
+        sequences: the sequences that were scored.
+        left_out: why other sequences could not be scored.
+    """
 
     sequences: Mapping[str, SequenceScore]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def all_objects(self) -> Collection[ObjectScore]:
@@ -82,13 +88,14 @@ class Scores(Score):
         return "\n".join(lines)
 
     def to_json_dict(self) -> dict[str, dict[str, Any]]:
-        """{"global": {"J&F", "J", "F"}, "sequences": {SEQUENCE: {OBJECT: {"J", "F"}}}}, in percent."""
+        """{"global": {"J&F", "J", "F"}, "sequences": {SEQUENCE: {OBJECT: {"J", "F"}}}}, in percent; and "left_out"."""
         return {
             "global": {"J&F": self.j_and_f, "J": self.j, "F": self.f},
             "sequences": {
                 name: {str(label): {"J": score.j, "F": score.f} for label, score in sequence.objects.items()}
                 for name, sequence in self.sequences.items()
             },
+            "left_out": dict(self.left_out),
         }
 
     def to_csv(self) -> str:

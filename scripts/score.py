@@ -14,6 +14,8 @@ from util.command_line import run_program
 from util.errors import UserError
 from util.files import write_text_atomically
 
+INCOMPLETE = 1  # exit code
+
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of this program's flags."""
@@ -55,11 +57,15 @@ def score(arguments: argparse.Namespace) -> int:
     if arguments.csv is not None:
         write_text_atomically(arguments.csv, scores.to_csv())
     print(scores.table())
-    return 0
+    for name, reason in scores.left_out.items():
+        print(f"left out: {name}: {reason}", file=sys.stderr)
+    if scores.left_out:
+        print(f"{len(scores.sequences)} of {len(sequences)} sequences were scored", file=sys.stderr)
+    return INCOMPLETE if scores.left_out else 0
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the program, and return its exit code: 0; 2 after a user's mistake; 130 after Ctrl-C."""
+    """Run the program, and return its exit code: 0; 1 if a sequence was left out; 2 after a user's mistake; 130."""
     logging.basicConfig(format="%(levelname)s: %(message)s")
     return run_program("score", lambda: score(make_parser().parse_args(argv)), "nothing was written")
 

@@ -18,6 +18,7 @@ from PIL import Image
 import eval as program
 from dataset import frames
 from dataset.frames import FrameFolder, read_frame
+from dataset.label_map import write_label_map
 from dataset.video_file import VideoFile
 from evaluation import networks as network_files
 from evaluation.config import EvaluationConfig
@@ -372,9 +373,50 @@ def test_the_summary_has_the_figures_and_the_settings(evaluate, generic, network
     assert "7/7" in captured.err
 
 
-def test_sets_that_lack_ground_truth_somewhere_are_not_scored(evaluate, generic, capsys):
+def test_videos_that_lack_ground_truth_are_left_out_and_named(evaluate, generic, capsys, caplog):
+    scores = json.loads((evaluate(*flags_of(generic)) / "summary.json").read_text())["scores"]
+    assert list(scores["sequences"]) == ["a"]
+    assert scores["left_out"] == {"b": "there is no label map for every frame to be scored"}
+    assert "not scored: b: there is no label map for every frame to be scored" in caplog.text
+    assert "of 1 of 2 videos" in capsys.readouterr().out
+
+
+def test_sets_without_ground_truth_are_not_scored(evaluate, generic, capsys, caplog):
+    remove_video(generic, "a")
     assert json.loads((evaluate(*flags_of(generic)) / "summary.json").read_text())["scores"] is None
     assert "J&F" not in capsys.readouterr().out
+    assert "not scored" not in caplog.text
+
+
+def test_what_has_changed_is_segmented_again(evaluate, generic, caplog):
+    """The normal loop of a user: look, correct, run again."""
+    caplog.set_level("INFO")
+    output = evaluate(*flags_of(generic))
+    assert "finished before" not in caplog.text
+    before = files(output / "a"), files(output / "b")
+    evaluate(*flags_of(generic))
+    assert "2 of 2 videos were finished before" in caplog.text
+    assert "segmented again" not in caplog.text
+
+    first = sorted((generic / "Annotations/a").iterdir())[0]
+    labels = np.array(Image.open(first))
+    write_label_map(first, np.where(np.roll(labels, 5, axis=1) == 1, 1, 0))
+    caplog.clear()
+    evaluate(*flags_of(generic))
+    assert "1 of 2 videos were finished before" in caplog.text
+    assert "changed since they were segmented, and segmented again: a" in caplog.text
+    assert files(output / "a") != before[0]
+    assert files(output / "b") == before[1]
+
+    frame = sorted((generic / "JPEGImages/b").iterdir())[-1]
+    Image.new("RGB", Image.open(frame).size).save(frame)
+    caplog.clear()
+    evaluate(*flags_of(generic))
+    assert "segmented again: b" in caplog.text
+    assert files(output / "b") != before[1]
+    caplog.clear()
+    evaluate(*flags_of(generic))
+    assert "2 of 2 videos were finished before" in caplog.text
 
 
 def modification_times(folder: Path) -> dict[Path, int]:
@@ -620,7 +662,7 @@ def test_the_bundled_network_gives_no_published_number_on_davis_at_all(evaluate,
 def test_other_peoples_videos_may_have_the_names_of_those_trained_on(evaluate, generic, checkout, caplog):
     model = save_tiny_network(checkout / "saves/XMem-small.pth", metadata=SEEN)
     output = evaluate(*flags_of(generic), "--model", model)
-    assert caplog.messages == []
+    assert "trained on" not in caplog.text
     assert json.loads((output / "summary.json").read_text())["videos_seen"] == []
 
 

@@ -332,7 +332,7 @@ def test_scores_say_when_videos_are_missing(network_file, generic, tmp_path, cap
     truncate(generic / "JPEGImages/bad/00002.jpg")
     arguments = flags_of(generic, "--model", network_file, "--output", tmp_path / "output")
     assert program.main([str(argument) for argument in arguments]) == 1
-    assert "of the 1 videos that did not fail" in capsys.readouterr().out
+    assert "of 1 of 2 videos" in capsys.readouterr().out
 
 
 def test_sets_that_a_server_scores_are_not_repeated(evaluate, tmp_path):

@@ -359,7 +359,7 @@ def damage(path: Path) -> None:
 
 
 MISTAKES = {
-    "sequence": (lambda gt, pred: shutil.rmtree(pred / "pair"), ["prediction", "pair"]),
+    "sequence": (lambda gt, pred: shutil.rmtree(pred / "pair"), ["prediction/pair", "lacks 2 of 2 frames"]),
     "frame": (lambda gt, pred: (pred / "moved" / "00002.png").unlink(), ["prediction/moved", "00002.png"]),
     "size": (
         lambda gt, pred: write_label_map(pred / "moved" / "00002.png", square(20)[:50]),
@@ -376,7 +376,7 @@ MISTAKES = {
     "no ground truth": (lambda gt, pred: shutil.rmtree(gt), ["truth", "does not exist"]),
     "no predictions": (lambda gt, pred: shutil.rmtree(pred), ["prediction", "does not exist"]),
     "no sequences": (lambda gt, pred: [shutil.rmtree(folder) for folder in gt.iterdir()], ["truth", "no sequences"]),
-    "no maps": (lambda gt, pred: [path.unlink() for path in (gt / "pair").iterdir()], ["truth/pair", "no label maps"]),
+    "no maps": (lambda gt, pred: [path.unlink() for path in (gt / "pair").iterdir()], ["pair", "no label maps"]),
     "no objects": (lambda gt, pred: write_label_map(gt / "pair" / "00000.png", square(0, 0)), ["truth/pair/00000.png"]),
     "first and last only": (
         lambda gt, pred: [(gt / "pair" / f"0000{index}.png").unlink() for index in (1, 2)],
@@ -391,12 +391,21 @@ def test_a_mistake_is_named_in_one_line(roots, tmp_path, capsys, mistake, thread
     make, expected = MISTAKES[mistake]
     make(*roots)
     path = tmp_path / "scores.json"
-    assert main(flags(roots, "--json", path, "--threads", threads)) == 2
+    whole_set = mistake in ("no ground truth", "no predictions", "no sequences")
+    assert main(flags(roots, "--json", path, "--threads", threads)) == (2 if whole_set else 1)
     captured = capsys.readouterr()
-    assert captured.out == ""
-    (line,) = captured.err.splitlines()
+    line, *count = captured.err.splitlines()
     assert all(part in line for part in expected), line
-    assert not path.exists()
+    if whole_set:
+        assert (captured.out, count) == ("", [])
+        assert not path.exists()
+    else:  # the other sequence is scored
+        assert count == ["1 of 2 sequences were scored"]
+        (other,) = {"moved", "pair"} - {name for name in ("moved", "pair") if line.startswith(f"left out: {name}: ")}
+        written = json.loads(path.read_text())
+        assert list(written["sequences"]) == [other]
+        assert len(written["left_out"]) == 1
+        assert len(captured.out.splitlines()) == 3
 
 
 @pytest.mark.parametrize(
@@ -421,14 +430,13 @@ def test_many_missing_frames_are_one_line_that_counts_them(tmp_path):
         score_sequences(find_sequences(tmp_path / "truth", tmp_path / "prediction"))
 
 
-def test_all_missing_sequences_are_named(tmp_path, capsys):
-    names = [f"sequence{index}" for index in range(15)]
-    for name in names:
-        write_sequence(tmp_path / "truth" / name, [])
-    (tmp_path / "prediction" / names[3]).mkdir(parents=True)
+def test_where_no_sequence_can_be_scored_that_is_a_mistake(tmp_path, capsys):
+    for name in ("one", "other"):
+        write_sequence(tmp_path / "truth" / name, [square(20)] * 4)
+    (tmp_path / "prediction").mkdir(parents=True)
     assert main(flags((tmp_path / "truth", tmp_path / "prediction"))) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("lacks 14 of 15 sequences: " + ", ".join(sorted({*names} - {names[3]})))
+    assert "prediction/one lacks 2 of 2 frames" in line
 
 
 def test_predictions_that_the_ground_truth_lacks_are_named(roots, caplog):
