@@ -15,6 +15,9 @@ from dataset.frames import open_image
 from util.errors import UserError
 from util.files import atomic_path
 
+MOST_LABELS_UNCHECKED = 3
+"""Label maps with so few labels are never taken for smoothed ones."""
+
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
@@ -40,6 +43,49 @@ def read_label_map(path: Path) -> LabelMap:
     if labels.max() > 255 or labels.min() < 0:
         raise UserError(f"{path} holds the label {labels.max()}; labels go from 0 to 255")
     return LabelMap(labels.astype(np.uint8, copy=False), palette or None)
+
+
+def check_objects(label_map: LabelMap, path: Path) -> None:
+    """Check that a label map given as input holds objects, rather than what other programs make of one.
+
+    Raises:
+        UserError: most of its labels lie along the borders of others only, as smoothing or JPEG leave them; or the
+            colours of its palette say that label 0 is no background.
+    """
+    labels = np.flatnonzero(np.bincount(label_map.labels.ravel(), minlength=256)).tolist()
+    if len(labels) > MOST_LABELS_UNCHECKED:
+        blurred = labels_on_borders_only(label_map.labels)
+        if len(blurred) >= len(labels) / 2:
+            raise UserError(
+                f"{path} holds {len(labels)} labels, {len(blurred)} of them along the borders of others only: it was "
+                "smoothed, resized or saved as JPEG; save it without, resized to the nearest neighbour, as PNG"
+            )
+    if label_map.palette:
+        colours = {label: tuple(label_map.palette[3 * label : 3 * label + 3]) for label in labels}
+        black = [label for label, colour in colours.items() if label and colour == (0, 0, 0)]
+        background = tuple(label_map.palette[:3])
+        if black and any(background):
+            raise UserError(
+                f"{path}: label 0 is the background, but its palette has {background} for it, and black for label "
+                f"{black[0]}: save it with the background at index 0"
+            )
+
+
+def labels_on_borders_only(labels: UInt8[np.ndarray, "height width"]) -> list[int]:
+    """Return the labels of which every pixel touches at least two other labels."""
+    height, width = labels.shape
+    padded = np.pad(labels.astype(np.int16), 1, mode="edge")
+    own = padded[1:-1, 1:-1]
+    least, most = np.full(labels.shape, 256, np.int16), np.full(labels.shape, -1, np.int16)
+    for y in range(3):
+        for x in range(3):
+            neighbour = padded[y : y + height, x : x + width]
+            is_other = neighbour != own
+            np.minimum(least, neighbour, out=least, where=is_other)
+            np.maximum(most, neighbour, out=most, where=is_other)
+    inside = np.bincount(labels[least >= most].ravel(), minlength=256)
+    present = np.bincount(labels.ravel(), minlength=256)
+    return np.flatnonzero((present > 0) & (inside == 0)).tolist()
 
 
 def write_label_map(path: Path, labels: Integer[np.ndarray, "height width"], palette: bytes | None = None) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dataset.evaluation_sets import EvaluationSet, EvaluationVideo
 from dataset.frames import Frame, size_text
-from dataset.label_map import LabelMap, read_label_map
+from dataset.label_map import LabelMap, check_objects, read_label_map
 from dataset.video_file import VideoFile
 from util.errors import UserError
 
@@ -75,7 +75,7 @@ def read_annotation(path: Path, size: tuple[int, int], may_be_empty: bool = Fals
     """Read the label map of a frame of `size` = (height, width); None if it defines no object and `may_be_empty`.
 
     Raises:
-        UserError: it cannot be read, is no label map, has another size, or defines no object.
+        UserError: it cannot be read, is no label map, has another size, or defines no object; or as `check_objects`.
     """
     label_map = read_label_map(path)
     if label_map.labels.shape != size:
@@ -83,6 +83,7 @@ def read_annotation(path: Path, size: tuple[int, int], may_be_empty: bool = Fals
             f"{path} is {size_text(label_map.labels.shape)}, but its frame {size_text(size)}; they must have one size"
         )
     if label_map.labels.any():
+        check_objects(label_map, path)
         return label_map
     if may_be_empty:
         return None

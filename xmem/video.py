@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from dataset.frames import FrameFolder
-from dataset.label_map import read_label_map
+from dataset.label_map import check_objects, read_label_map
 from dataset.video_file import VideoFile
 from evaluation.networks import default_network_file
 from inference.config import InferenceConfig
@@ -144,8 +144,12 @@ def _as_label_map(mask: Any, rgb: UInt8[Tensor, "height width 3"], number: int) 
         UserError: a file that cannot be read.
         ValueError: it is no label map, or of another size.
     """
-    is_file = isinstance(mask, str | PathLike)
-    labels = read_label_map(Path(mask)).labels if is_file else as_tensor(mask).cpu().numpy()
+    if isinstance(mask, str | PathLike):
+        label_map = read_label_map(Path(mask))
+        check_objects(label_map, Path(mask))
+        labels = label_map.labels
+    else:
+        labels = as_tensor(mask).cpu().numpy()
     if labels.ndim != 2 or labels.dtype.kind not in "biu":
         raise ValueError(f"a mask is an H×W array of integers; that of frame {number} is {labels.dtype} {labels.shape}")
     if labels.shape != tuple(rgb.shape[:2]):

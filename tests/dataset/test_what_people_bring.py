@@ -3,6 +3,7 @@
 import random
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,11 +20,13 @@ from dataset.frames import (
     natural_key,
     read_frame,
 )
-from dataset.label_map import read_label_map
+from dataset.label_map import LabelMap, check_objects, read_label_map, write_label_map
 from dataset.registry import open_evaluation_set
 from dataset.training_sets import own_videos
+from evaluation.frame_reader import annotated_frames
 from tests.helpers.layouts import davis_2016_pairs, write_frames, write_masks, write_text, youtube_meta
 from util.errors import UserError
+from util.painting import davis_palette
 
 SIZE = (16, 24)
 
@@ -171,3 +174,69 @@ def test_names_in_an_image_set_stay_inside_the_root(tmp_path, name):
     write_text(tmp_path / "ImageSets/480p/val.txt", "/JPEGImages/480p/../00000.jpg /Annotations/480p/../00000.png")
     with pytest.raises(UserError, match="names of videos and frames have no slash"):
         open_evaluation_set("D16", "val", tmp_path, 480)
+
+
+# --- Label maps of other programs -------------------------------------------------------------------------------------
+
+
+def two_objects(height: int = 60, width: int = 80) -> np.ndarray:
+    labels = np.zeros((height, width), np.uint8)
+    labels[10:40, 10:35], labels[20:55, 40:70] = 120, 250
+    return labels
+
+
+def check(labels: np.ndarray, palette: bytes | None = None) -> None:
+    check_objects(LabelMap(labels, palette), Path("mask.png"))
+
+
+def smoothed(tmp_path: Path) -> np.ndarray:
+    return cv2.GaussianBlur(two_objects(), (5, 5), 0)
+
+
+def resized(tmp_path: Path) -> np.ndarray:
+    return (
+        cv2.resize(two_objects(120, 160), (80, 60), interpolation=cv2.INTER_LINEAR)[:53, :77] // 2
+        + cv2.resize(two_objects(), (77, 53), interpolation=cv2.INTER_CUBIC) // 2
+    )
+
+
+def from_jpeg(tmp_path: Path) -> np.ndarray:
+    Image.fromarray(two_objects()).save(tmp_path / "mask.jpg", quality=80)
+    with Image.open(tmp_path / "mask.jpg") as image:
+        return np.array(image)
+
+
+@pytest.mark.parametrize("spoil", [smoothed, resized, from_jpeg])
+def test_labels_that_smoothing_made_are_no_objects(tmp_path, spoil):
+    labels = spoil(tmp_path)
+    with pytest.raises(UserError, match=r"mask.png holds \d+ labels, \d+ of them along the borders") as error:
+        check(labels)
+    assert str(len(np.unique(labels))) in str(error.value)
+    check(two_objects())
+
+
+@given(st.integers(0, 10**6), st.integers(2, 12))
+def test_real_objects_of_any_shape_are_not_taken_for_smoothed_ones(seed, count):
+    """Also where objects are thin, touch each other, or cover each other in part."""
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((40, 60), np.uint8)
+    for label in range(1, count + 1):
+        y, x = rng.integers(0, 36), rng.integers(0, 56)
+        labels[y : y + rng.integers(3, 20), x : x + rng.integers(3, 30)] = label
+    check(labels)
+
+
+def test_a_palette_whose_first_colour_is_the_object_is_refused(tmp_path):
+    labels = np.ones((20, 30), np.uint8)
+    labels[5:15, 5:20] = 0  # the object
+    with pytest.raises(UserError, match=r"palette has \(255, 255, 255\) for it, and black for label 1"):
+        check(labels, bytes([255, 255, 255, 0, 0, 0]))
+    check(1 - labels, bytes([0, 0, 0, 255, 255, 255]))
+    check(1 - labels, bytes([0, 0, 0, 0, 0, 0]))
+    check(1 - labels, davis_palette())
+    write_frames(tmp_path / "JPEGImages/v", range(1), (20, 30))
+    path = tmp_path / "Annotations/v/00000.png"
+    path.parent.mkdir(parents=True)
+    write_label_map(path, labels, bytes([255, 255, 255, 0, 0, 0]))
+    with pytest.raises(UserError, match="save it with the background at index 0"):
+        list(annotated_frames(generic(tmp_path).videos[0]))
