@@ -38,6 +38,8 @@ def read_label_map(path: Path) -> LabelMap:
             raise UserError(
                 f"{path} is an {image.mode} image; a label map has one channel (palette or grey) that holds the labels"
             )
+        if image.format == "JPEG":  # whatever the file is called
+            raise UserError(f"{path} is a JPEG image, which blurs labels: save label maps as PNG")
         labels = np.array(image)
         palette = bytes(image.getpalette() or b"") if image.mode == "P" else b""
     if labels.max() > 255 or labels.min() < 0:

@@ -37,6 +37,9 @@ from util.errors import UserError
 from util.files import atomic_path, sole_user, write_text_atomically
 from util.provenance import differences
 
+PARTS_OF_OUTPUT = frozenset({"annotations", "scores", "overlay", "config.json", "summary.json"})
+"""What is in an output folder beside the videos' own folders, in lower case."""
+
 
 @dataclass(frozen=True)
 class VideoRecord:
@@ -55,6 +58,8 @@ class VideoRecord:
     """`MemoryCounts` at the end of the video, of the first view."""
     inputs: str = ""
     """A digest of what the results are made of."""
+    label_maps: int = 0
+    """The number of label maps that were written."""
 
 
 class VideoWriter:
@@ -167,6 +172,8 @@ class OutputFolder:
             with writing_to(self.path):
                 if not recorded.exists():
                     self._refuse_files_of_others()
+                elif not is_settings_of_run(recorded):
+                    raise UserError(f"{recorded} was not made by a run; choose another output folder")
                 elif overwrite:
                     self._remove_results()
                 else:
@@ -205,19 +212,20 @@ class OutputFolder:
         return [path for path in sorted((self.path / ".finished").glob("*.json")) if not path.name.startswith(".")]
 
     def finished(self) -> dict[str, VideoRecord]:
-        """Return the records of complete videos, by name, without those whose label maps somebody has removed.
+        """Return the records of complete videos, by name, without those of which somebody has removed label maps.
 
         Raises:
             UserError: a record is damaged.
         """
         records = {}
         for path in self._record_files():
-            if not (self.label_maps / path.stem).is_dir():
-                continue
             try:
-                records[path.stem] = VideoRecord(**read_json(path))
+                record = VideoRecord(**read_json(path))
             except TypeError as error:
                 raise UserError(f"{path} is damaged; choose another output folder, or overwrite it") from error
+            folder = self.label_maps / path.stem
+            if folder.is_dir() and len(list(folder.glob("*.png"))) >= record.label_maps:
+                records[path.stem] = record
         return records
 
     @contextmanager
@@ -313,6 +321,15 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def is_settings_of_run(path: Path) -> bool:
+    """Return whether a config.json is that of an evaluation or of a merge; a damaged one may be."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return True
+    return isinstance(content, dict) and bool({"weights_sha256", "run 1"} & content.keys())
 
 
 def read_json(path: Path) -> dict[str, Any]:

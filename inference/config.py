@@ -5,6 +5,7 @@ be written down. `InferenceConfig.from_settings` takes the published names inste
 """
 
 from dataclasses import asdict, dataclass, field
+from numbers import Integral
 from typing import Any, TypedDict, Unpack
 
 from inference.strategies.consolidation import Consolidation, Growth, LocalWindow, WhenFull
@@ -79,9 +80,8 @@ class InferenceConfig:
 
     def __post_init__(self) -> None:
         if self.deep_update is None and self.working is None:
-            raise SettingError(
-                "enable_working", "must not be off: nothing would be remembered", {"enable_sensory": False}
-            )
+            reason = "must keep its default, or nothing is remembered,"
+            raise SettingError("enable_working", reason, {"enable_sensory": False})
 
     @property
     def when_full(self) -> WhenFull:
@@ -93,28 +93,28 @@ class InferenceConfig:
         """Choose the strategies that these settings ask for; what is not given has the published value.
 
         Raises:
-            SettingError: a value out of its range, an unknown strategy, or a setting without effect.
+            SettingError: a value of another type or out of its range, an unknown strategy, or a setting without effect.
             TypeError: a setting of another name.
         """
         given = _Given(dict(settings))
         insertion: Insertion
         match given.choice("insertion", "regular", "sparse"):
             case "regular":
-                insertion = RegularInsertion(**given.take("mem_every", "mem_offset"))
+                insertion = RegularInsertion(**given.numbers("mem_every", "mem_offset"))
             case _:
-                insertion = SparseInsertion(**given.take("max_memory_frames", "mem_every", "mem_offset"))
+                insertion = SparseInsertion(**given.numbers("max_memory_frames", "mem_every", "mem_offset"))
         deep_update: DeepUpdate | None = None
         if given.is_on("enable_sensory"):
             match given.choice("deep_update", "memory_frames", "every_frame", "never"):
                 case "memory_frames":
-                    deep_update = OnMemoryFrames(**given.take("deep_update_every"))
+                    deep_update = OnMemoryFrames(**given.numbers("deep_update_every"))
                 case "every_frame":
                     deep_update = OnEveryFrame()
                 case _:
                     deep_update = Never()
         working = None
         if given.is_on("enable_working"):
-            working = WorkingMemoryConfig(when_full=given.when_full(), **given.take("top_k"))
+            working = WorkingMemoryConfig(when_full=given.when_full(), **given.top_k())
         given.refuse_rest()
         return cls(insertion, deep_update, working)
 
@@ -154,9 +154,24 @@ class _Given:
         self._used.update(names)
         return {name: self._settings[name] for name in names if name in self._settings}
 
+    def numbers(self, *names: str) -> dict[str, int]:
+        """Return the settings with these names that were given, all of which are whole numbers."""
+        given = self.take(*names)
+        for name, value in given.items():
+            if isinstance(value, bool) or not isinstance(value, Integral):
+                raise SettingError(name, f"must be a whole number, not {value!r}")
+        return {name: int(value) for name, value in given.items()}
+
+    def top_k(self) -> dict[str, int | None]:
+        """Return top_k if it was given."""
+        return {"top_k": None} if self.take("top_k") == {"top_k": None} else {**self.numbers("top_k")}
+
     def is_on(self, name: str) -> bool:
         """Return a switch, which is on unless it was given."""
-        return bool(self.take(name).get(name, True))
+        value = self.take(name).get(name, True)
+        if not isinstance(value, bool):
+            raise SettingError(name, f"must be True or False, not {value!r}")
+        return value
 
     def choice(self, name: str, default: str, *others: str) -> str:
         """Return the name of a strategy, which is one of those that there are."""
@@ -170,15 +185,15 @@ class _Given:
         if not self.is_on("enable_long_term"):
             return Growth()
         if self.choice("when_full", "consolidate", "local_window") == "local_window":
-            return LocalWindow(**self.take("max_memory_frames"))
+            return LocalWindow(**self.numbers("max_memory_frames"))
         selections: dict[str, type[MostUsed] | type[Random] | type[Centroids]] = {
             "usage": MostUsed,
             "random": Random,
             "centroids": Centroids,
         }
         selection = selections[self.choice("prototypes", "usage", "random", "centroids")]()
-        numbers = ("max_mid_term_frames", "min_mid_term_frames", "num_prototypes", "max_long_term_elements")
-        return Consolidation(prototypes=selection, **self.take(*numbers, "potentiation"))
+        names = ("max_mid_term_frames", "min_mid_term_frames", "num_prototypes", "max_long_term_elements")
+        return Consolidation(prototypes=selection, potentiation=self.is_on("potentiation"), **self.numbers(*names))
 
     def refuse_rest(self) -> None:
         """Raise SettingError for a setting that was given and not used."""

@@ -43,7 +43,12 @@ def resize_label_map(
     """Resize a label map by nearest-neighbour sampling."""
     if tuple(labels.shape) == size:
         return labels
-    return F.interpolate(labels[None, None].float(), size, mode="nearest")[0, 0].to(labels.dtype)
+    # Rows and columns are sampled instead of the labels, which may be too large for any floating-point format.
+    rows, columns = (
+        F.interpolate(torch.arange(old, device=labels.device).float()[None, None], new, mode="nearest")[0, 0].long()
+        for old, new in zip(labels.shape, size, strict=True)
+    )
+    return labels[rows[:, None], columns]
 
 
 def label_map_of(prob: Float[Tensor, "channels height width"], objects: list[int]) -> Integer[Tensor, "height width"]:

@@ -28,9 +28,8 @@ from model.aggregation import soft_aggregation
 from model.encoders import ImageFeatures
 from model.network import STRIDE, XMem
 from util.errors import UserError
-from util.files import atomic_path
 from util.provenance import differences
-from util.torch_files import read_torch_file
+from util.torch_files import read_torch_file, write_torch_file
 
 __all__ = ["InferenceConfig", "InferenceCore"]
 
@@ -153,7 +152,7 @@ class InferenceCore:
             hidden = self.memory.sensory.hidden
             encoded = self.network.encode_value(padded, features.f16, hidden, prob[1:].unsqueeze(0), is_deep_update)
             if is_memory_frame:
-                seed = crc32(f"{self._video_name} {self._time}".encode())
+                seed = crc32(f"{self._video_name} {self._time}".encode(errors="surrogateescape"))
                 key, shrinkage, selection = (feature[0] for feature in query)
                 self.memory.insert(key, shrinkage, selection, encoded.value[0], arrived, permanent, seed)
                 self._last_memory_time = self._time
@@ -166,6 +165,8 @@ class InferenceCore:
 
     def delete_objects(self, objects: Sequence[int]) -> None:
         """Stop following objects and forget them. One that comes back later is a new object.
+
+        The count of frames goes on even without any object left; `reset` begins anew.
 
         Raises:
             KeyError: a label that is not followed.
@@ -212,7 +213,11 @@ class InferenceCore:
         return soft_aggregation(merged).prob
 
     def save_memory(self, path: Path | str) -> None:
-        """Write all that is remembered to a file, whole or not at all; `load_memory` continues from it."""
+        """Write all that is remembered to a file, whole or not at all; `load_memory` continues from it.
+
+        Raises:
+            UserError: it cannot be written.
+        """
         content = {
             "format": MEMORY_FORMAT,
             "settings": self.config.settings(),
@@ -227,8 +232,7 @@ class InferenceCore:
             "video_name": self._video_name,
             "video_length": self._video_length,
         }
-        with atomic_path(path) as temporary:
-            torch.save(content, temporary)
+        write_torch_file(Path(path), content)
 
     def load_memory(self, path: Path | str) -> None:
         """Continue where `save_memory` was called; what this core remembers is forgotten.

@@ -94,4 +94,5 @@ def as_tensor(mask: Any) -> Tensor:
     if array.dtype.kind not in "biuf":
         raise ValueError(f"a mask is an array of numbers, not a {type(mask).__name__}")
     is_wide = array.dtype.kind == "u" and array.itemsize > 1
-    return torch.from_numpy(np.ascontiguousarray(array.astype(np.int64) if is_wide else array))
+    array = np.ascontiguousarray(array.astype(np.int64) if is_wide else array)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())  # that of a PIL image is read-only

@@ -4,6 +4,7 @@ Fields are checked when they are set, and a SettingError names the one that is w
 flags.
 """
 
+import math
 import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -55,7 +56,7 @@ class StageConfig:
         self.require(self.num_frames >= 2, "num_frames", f"must be at least 2, not {self.num_frames}")
         is_multiple = self.crop > 0 and self.crop % STRIDE == 0
         self.require(is_multiple, "crop", f"must be a multiple of {STRIDE}, not {self.crop}")
-        self.require(self.lr > 0, "lr", f"must be positive, not {self.lr}")
+        self.require(0 < self.lr < math.inf, "lr", f"must be positive and finite, not {self.lr}")
         is_later = self.end_warm >= self.start_warm
         self.require(is_later, "end_warm", f"must not be before start_warm, {self.start_warm}, but is {self.end_warm}")
 
@@ -124,8 +125,9 @@ class OptimisationConfig:
         require(0 <= probability <= 1, "deep_update_prob", f"is a probability, not {probability}")
         require(at_once is None or at_once >= 1, "samples_at_once", f"must be at least 1, not {at_once}")
         require(norm is None or norm > 0, "max_gradient_norm", f"must be positive, not {norm}")
-        require(self.gamma > 0, "gamma", f"must be positive, not {self.gamma}")
-        require(self.weight_decay >= 0, "weight_decay", f"must not be negative, but is {self.weight_decay}")
+        require(0 < self.gamma < math.inf, "gamma", f"must be positive and finite, not {self.gamma}")
+        decay = self.weight_decay
+        require(0 <= decay < math.inf, "weight_decay", f"must be finite and not negative, but is {decay}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from torch import Tensor
 from dataset.frames import FrameFolder
 from dataset.label_map import check_objects, read_label_map
 from dataset.video_file import VideoFile
+from evaluation.config import SMALLEST_SIZE
 from evaluation.networks import default_network_file
 from inference.config import InferenceConfig
 from inference.images import label_map_of
@@ -83,10 +85,12 @@ def segment_video(
         ValueError: frames or masks of another kind, or of sizes that do not fit together.
     """
     masks = dict(mask) if isinstance(mask, Mapping) else {0: mask}
-    if wrong := [number for number in masks if not isinstance(number, int) or number < 0]:
+    if wrong := [number for number in masks if not isinstance(number, Integral) or number < 0]:
         raise ValueError(f"masks are given by the numbers of their frames (0, 1, …), not by {wrong[0]!r}")
     if not masks:
         raise ValueError("there is no mask: at least one frame's objects have to be given")
+    if size != -1 and size < SMALLEST_SIZE:
+        raise ValueError(f"size is at least {SMALLEST_SIZE} pixels, or -1 for the frames' own, not {size}")
     device = next(network.parameters()).device
     mixed = device.type == "cuda" if mixed_precision is None else mixed_precision
     segmenter = VideoSegmenter(network, config, size=size, mixed_precision=mixed)
@@ -128,7 +132,11 @@ def _as_rgb(frame: Any, number: int) -> UInt8[Tensor, "height width 3"]:
     """
     if isinstance(frame, Image.Image):
         frame = np.array(frame.convert("RGB"))
-    rgb = frame if isinstance(frame, Tensor) else torch.from_numpy(np.ascontiguousarray(frame))
+    array = np.empty(0) if isinstance(frame, Tensor) else np.ascontiguousarray(frame)
+    if array.dtype.kind not in "biuf":
+        kind = type(frame).__name__
+        raise ValueError(f"a frame is 8-bit RGB of H×W×3 (or a PIL image); frame {number} is a {kind}")
+    rgb = frame if isinstance(frame, Tensor) else torch.from_numpy(array)
     if rgb.dim() == 3 and rgb.shape[2] != 3 and rgb.shape[0] == 3:
         rgb = rgb.permute(1, 2, 0)
     if rgb.dim() != 3 or rgb.shape[2] != 3 or rgb.dtype != torch.uint8:
@@ -149,7 +157,10 @@ def _as_label_map(mask: Any, rgb: UInt8[Tensor, "height width 3"], number: int) 
         check_objects(label_map, Path(mask))
         labels = label_map.labels
     else:
-        labels = as_tensor(mask).cpu().numpy()
+        try:
+            labels = as_tensor(mask).cpu().numpy()
+        except ValueError as error:
+            raise ValueError(f"{error} (frame {number})") from error
     if labels.ndim != 2 or labels.dtype.kind not in "biu":
         raise ValueError(f"a mask is an H×W array of integers; that of frame {number} is {labels.dtype} {labels.shape}")
     if labels.shape != tuple(rgb.shape[:2]):

@@ -74,6 +74,12 @@ def test_an_image_of_several_channels_is_no_label_map(tmp_path, mode):
         read_label_map(path)
 
 
+def test_a_jpeg_is_refused_whatever_it_is_called(tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "mask.png", format="JPEG")
+    with pytest.raises(UserError, match=r"mask\.png is a JPEG image, which blurs labels"):
+        read_label_map(tmp_path / "mask.png")
+
+
 @pytest.mark.parametrize("palette", [None, PALETTE])
 def test_a_file_cut_off_is_named(tmp_path, palette):
     path = tmp_path / "0.png"

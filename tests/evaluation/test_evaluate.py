@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -91,6 +92,24 @@ def test_a_variant_goes_on_and_other_settings_are_refused(root, videos, tmp_path
     evaluate(videos, tiny_network(), settings(root), output, restart=True)
     assert len(calls) == 14 + 12
     assert evaluate(videos, tiny_network(), settings(root, mem_every=3), output, overwrite=True).frames == 12
+    next((output / "a").glob("*.png")).unlink()  # what somebody has removed is made again, with the rest of its video
+    before = len(calls)
+    assert evaluate(videos, tiny_network(), settings(root, mem_every=3), output).frames == 12
+    assert len(calls) == before + summary.records["a"].frames
+    assert len(list((output / "a").glob("*.png"))) == summary.records["a"].label_maps
+
+
+def test_nothing_of_others_is_lost(root, videos, tmp_path):
+    output = tmp_path / "theirs"
+    write_text(output / "config.json", '{"model": "precious"}')
+    with pytest.raises(UserError, match=r"config\.json was not made by a run"):
+        evaluate(videos, tiny_network(), settings(root), output, overwrite=True)
+    assert (output / "config.json").read_text() == '{"model": "precious"}'
+    (overlay, *others) = videos.videos
+    named = replace(videos, videos=(replace(overlay, name="Overlay"), *others))
+    with pytest.raises(UserError, match="a video cannot be called Overlay"):
+        evaluate(named, tiny_network(), settings(root), tmp_path / "ours")
+    assert not (tmp_path / "ours").exists()
 
 
 def test_what_fails_in_one_video_is_in_the_summary(root, videos, tmp_path):

@@ -50,6 +50,11 @@ def test_images_are_resized_bilinearly_without_antialiasing():
     assert resize_channels(image, (31, 47)) is image
 
 
+def test_large_labels_keep_their_value_when_resized():
+    labels = torch.tensor([[2**24 + 1, 2**40 + 3], [0, 1]])
+    assert resize_label_map(labels, (4, 2))[::2].tolist() == labels.tolist()
+
+
 @pytest.mark.parametrize("size", [(7, 5), (16, 29), (200, 300), (48, 64)])
 def test_label_maps_keep_every_value_when_resized(size):
     labels = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (48, 64), np.uint8))

@@ -842,7 +842,7 @@ def test_saving_leaves_an_old_file_alone_until_the_new_one_is_whole(network, tmp
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", break_off)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match=r"memory\.pth cannot be written: disk full"):
         core.save_memory(path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == [path.name]

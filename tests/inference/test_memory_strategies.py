@@ -124,7 +124,15 @@ def test_settings_by_name_make_a_configuration_and_come_back(settings):
         ({"enable_sensory": False, "deep_update": "never"}, "deep_update .* enable_sensory=False"),
         ({"enable_sensory": False, "deep_update_every": 3}, "deep_update_every has no effect"),
         ({"deep_update": "every_frame", "deep_update_every": 3}, "deep_update_every .* deep_update=every_frame$"),
-        ({"enable_sensory": False, "enable_working": False}, "nothing would be remembered"),
+        ({"enable_sensory": False, "enable_working": False}, "or nothing is remembered"),
+        ({"enable_sensory": "false"}, "enable_sensory must be True or False, not 'false'"),
+        ({"potentiation": 0}, "potentiation must be True or False, not 0"),
+        ({"mem_every": 2.5}, "mem_every must be a whole number, not 2.5"),
+        ({"mem_every": True}, "mem_every must be a whole number, not True"),
+        ({"mem_every": "5"}, "mem_every must be a whole number, not '5'"),
+        ({"mem_every": None}, "mem_every must be a whole number, not None"),
+        ({"top_k": 3.5}, "top_k must be a whole number, not 3.5"),
+        ({"max_long_term_elements": 1e4}, "max_long_term_elements must be a whole number, not 10000.0"),
     ],
 )
 def test_contradictions_are_refused_by_the_name_of_the_setting(settings, complaint):

@@ -108,7 +108,7 @@ def left_in(output: Path) -> list[str]:
         ),
         (
             ["--disable_sensory", "--disable_working"],
-            "nothing would be remembered with --disable_sensory",
+            "--disable_working must keep its default, or nothing is remembered, with --disable_sensory",
         ),
         (["--no_such_flag"], "unrecognized arguments: --no_such_flag"),
         (["--device", "abacus"], "--device abacus: choose auto, cuda, cuda:N, mps or cpu"),
@@ -236,12 +236,13 @@ def test_two_runs_do_not_work_in_one_folder(evaluate, generic, tmp_path):
 @pytest.mark.parametrize("damaged", ["config.json", ".finished/good.json"])
 def test_damaged_records_are_named(evaluate, generic, tmp_path, damaged):
     assert evaluate(*flags_of(generic))[0] == 0
-    for content in ('{"na', "[]", '{"name": 3}'):
+    for content in ("[]", '{"name": 3}', '{"na'):
         (tmp_path / "output" / damaged).write_text(content)
         code, lines = evaluate(*flags_of(generic))
         assert (code, len(lines)) == (2, 1)
         assert str(tmp_path / "output") in lines[0]
-        assert "or overwrite it" in lines[0]
+        is_of_others = damaged == "config.json" and content != '{"na'
+        assert ("was not made by a run; choose another" if is_of_others else "or overwrite it") in lines[0]
     assert evaluate(*flags_of(generic, "--overwrite"))[0] == 0
 
 

@@ -159,6 +159,9 @@ GREY = FRAMES_RGB[0][..., 0]
         ([FRAMES_RGB[0] / 255], MASK, "frame 0 is torch.float64 of 40×64×3"),
         ([np.dstack([FRAMES_RGB[0], GREY])], MASK, "frame 0 is torch.uint8 of 40×64×4"),
         (3, MASK, "not a int"),
+        (["0.png", "1.png"], MASK, "frame 0 is a str"),
+        ([FRAMES_RGB[0], None], MASK, "frame 1 is a NoneType"),
+        (FRAMES_RGB, None, r"not a NoneType \(frame 0\)"),
         (FRAMES_RGB, MASK[:20], r"the mask of frame 0 is \(20, 64\), but the frame \(40, 64\)"),
         (FRAMES_RGB, MASK / 7, "that of frame 0 is float64"),
         (FRAMES_RGB, MASK[None], r"that of frame 0 is uint8 \(1, 40, 64\)"),
@@ -172,6 +175,12 @@ GREY = FRAMES_RGB[0][..., 0]
 def test_what_does_not_fit_is_a_value_error(network, frames, mask, complaint):
     with pytest.raises(ValueError, match=complaint):
         list(xmem.segment_video(network, frames, mask, size=32))
+
+
+@pytest.mark.parametrize("size", [0, 1, -5])
+def test_a_size_that_is_none_is_refused(network, size):
+    with pytest.raises(ValueError, match=f"size is at least 16 pixels, or -1 for the frames' own, not {size}"):
+        xmem.segment_video(network, FRAMES_RGB, MASK, size=size)
 
 
 def test_files_that_are_not_there_are_named(network, tmp_path):
