@@ -91,12 +91,16 @@ def davis_2016(root: Path, split: str, sizes: Sequence[int]) -> tuple[Evaluation
 
 
 def davis_2017(root: Path, split: str, sizes: Sequence[int]) -> tuple[EvaluationVideo, ...]:
-    """DAVIS 2017, validation or test-dev: the videos that its image set names, one a line."""
+    """DAVIS 2017, validation or test-dev: the videos that its image set names, one a line.
+
+    The folder trainval or test-dev may be missing: an archive that was unpacked by itself has none.
+    """
     part, list_name = ("trainval", "val.txt") if split == "val" else ("test-dev", "test-dev.txt")
-    require_folder(root / part)
-    image_sets = [folder / "ImageSets" / "2017" / list_name for folder in (root / part, root)]
+    is_flat = not os.path.isdir(root / part) and os.path.isdir(root / "JPEGImages")
+    folder = root if is_flat else require_folder(root / part)
+    image_sets = [place / "ImageSets" / "2017" / list_name for place in (folder, root)]
     image_set = next((path for path in image_sets if os.path.isfile(path)), image_sets[0])
-    return _davis_videos(root / part, sizes, dict.fromkeys(listed_videos(image_set)))
+    return _davis_videos(folder, sizes, dict.fromkeys(listed_videos(image_set)))
 
 
 def youtube_vos(root: Path, split: str, sizes: Sequence[int]) -> tuple[EvaluationVideo, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from dataset.frames import MASK_SUFFIXES, folder_entries, list_images, require_folder, size_text
 from dataset.label_map import read_label_map
-from scoring.measures import VOID, FrameScore, score_label_maps
+from scoring.measures import VOID, FrameScore, labels_of, score_label_maps
 from scoring.scores import ObjectScore, Scores, SequenceScore
 from util.device import available_cores
 from util.errors import UserError, first_few
@@ -35,12 +35,20 @@ class ScoredSequence:
 
 @dataclass(frozen=True)
 class _Plan:
-    """The scored part of a sequence: predicted and true label maps, labels of objects, and whether 255 means void."""
+    """The scored part of a sequence.
+
+    Attributes:
+        frames: predicted and true label maps.
+        starts: object → the first of `frames` in which it is scored.
+        void: 255 means void.
+        binary: all labels are one object, whose label is 1.
+    """
 
     name: str
     frames: tuple[tuple[Path, Path], ...]
-    objects: tuple[int, ...]
+    starts: Mapping[int, int]
     void: bool
+    binary: bool
 
 
 def find_sequences(
@@ -78,15 +86,23 @@ def _sequence(name: str, ground_truth: Path, prediction: Path) -> ScoredSequence
 
 
 def score_sequences(
-    sequences: Sequence[ScoredSequence], *, skip_first_and_last: bool = True, threads: int | None = None
+    sequences: Sequence[ScoredSequence],
+    *,
+    skip_first_and_last: bool = True,
+    all_objects: bool = False,
+    binary: bool = False,
+    threads: int | None = None,
 ) -> Scores:
     """J and F of every object of the `sequences`, as the DAVIS 2017 toolkit scores semi-supervised results.
 
     The objects are those of a sequence's first ground-truth map. 255 is one where that map holds nothing but 0 and 255
     (DAVIS 2016); elsewhere it is void, left out of both measures. Predicted labels that are no objects count as
-    background and are named in a warning, as are objects that are never predicted.
+    background and are named in a warning, as are objects that are never predicted or that enter later.
 
     Args:
+        skip_first_and_last: leave out the first frame, whose label map is given, and the last, as the toolkit does.
+        all_objects: also score objects that enter later, from their first label map on as the others are.
+        binary: take all labels but 0 as one object, whatever their values are.
         threads: the number of cores by default; with 1 everything happens in the caller's thread. (Threads and not
             processes: decoding and measuring run outside the interpreter's lock, and forking is unsafe once CUDA is in
             use.)
@@ -102,9 +118,8 @@ def score_sequences(
     threads = available_cores() if threads is None else threads
     left_out: dict[str, str] = {}
     plans = []
-    for sequence, plan in zip(
-        sequences, _map(lambda item: _plan(item, skip_first_and_last), sequences, threads), strict=True
-    ):
+    planned = _map(lambda item: _plan(item, skip_first_and_last, all_objects, binary), sequences, threads)
+    for sequence, plan in zip(sequences, planned, strict=True):
         if isinstance(plan, UserError):
             left_out[sequence.name] = str(plan)
         else:
@@ -123,8 +138,8 @@ def score_sequences(
     return Scores(scores, left_out)
 
 
-def _plan(sequence: ScoredSequence, skip_first_and_last: bool) -> _Plan:
-    frames = tuple(sequence.label_maps.items())
+def _plan(sequence: ScoredSequence, skip_first_and_last: bool, all_objects: bool, binary: bool) -> _Plan:
+    all_frames = frames = tuple(sequence.label_maps.items())
     if not frames:
         raise UserError(f"{sequence.name} has no label maps to be scored by")
     _, first = frames[0]
@@ -135,13 +150,21 @@ def _plan(sequence: ScoredSequence, skip_first_and_last: bool) -> _Plan:
     if missing := [prediction for prediction, _ in frames if not prediction.is_file()]:
         names = first_few([path.name for path in missing])
         raise UserError(f"{missing[0].parent} lacks {len(missing)} of {len(frames)} frames: {names}")
-    labels = set(np.unique(read_label_map(first).labels).tolist()) - {0}
+    first_frames: dict[int, int] = {}
+    for index, (_, truth) in enumerate(all_frames if all_objects else all_frames[:1]):
+        label_map = read_label_map(truth).labels
+        for label in labels_of((label_map > 0).view(np.uint8) if binary else label_map) - {0}:
+            first_frames.setdefault(label, index)
     # 255 alone is the one object of DAVIS 2016; beside others it is what DAVIS 2017 calls void.
-    void = labels != {VOID}
-    objects = tuple(sorted(labels - {VOID} if void else labels))
-    if not objects:
-        raise UserError(f"{first} holds no object; those of a sequence's first label map are scored")
-    return _Plan(sequence.name, frames, objects, void)
+    void = first_frames.keys() != {VOID}
+    if void:
+        first_frames.pop(VOID, None)
+    # Without the sequence's first frame, the one that follows an object's first label map has its index in `frames`.
+    starts = {label: index for label, index in sorted(first_frames.items()) if index < len(frames)}
+    if not starts:
+        where = f"no label map in {first.parent}" if all_objects else first
+        raise UserError(f"{where} holds no object; those of a sequence's first label map are scored")
+    return _Plan(sequence.name, frames, starts, void, binary)
 
 
 def _score_frame(plan: _Plan, frame: tuple[Path, Path]) -> FrameScore:
@@ -150,19 +173,31 @@ def _score_frame(plan: _Plan, frame: tuple[Path, Path]) -> FrameScore:
     if truth.shape != prediction.shape:
         size, true_size = size_text(prediction.shape), size_text(truth.shape)
         raise UserError(f"{predicted_path} is {size} pixels, but its ground truth {true_path} {true_size}")
-    return score_label_maps(truth, prediction, plan.objects, void=plan.void)
+    if plan.binary:
+        truth, prediction = (truth > 0).view(np.uint8), (prediction > 0).view(np.uint8)
+    return score_label_maps(truth, prediction, list(plan.starts), void=plan.void)
 
 
 def _gather(plan: _Plan, frames: Sequence[FrameScore]) -> SequenceScore:
+    objects = plan.starts.keys()
     predicted = frozenset().union(*(frame.predicted_labels for frame in frames))
+    later = frozenset().union(*(frame.true_labels for frame in frames)) - objects
     for labels, meaning in (
-        (predicted - set(plan.objects), "predicted, but no objects of the first ground-truth map; taken as background"),
-        (set(plan.objects) - predicted, "objects of the ground truth that are never predicted"),
+        (predicted - objects - later, "predicted, but no objects of the ground truth; taken as background"),
+        (objects - predicted, "objects of the ground truth that are never predicted"),
+        (later, "objects that enter after the first ground-truth map; not scored (all_objects scores them)"),
     ):
         if labels:
             logger.warning("%s: labels %s: %s", plan.name, ", ".join(map(str, sorted(labels))), meaning)
+    if predicted and predicted.isdisjoint(objects):
+        logger.warning("%s: no label is in both; binary scoring takes all labels as one object", plan.name)
     j, f = np.array([frame.j for frame in frames]), np.array([frame.f for frame in frames])
-    return SequenceScore({label: ObjectScore(j[:, i], f[:, i]) for i, label in enumerate(plan.objects)})
+    return SequenceScore(
+        {
+            label: ObjectScore(j[start:, channel], f[start:, channel])
+            for channel, (label, start) in enumerate(plan.starts.items())
+        }
+    )
 
 
 def _map(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> list[Result | UserError]:

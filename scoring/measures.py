@@ -24,11 +24,12 @@ VOID = 255
 
 @dataclass(frozen=True, eq=False)
 class FrameScore:
-    """J and F (0 to 1) of each object, and the labels that the prediction has outside void pixels."""
+    """J and F (0 to 1) of each object, and the labels that prediction and ground truth have outside void pixels."""
 
     j: Float64[np.ndarray, " objects"]
     f: Float64[np.ndarray, " objects"]
     predicted_labels: frozenset[int]
+    true_labels: frozenset[int]
 
 
 def score_label_maps(
@@ -49,8 +50,13 @@ def score_label_maps(
     truth, prediction = truth[window], prediction[window]
     scores = np.array([score_masks(truth == label, prediction == label, radius) for label in objects])
     j, f = scores.reshape(-1, 2).T
-    histogram = cv2.calcHist([prediction], [0], None, [256], [0, 256])
-    return FrameScore(j, f, frozenset(np.flatnonzero(histogram).tolist()) - {0})
+    no_objects = {0, VOID} if void else {0}
+    return FrameScore(j, f, labels_of(prediction) - {0}, labels_of(truth) - no_objects)
+
+
+def labels_of(label_map: UInt8[np.ndarray, "height width"]) -> frozenset[int]:
+    """Return the labels that occur in a label map."""
+    return frozenset(np.flatnonzero(cv2.calcHist([label_map], [0], None, [256], [0, 256])).tolist())
 
 
 def score_masks(

@@ -26,6 +26,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write one row per object, in percent")
     parser.add_argument("--sequences", nargs="+", metavar="NAME", help="score these only; default: all of --gt")
     parser.add_argument("--all_frames", action="store_true", help="score the first and the last frame as well")
+    parser.add_argument("--all_objects", action="store_true", help="score objects that enter later, too")
+    parser.add_argument("--binary", action="store_true", help="take all labels but 0 as one object: 255 there, 1 here")
     parser.add_argument("--threads", type=int, help="default: one per core")
     return parser
 
@@ -51,7 +53,13 @@ def score(arguments: argparse.Namespace) -> int:
     """
     check_arguments(arguments)
     sequences = find_sequences(arguments.gt, arguments.pred, arguments.sequences)
-    scores = score_sequences(sequences, skip_first_and_last=not arguments.all_frames, threads=arguments.threads)
+    scores = score_sequences(
+        sequences,
+        skip_first_and_last=not arguments.all_frames,
+        all_objects=arguments.all_objects,
+        binary=arguments.binary,
+        threads=arguments.threads,
+    )
     if arguments.json is not None:
         write_text_atomically(arguments.json, json.dumps(scores.to_json_dict(), indent=2) + "\n")
     if arguments.csv is not None:

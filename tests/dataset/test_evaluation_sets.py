@@ -125,6 +125,12 @@ def test_davis_2017_image_sets_may_lie_beside_the_parts(davis_2017):
         open_evaluation_set("D17", "val", davis_2017, 480)
 
 
+def test_an_archive_of_davis_2017_may_be_unpacked_by_itself(davis_2017):
+    for split, part in ("val", "trainval"), ("test", "test-dev"):
+        (opened, *_) = open_evaluation_set("D17", split, davis_2017 / part, 480).videos
+        assert opened.frames.folder == davis_2017 / part / "JPEGImages/480p/judo"
+
+
 @pytest.mark.parametrize("size", [720, -1, 300])
 @pytest.mark.parametrize("dataset", ["D16", "D17"])
 def test_davis_at_other_sizes_reads_large_frames_and_writes_480p(request, dataset, size):

@@ -251,8 +251,35 @@ def test_objects_are_those_of_the_first_map_even_where_it_is_not_scored(roots, c
         write_label_map(prediction / "pair" / f"{index:05}.png", labels)
     sequence = score_sequences(find_sequences(*roots)).sequences["pair"]
     assert {label: score.j for label, score in sequence.objects.items()} == {1: 100, 3: 100}
-    assert "pair" in caplog.text
-    assert "7" in caplog.text
+    (record,) = caplog.records
+    assert "pair: labels 7: objects that enter after the first" in record.getMessage()
+
+
+def test_objects_that_enter_later_are_scored_if_wanted_after_their_first_frame(roots, caplog):
+    truth, prediction = roots
+    first, later = square(10), square(10) + square(60, 7)
+    for index, labels in enumerate([first, first, later, later, later, later]):
+        write_label_map(truth / "pair" / f"{index:05}.png", labels)
+        write_label_map(prediction / "pair" / f"{index:05}.png", first if index == 3 else labels)
+    pair = find_sequences(*roots, ["pair"])
+    objects = score_sequences(pair, all_objects=True).sequences["pair"].objects
+    assert not caplog.records
+    np.testing.assert_array_equal(objects[1].j_frames, [1, 1, 1, 1])  # frames 1 to 4
+    np.testing.assert_array_equal(objects[7].j_frames, [0, 1])  # frames 3 and 4: its first is 2, the last is 5
+    every_frame = score_sequences(pair, all_objects=True, skip_first_and_last=False).sequences["pair"].objects
+    np.testing.assert_array_equal(every_frame[7].j_frames, [1, 0, 1, 1])
+
+
+@pytest.mark.parametrize(("true_label", "predicted_label"), [(255, 1), (1, 255), (38, 75)])
+def test_one_object_of_different_labels_is_scored_if_wanted(roots, caplog, true_label, predicted_label):
+    expected = score_sequences(find_sequences(*roots, ["moved"])).sequences["moved"].objects[1]
+    for root, label in zip(roots, (true_label, predicted_label), strict=True):
+        replace_everywhere(root / "moved", 1, label)
+    moved = find_sequences(*roots, ["moved"])
+    assert score_sequences(moved).j == 0
+    assert "moved: no label is in both; binary scoring" in caplog.text
+    objects = score_sequences(moved, binary=True).sequences["moved"].objects
+    np.testing.assert_array_equal([objects[1].j_frames, objects[1].f_frames], [expected.j_frames, expected.f_frames])
 
 
 def test_predicted_labels_without_an_object_are_named_and_count_as_background(roots, caplog):
