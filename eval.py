@@ -47,6 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--repeat", type=int, default=1, metavar="N", help="play videos back and forth, to N times their length")
     add("--video", type=Path, help="one video file instead of a data set")
     add("--mask", type=Path, help="for --video: the label map of its first frame")
+    add("--use_all_masks", action="store_true", help="for G: later label maps add and correct objects, unscored")
     add("--output", type=Path, help="(../output/DATASET_SPLIT, or ../output/NAME for a video file)")
     add("--overwrite", action="store_true", help="remove results that are in the output folder, and start over")
     add("--save_all", action="store_true", help="write every frame's mask, not just those to be scored")
@@ -54,7 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--overlay", action="store_true", help="also write a video with the masks painted over each frame")
     add("--flip", action="store_true", help="mirror the images, and the results back")
     add("--flip_too", action="store_true", help="average the probabilities of images as they are and mirrored")
-    size = f"frames' shorter side, -1: unchanged; several are averaged (what the network says, else {PUBLISHED_SIZE})"
+    size = f"shorter side; -1: unchanged; several: their mean ({PUBLISHED_SIZE}, or the network's; LV1 and LV3: -1)"
     add("--size", type=int, nargs="+", help=size)
     add("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (%(default)s)")
     add("--amp", action="store_true", help="mixed precision also elsewhere than on CUDA, where it is on")
@@ -80,8 +81,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
                 raise UserError(f"--video and --{name} contradict each other: give one of them")
     elif arguments.mask is not None:
         raise UserError("--mask goes with --video; data sets have masks of their own")
-    if arguments.generic_path is not None and arguments.dataset != "G":
-        raise UserError(f"--generic_path goes with --dataset G, not with {arguments.dataset or 'D17'}")
+    for name in ("generic_path", "use_all_masks"):
+        if getattr(arguments, name) and arguments.dataset != "G":
+            raise UserError(f"--{name} goes with --dataset G, not with {arguments.dataset or arguments.video or 'D17'}")
     if arguments.benchmark and arguments.amp:
         raise UserError("--benchmark measures full precision, and --amp asks for mixed: give one of them")
     return arguments
@@ -117,6 +119,7 @@ def configure(
         root=root,
         split=None if arguments.video else arguments.split or "val",
         mask=arguments.mask,
+        use_all_masks=arguments.use_all_masks,
         weights=weights,
         weights_sha256=sha256_of(weights),
         repeat=arguments.repeat,

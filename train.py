@@ -103,9 +103,9 @@ def make_parser() -> argparse.ArgumentParser:
     for stage in STAGES.values():
         group = parser.add_argument_group(f"stage {stage.name}: {stage.data}")
         for name in STAGE:
-            value = getattr(stage, name)
+            value, meaning = getattr(stage, name), "learning rate" if name == "lr" else name.replace("_", " ")
             kind = {"type": int, "nargs": "*"} if name == "steps" else {"type": type(value)}
-            group.add_argument(f"--s{stage.name}_{name}", default=value, help=name.replace("_", " "), **kind)
+            group.add_argument(f"--s{stage.name}_{name}", default=value, help=meaning, **kind)
     return parser
 
 

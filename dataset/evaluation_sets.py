@@ -42,6 +42,7 @@ class EvaluationVideo:
         saved_frames: names of the frames whose masks are written unless all are asked for; None: every frame.
         ground_truth: frame name → the label map that its mask is scored by, for every saved frame from the first
             annotation on, in the order of the frames; None if a saved frame has no label map.
+        later_label_maps: frame name → label map, of those that the data set has after its one annotation.
         frames_elsewhere: size → the same frames from another folder, for sizes that `frames` do not serve.
         output_size: (height, width) of the written masks where it is not the frames' own.
         problem: why this video cannot be evaluated, in one line for the user; `frames` are empty then.
@@ -52,6 +53,7 @@ class EvaluationVideo:
     annotations: Mapping[str, Path]
     saved_frames: frozenset[str] | None
     ground_truth: Mapping[str, Path] | None = None
+    later_label_maps: Mapping[str, Path] = field(default_factory=dict)
     frames_elsewhere: Mapping[int, FrameSource] = field(default_factory=dict)
     output_size: tuple[int, int] | None = None
     problem: str | None = None
@@ -59,6 +61,12 @@ class EvaluationVideo:
     def frames_for(self, size: int) -> FrameSource:
         """Return the frames to segment at a shorter side of `size`, one of the sizes that the set was opened for."""
         return self.frames_elsewhere.get(size, self.frames)
+
+    def using_all_masks(self) -> "EvaluationVideo":
+        """Return the video with every label map as an annotation: objects enter, and known ones are corrected."""
+        return replace(
+            self, annotations={**self.annotations, **self.later_label_maps}, later_label_maps={}, ground_truth=None
+        )
 
 
 @dataclass(frozen=True)
@@ -244,6 +252,7 @@ def _open_video(
         annotations=masks if objects_start_later else {first: masks[first]},
         saved_frames=saved_frames,
         ground_truth={frame: masks[frame] for frame in scored} if has_ground_truth else None,
+        later_label_maps={} if objects_start_later else {frame: masks[frame] for frame in masks if frame != first},
     )
 
 

@@ -29,6 +29,8 @@ class EvaluationConfig:
         mask: the first label map of a video file.
         weights: the network file; None: the network comes from elsewhere.
         weights_sha256: the digest of the network file, since training may write another one of the same name.
+        use_all_masks: every label map counts as given, rather than as ground truth: objects enter with it, and those
+            that are known are corrected.
         repeat: videos are made so many times as long, by playing them back and forth.
         size: the shorter side in pixels at which frames are segmented; −1: their own. (Programs take what the network
             is meant for where no size is given: `evaluation/networks.py`.)
@@ -51,6 +53,7 @@ class EvaluationConfig:
     mask: Path | None = None
     weights: Path | None = None
     weights_sha256: str | None = None
+    use_all_masks: bool = False
     repeat: int = 1
     size: int = PUBLISHED_SIZE
     other_sizes: tuple[int, ...] = ()

@@ -56,12 +56,16 @@ def evaluate(
         StartFailedElsewhereError: process 0 has raised a UserError.
     """
     queue = queue or WorkQueue.alone()
+    if config.use_all_masks:
+        videos = tuple(video.using_all_masks() for video in evaluation_set.videos)
+        evaluation_set = replace(evaluation_set, videos=videos)
     folder = OutputFolder(output, "Annotations" if config.save_scores else evaluation_set.masks_folder)
     segmenter = MultiViewSegmenter(network, config)
     with ExitStack() as held:
         with queue.failing_together():
             if queue.rank == 0:
                 refuse_names_of_parts(evaluation_set, folder)
+                report_unused_label_maps(evaluation_set)
                 held.enter_context(folder.claimed(config.to_json_dict(), overwrite))
                 queue.announce(pending_videos(evaluation_set, folder, restart))
             pending = queue.videos()
@@ -90,6 +94,17 @@ def refuse_names_of_parts(evaluation_set: EvaluationSet, folder: OutputFolder) -
     for video in evaluation_set.videos:
         if video.name.lower() in PARTS_OF_OUTPUT:  # some file systems do not tell upper from lower case
             raise UserError(f"a video cannot be called {video.name}, as a part of the output folder is: rename it")
+
+
+def report_unused_label_maps(evaluation_set: EvaluationSet) -> None:
+    """Name the videos with label maps that are neither given objects nor ground truth."""
+    if unused := [video for video in evaluation_set.videos if video.later_label_maps and video.ground_truth is None]:
+        logger.warning(
+            "label maps after a video's first one are not used (%d), as there is not one for every frame to score by; "
+            "use_all_masks makes them count as given: %s",
+            sum(len(video.later_label_maps) for video in unused),
+            first_few([video.name for video in unused]),
+        )
 
 
 def pending_videos(evaluation_set: EvaluationSet, folder: OutputFolder, restart: bool) -> list[str]:

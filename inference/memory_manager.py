@@ -3,6 +3,8 @@
     insert → working memory ──(T_max frames)──► prototypes by usage ──► potentiation ──► long-term memory ──► eviction
     read   ← working and long-term memory together
 
+Which frames are inserted is decided by `InferenceCore.step`, with the strategy in `strategies/insertion.py`.
+
 Keys are shared by all objects. An element has no value for an object that was not there when it was stored; it then
 takes no part in that object's softmax, neither in a read nor in potentiation.
 """

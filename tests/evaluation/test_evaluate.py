@@ -6,8 +6,10 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch.distributed as dist
+from PIL import Image
 
 from dataset.evaluation_sets import EvaluationSet
 from dataset.registry import open_evaluation_set
@@ -23,6 +25,7 @@ from tests.helpers.layouts import frame_name, label_map, write_frames, write_mas
 from tests.helpers.plain_loop import equal, plain_loop, read_frames
 from tests.helpers.tiny_network import tiny_network
 from util.errors import UserError
+from xmem import segment_video
 
 SIZE = (32, 48)
 
@@ -119,6 +122,39 @@ def test_what_fails_in_one_video_is_in_the_summary(root, videos, tmp_path):
     assert sorted(summary.records) == ["a", "c"]
     assert str(frame) in summary.failures["b"]
     assert sorted(summary.scores.sequences) == ["a", "c"]
+
+
+def test_later_label_maps_are_used_if_wanted_or_named(tmp_path, caplog):
+    """Video a has a second object in frame 3 and a correction of the first in frame 4; b has one label map."""
+    root = tmp_path / "mine"
+    for name in "ab":
+        write_frames(root / "JPEGImages" / name, range(6), SIZE)
+        write_masks(root / "Annotations" / name, range(1), SIZE, (1,))
+    write_masks(root / "Annotations/a", range(3, 4), SIZE, (0, 2))
+    write_masks(root / "Annotations/a", range(4, 5), SIZE, (0, 1))
+    network, videos = tiny_network(), open_evaluation_set("G", "val", root, 32)
+
+    def same_as(output: Path, name: str, frames: list[int]) -> bool:
+        masks = {number: root / f"Annotations/{name}/{frame_name(number)}.png" for number in frames}
+        results = list(segment_video(network, root / "JPEGImages" / name, masks, size=32))
+        written = [np.array(Image.open(path)) for path in sorted((output / name).glob("*.png"))]
+        return len(written) == 6 and all(
+            np.array_equal(labels, result.labels.numpy()) for labels, result in zip(written, results, strict=True)
+        )
+
+    assert evaluate(videos, network, settings(root), tmp_path / "first").scores is None
+    assert [record.getMessage() for record in caplog.records if "are not used (2)" in record.message] == [
+        "label maps after a video's first one are not used (2), as there is not one for every frame to score by; "
+        "use_all_masks makes them count as given: a"
+    ]
+    assert same_as(tmp_path / "first", "a", [0])
+    caplog.clear()
+    summary = evaluate(videos, network, replace(settings(root), use_all_masks=True), tmp_path / "all")
+    assert "not used" not in caplog.text
+    assert same_as(tmp_path / "all", "a", [0, 3, 4])
+    assert not same_as(tmp_path / "all", "a", [0, 3])
+    assert same_as(tmp_path / "all", "b", [0])
+    assert summary.records["a"].objects == 2
 
 
 def test_servers_get_their_zip(tmp_path):

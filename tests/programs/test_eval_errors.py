@@ -97,6 +97,7 @@ def left_in(output: Path) -> list[str]:
         (["--size", "big"], "argument --size: invalid int value: 'big'"),
         (["--size", "32", "48", "32"], "--size must name different sizes, not 32, 48, 32"),
         (["--size", "32", "3"], "--size must be at least 16 pixels, or -1 for the own size, not 3"),
+        (["--dataset", "Y18", "--use_all_masks"], "--use_all_masks goes with --dataset G, not with Y18"),
         (["--flip", "--flip_too"], "--flip does not go together with --flip_too"),
         (["--repeat", "0"], "--repeat must be at least 1, not 0"),
         (["--video", "c.mp4", "--mask", "m.png", "--repeat", "2"], "--repeat goes with frames in folders"),
