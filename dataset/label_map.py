@@ -7,6 +7,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from jaxtyping import Integer, UInt8
 from PIL import Image
@@ -47,6 +48,11 @@ def read_label_map(path: Path) -> LabelMap:
     return LabelMap(labels.astype(np.uint8, copy=False), palette or None)
 
 
+def labels_of(labels: UInt8[np.ndarray, "height width"]) -> list[int]:
+    """Return the labels that occur in a label map, the background's 0 among them, in ascending order."""
+    return np.flatnonzero(cv2.calcHist([labels], [0], None, [256], [0, 256])).tolist()
+
+
 def check_objects(label_map: LabelMap, path: Path) -> None:
     """Check that a label map given as input holds objects, rather than what other programs make of one.
 
@@ -54,7 +60,7 @@ def check_objects(label_map: LabelMap, path: Path) -> None:
         UserError: most of its labels lie along the borders of others only, as smoothing or JPEG leave them; or the
             colours of its palette say that label 0 is no background.
     """
-    labels = np.flatnonzero(np.bincount(label_map.labels.ravel(), minlength=256)).tolist()
+    labels = labels_of(label_map.labels)
     if len(labels) > MOST_LABELS_UNCHECKED:
         blurred = labels_on_borders_only(label_map.labels)
         if len(blurred) >= len(labels) / 2:

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
+from dataset.label_map import labels_of
 from util.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -139,7 +140,7 @@ def choose_frames(rng: np.random.Generator, frame_count: int, num_frames: int, m
 
 def labels_shown(labels: UInt8[np.ndarray, "height width"]) -> list[int]:
     """The objects of a label map. 255 is one where the map holds nothing but 0 and 255, else it is void (section 5)."""
-    values = np.flatnonzero(np.bincount(labels.ravel(), minlength=256)).tolist()
+    values = labels_of(labels)
     objects = [value for value in values if value not in (0, VOID)]
     return objects or [value for value in values if value == VOID]
 

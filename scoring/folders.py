@@ -10,8 +10,8 @@ from typing import TypeVar
 import numpy as np
 
 from dataset.frames import MASK_SUFFIXES, folder_entries, list_images, require_folder, size_text
-from dataset.label_map import read_label_map
-from scoring.measures import VOID, FrameScore, labels_of, score_label_maps
+from dataset.label_map import labels_of, read_label_map
+from scoring.measures import VOID, FrameScore, score_label_maps
 from scoring.scores import ObjectScore, Scores, SequenceScore
 from util.device import available_cores
 from util.errors import UserError, first_few
@@ -153,8 +153,9 @@ def _plan(sequence: ScoredSequence, skip_first_and_last: bool, all_objects: bool
     first_frames: dict[int, int] = {}
     for index, (_, truth) in enumerate(all_frames if all_objects else all_frames[:1]):
         label_map = read_label_map(truth).labels
-        for label in labels_of((label_map > 0).view(np.uint8) if binary else label_map) - {0}:
+        for label in labels_of((label_map > 0).view(np.uint8) if binary else label_map):
             first_frames.setdefault(label, index)
+    first_frames.pop(0, None)
     # 255 alone is the one object of DAVIS 2016; beside others it is what DAVIS 2017 calls void.
     void = first_frames.keys() != {VOID}
     if void:

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float64, UInt8
 
+from dataset.label_map import labels_of
+
 BOUNDARY_TOLERANCE = 0.008
 """Radius within which boundaries match, as a share of the image's diagonal."""
 
@@ -51,12 +53,7 @@ def score_label_maps(
     scores = np.array([score_masks(truth == label, prediction == label, radius) for label in objects])
     j, f = scores.reshape(-1, 2).T
     no_objects = {0, VOID} if void else {0}
-    return FrameScore(j, f, labels_of(prediction) - {0}, labels_of(truth) - no_objects)
-
-
-def labels_of(label_map: UInt8[np.ndarray, "height width"]) -> frozenset[int]:
-    """Return the labels that occur in a label map."""
-    return frozenset(np.flatnonzero(cv2.calcHist([label_map], [0], None, [256], [0, 256])).tolist())
+    return FrameScore(j, f, frozenset(labels_of(prediction)) - {0}, frozenset(labels_of(truth)) - no_objects)
 
 
 def score_masks(
