@@ -28,8 +28,9 @@ from model.aggregation import soft_aggregation
 from model.encoders import ImageFeatures
 from model.network import STRIDE, XMem
 from util.errors import UserError
+from util.files import atomic_path, writing
 from util.provenance import differences
-from util.torch_files import read_torch_file, write_torch_file
+from util.torch_files import read_torch_file
 
 __all__ = ["InferenceConfig", "InferenceCore"]
 
@@ -232,7 +233,8 @@ class InferenceCore:
             "video_name": self._video_name,
             "video_length": self._video_length,
         }
-        write_torch_file(Path(path), content)
+        with writing(path), atomic_path(path) as temporary:
+            torch.save(content, temporary)
 
     def load_memory(self, path: Path | str) -> None:
         """Continue where `save_memory` was called; what this core remembers is forgotten.

@@ -8,8 +8,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,11 +22,12 @@ from model.network import XMem
 from training.data import TrainedOn
 from training.step import StepperState
 from util.errors import UserError
-from util.files import atomic_path, write_text_atomically
+from util.files import atomic_path, write_text_atomically, writing
 from util.provenance import git_commit, package_versions
 from util.torch_files import read_torch_file
 
 FORMAT = "xmem-training-2"
+REMEDY = "make room there, then resume"  # where a file cannot be written
 WEIGHTS_IN_CHECKPOINT = 3  # the network's, and Adam's two moments of each
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class TrainingCheckpoint:
             "settings": asdict(self.settings),
             "trained_on": asdict(self.trained_on),
         }
-        with writing(path), atomic_path(path) as temporary:
+        with writing(path, REMEDY), atomic_path(path) as temporary:
             torch.save(content, temporary)
 
     @classmethod
@@ -143,7 +143,7 @@ class RunFolder:
         return best
 
     def _write_network(self, path: Path, network: XMem, metadata: Mapping[str, Any]) -> None:
-        with writing(path):
+        with writing(path, REMEDY):
             save_network(path, network.config, network.state_dict(), metadata)
 
     def record_start(self, settings: RunSettings, command: Sequence[str], device: str) -> None:
@@ -162,7 +162,7 @@ class RunFolder:
             "packages": package_versions(),
             "settings": asdict(settings),
         }
-        with writing(path):
+        with writing(path, REMEDY):
             write_text_atomically(path, json.dumps(record, indent=2) + "\n")
 
     def check_space(self, network: XMem) -> None:
@@ -212,16 +212,6 @@ class RunFolder:
             raise UserError(f"{self.path} holds checkpoints of an earlier run: resume it, or choose another exp_id")
         if any(self.path.glob(f"{self.name}_*.pth")):
             raise UserError(f"{self.path} holds networks of an earlier run: choose another exp_id")
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn whatever keeps `path` from being written into a UserError."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:  # torch's own writer turns a full disk into a RuntimeError
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be written: {reason}; make room there, then resume") from error
 
 
 def progress(checkpoint: Path) -> tuple[int, int]:

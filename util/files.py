@@ -38,6 +38,16 @@ def write_text_atomically(target: Path | str, text: str) -> None:
 
 
 @contextmanager
+def writing(path: Path | str, remedy: str | None = None) -> Iterator[None]:
+    """Turn whatever keeps the block from writing `path` into a UserError, which ends with the remedy."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # torch's own writer turns a full disk into a RuntimeError
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be written: {reason}" + (f"; {remedy}" if remedy else "")) from error
+
+
+@contextmanager
 def sole_user(folder: Path) -> Iterator[None]:
     """Lock `folder` while the block runs, so that a second run of the program in it is refused.
 

@@ -1,13 +1,11 @@
-"""PyTorch files that name their format: written whole, and read without running any code that they may contain."""
+"""Reading PyTorch files that name their format, without running any code that they may contain."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from util.errors import UserError
-from util.files import atomic_path
 
 
 def read_torch_file(path: Path, file_format: str, what: str, map_location: torch.device | str) -> dict[str, Any]:
@@ -25,16 +23,3 @@ def read_torch_file(path: Path, file_format: str, what: str, map_location: torch
     if not isinstance(content, dict) or content.get("format") != file_format:
         raise UserError(f"{path} is not {what} of this program")
     return content
-
-
-def write_torch_file(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a dictionary to a file, whole or not at all.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    try:
-        with atomic_path(path) as temporary:
-            torch.save(dict(content), temporary)
-    except (OSError, RuntimeError) as error:  # torch's own writer turns a full disk into a RuntimeError
-        raise UserError(f"{path} cannot be written: {' '.join(str(error).split())}") from error
