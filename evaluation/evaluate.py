@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dataset.evaluation_sets import EvaluationSet, EvaluationVideo
 from evaluation.config import EvaluationConfig
-from evaluation.output_folder import PARTS_OF_OUTPUT, OutputFolder, VideoRecord
+from evaluation.output_folder import OutputFolder, VideoRecord
 from evaluation.segmenter import MultiViewSegmenter
 from evaluation.summary import Summary
 from evaluation.work_queue import Progress, WorkQueue
@@ -64,7 +64,7 @@ def evaluate(
     with ExitStack() as held:
         with queue.failing_together():
             if queue.rank == 0:
-                refuse_names_of_parts(evaluation_set, folder)
+                folder.check_names(video.name for video in evaluation_set.videos)
                 report_unused_label_maps(evaluation_set)
                 held.enter_context(folder.claimed(config.to_json_dict(), overwrite))
                 queue.announce(pending_videos(evaluation_set, folder, restart))
@@ -81,19 +81,6 @@ def evaluate(
         except UserError as error:  # the disk is full, say: the figures are there all the same
             return replace(summary, not_written=str(error))
         return summary
-
-
-def refuse_names_of_parts(evaluation_set: EvaluationSet, folder: OutputFolder) -> None:
-    """Check that no video's results would replace another part of the output folder.
-
-    Raises:
-        UserError: one would.
-    """
-    if folder.label_maps != folder.path:
-        return
-    for video in evaluation_set.videos:
-        if video.name.lower() in PARTS_OF_OUTPUT:  # some file systems do not tell upper from lower case
-            raise UserError(f"a video cannot be called {video.name}, as a part of the output folder is: rename it")
 
 
 def report_unused_label_maps(evaluation_set: EvaluationSet) -> None:
@@ -191,7 +178,7 @@ def segment_into_folder(
     inputs = inputs_digest(video)  # before, so that what changes meanwhile is noticed the next time
     reset_peak(device)
     begin = time.perf_counter()
-    frames = label_maps = 0
+    frames = 0
     try:
         with (
             folder.writer(video.name, video.frames.frame_rate, config.save_scores, config.overlay) as writer,
@@ -199,10 +186,8 @@ def segment_into_folder(
         ):
             for segmented in segmented_frames:
                 name = segmented.frame.name
-                save_mask = config.save_all or video.saved_frames is None or name in video.saved_frames
-                writer.write(segmented, save_mask)
+                writer.write(segmented, config.save_all or video.saved_frames is None or name in video.saved_frames)
                 frames += 1
-                label_maps += save_mask
                 on_frame(timer.seconds_so_far)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -219,7 +204,7 @@ def segment_into_folder(
         peak_process_bytes=peak_process_bytes(),
         memory=segmenter.core.memory.counts._asdict(),
         inputs=inputs,
-        label_maps=label_maps,
+        label_maps=writer.label_maps,
     )
 
 

@@ -95,6 +95,7 @@ class Merging:
                 peak_device_bytes=None,
                 peak_process_bytes=peak_process_bytes(),
                 memory={},
+                label_maps=writer.label_maps,
             )
         )
 

@@ -37,7 +37,7 @@ from util.errors import UserError
 from util.files import atomic_path, sole_user, write_text_atomically
 from util.provenance import differences
 
-PARTS_OF_OUTPUT = frozenset({"annotations", "scores", "overlay", "config.json", "summary.json"})
+PARTS = frozenset({"annotations", "scores", "overlay", "config.json", "summary.json"})
 """What is in an output folder beside the videos' own folders, in lower case."""
 
 
@@ -75,6 +75,8 @@ class VideoWriter:
     ) -> None:
         self._masks, self._scores, self._overlay = masks, scores, overlay
         self._images, self._frames = images, frames
+        self.label_maps = 0
+        """The number of label maps so far."""
 
     def write(self, segmented: SegmentedFrame, save_mask: bool) -> None:
         """Write one frame: its label map and probabilities if `save_mask`, and in any case the overlay."""
@@ -89,6 +91,7 @@ class VideoWriter:
 
     def write_labels(self, frame: str, labels: UInt8[Tensor, "height width"], palette: bytes | None) -> None:
         """Write the label map of one frame."""
+        self.label_maps += 1
         self._images.submit(write_mask, self._masks / f"{frame}.png", labels, palette)
 
 
@@ -155,6 +158,18 @@ class OutputFolder:
         self.path = path
         self.label_maps = path / masks_folder
         self.zip_file = Path(f"{os.path.abspath(path)}.zip")
+
+    def check_names(self, videos: Iterable[str]) -> None:
+        """Check that no video's folder would replace another part of this one.
+
+        Raises:
+            UserError: one would.
+        """
+        if self.label_maps != self.path:
+            return
+        for name in videos:
+            if name.lower() in PARTS:  # some file systems do not tell upper from lower case
+                raise UserError(f"a video cannot be called {name}, as a part of the output folder is: rename it")
 
     @contextmanager
     def claimed(self, config: Mapping[str, Any], overwrite: bool) -> Iterator[None]:

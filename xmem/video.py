@@ -25,6 +25,8 @@ from inference.video_segmenter import VideoSegmenter
 from model.network import XMem
 from util.device import choose_device
 
+FRAME_REQUIREMENT = "a frame is 8-bit RGB of H×W×3 (or a PIL image)"
+
 logger = logging.getLogger(__name__)
 
 
@@ -132,16 +134,18 @@ def _as_rgb(frame: Any, number: int) -> UInt8[Tensor, "height width 3"]:
     """
     if isinstance(frame, Image.Image):
         frame = np.array(frame.convert("RGB"))
-    array = np.empty(0) if isinstance(frame, Tensor) else np.ascontiguousarray(frame)
-    if array.dtype.kind not in "biuf":
-        kind = type(frame).__name__
-        raise ValueError(f"a frame is 8-bit RGB of H×W×3 (or a PIL image); frame {number} is a {kind}")
-    rgb = frame if isinstance(frame, Tensor) else torch.from_numpy(array)
+    if isinstance(frame, Tensor):
+        rgb = frame
+    else:
+        array = np.ascontiguousarray(frame)
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"{FRAME_REQUIREMENT}; frame {number} is a {type(frame).__name__}")
+        rgb = torch.from_numpy(array)
     if rgb.dim() == 3 and rgb.shape[2] != 3 and rgb.shape[0] == 3:
         rgb = rgb.permute(1, 2, 0)
     if rgb.dim() != 3 or rgb.shape[2] != 3 or rgb.dtype != torch.uint8:
         found = f"{rgb.dtype} of {'×'.join(map(str, rgb.shape))}"
-        raise ValueError(f"a frame is 8-bit RGB of H×W×3 (or a PIL image); frame {number} is {found}")
+        raise ValueError(f"{FRAME_REQUIREMENT}; frame {number} is {found}")
     return rgb.cpu().contiguous()
 
 
