@@ -169,4 +169,4 @@ def mixture(synthetic: StageData, real: StageData, share: float, sampling: Sampl
 def digest(names: Iterable[str]) -> str:
     """Return the number of names, and a checksum over all of them."""
     names = list(names)
-    return f"{len(names)}, checksum {zlib.crc32(chr(10).join(names).encode()):08x}"
+    return f"{len(names)}, checksum {zlib.crc32(chr(10).join(names).encode(errors='surrogateescape')):08x}"

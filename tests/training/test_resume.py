@@ -14,7 +14,7 @@ import torch
 from tests.helpers import REPOSITORY
 from tests.helpers.tiny_network import TINY
 from training.checkpoints import RunFolder, RunSettings, TrainingCheckpoint
-from training.data import TrainedOn
+from training.data import TrainedOn, digest
 from training.step import StepperState
 from util.errors import UserError
 from util.provenance import git_commit, package_versions
@@ -180,3 +180,9 @@ def test_a_record_that_cannot_be_written_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"run_1\.json cannot be written") as error:
         RunFolder(path=tmp_path / "missing", name="x").record_start(settings, [], "cpu")
     assert "\n" not in str(error.value)
+
+
+def test_data_whose_names_are_not_utf_8_have_a_digest():
+    names = [os.fsdecode(b"caf\xe9"), os.fsdecode(b"caf\xe8")]
+    assert digest(names).startswith("2, checksum ")
+    assert digest(names) != digest(names[::-1])
