@@ -20,8 +20,8 @@ from dataset.registry import DATA_SETS
 from evaluation import networks
 from evaluation.config import PUBLISHED_SIZE, EvaluationConfig
 from evaluation.evaluate import evaluate
-from evaluation.flags import add_inference_flags, in_flags, inference_config
-from evaluation.frame_reader import open_video_file
+from evaluation.flags import add_inference_flags, check_source_flags, in_flags, inference_config
+from evaluation.frame_reader import open_video
 from evaluation.summary import Summary
 from evaluation.work_queue import StartFailedElsewhereError, WorkQueue
 from model.checkpoint import read_checkpoint
@@ -42,12 +42,16 @@ def make_parser() -> argparse.ArgumentParser:
     add("--dataset", help=f"one of {', '.join(DATA_SETS)} (D17)")
     for root_name, data_set in {each.root_name: each for each in DATA_SETS.values()}.items():
         help_root = f"{data_set.root_holds} ({data_set.default_root or 'none'})"
-        add(f"--{root_name}", type=Path, default=data_set.default_root, help=help_root)
+        add(f"--{root_name}", type=Path, help=help_root)
     add("--split", choices=("val", "test"), help="test: of D17, Y18 and Y19 (val)")
     add("--repeat", type=int, default=1, metavar="N", help="play videos back and forth, to N times their length")
-    add("--video", type=Path, help="one video file instead of a data set")
+    add("--video", type=Path, help="a video file or a folder of frames, instead of a data set")
     add("--mask", type=Path, help="for --video: the label map of its first frame")
+    add("--masks", type=Path, help="for --video: a folder of label maps, which add and correct objects")
     add("--use_all_masks", action="store_true", help="for G: later label maps add and correct objects, unscored")
+    add(
+        "--backward", action="store_true", help="for G and --video: also from the first label map back to the beginning"
+    )
     add("--output", type=Path, help="(../output/DATASET_SPLIT, or ../output/NAME for a video file)")
     add("--overwrite", action="store_true", help="remove results that are in the output folder, and start over")
     add("--save_all", action="store_true", help="write every frame's mask, not just those to be scored")
@@ -71,19 +75,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         UserError: a flag that would have no effect, or two that contradict each other.
     """
     arguments = make_parser().parse_args(argv)
-    if arguments.video is not None:
-        if arguments.mask is None:
-            raise UserError("--video needs --mask, the label map of its first frame")
-        if arguments.repeat > 1:
-            raise UserError("--repeat goes with frames in folders; a video file is decoded forwards only")
-        for name in ("dataset", "split", "generic_path"):
-            if getattr(arguments, name) is not None:
-                raise UserError(f"--video and --{name} contradict each other: give one of them")
-    elif arguments.mask is not None:
-        raise UserError("--mask goes with --video; data sets have masks of their own")
-    for name in ("generic_path", "use_all_masks"):
-        if getattr(arguments, name) and arguments.dataset != "G":
-            raise UserError(f"--{name} goes with --dataset G, not with {arguments.dataset or arguments.video or 'D17'}")
+    if arguments.dataset not in (None, *DATA_SETS):
+        raise UserError(f"--dataset {arguments.dataset}: there is {', '.join(DATA_SETS)}")
+    check_source_flags(arguments)
     if arguments.benchmark and arguments.amp:
         raise UserError("--benchmark measures full precision, and --amp asks for mixed: give one of them")
     return arguments
@@ -92,15 +86,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def open_videos(arguments: argparse.Namespace, sizes: list[int]) -> tuple[EvaluationSet, Path]:
     """Return the videos to segment, and the folder or file they come from."""
     if arguments.video is not None:
-        videos = open_video_file(arguments.video, arguments.mask)
+        videos = open_video(arguments.video, arguments.mask, arguments.masks)
         if videos.videos[0].frames.frame_count is None and arguments.insertion not in (None, "regular"):
             raise UserError(f"--insertion {arguments.insertion}: {arguments.video} does not say how long it is")
         return videos, arguments.video
     name = arguments.dataset or "D17"
-    if name not in DATA_SETS:
-        raise UserError(f"--dataset {name}: there is {', '.join(DATA_SETS)}")
     data_set = DATA_SETS[name]
-    root = getattr(arguments, data_set.root_name)
+    root = getattr(arguments, data_set.root_name) or data_set.default_root
     if root is None:
         raise UserError(f"--dataset {name} needs --{data_set.root_name}, {data_set.root_holds}")
     return data_set.open(root, arguments.split or "val", sizes), root
@@ -119,7 +111,9 @@ def configure(
         root=root,
         split=None if arguments.video else arguments.split or "val",
         mask=arguments.mask,
+        masks=arguments.masks,
         use_all_masks=arguments.use_all_masks,
+        backward=arguments.backward,
         weights=weights,
         weights_sha256=sha256_of(weights),
         repeat=arguments.repeat,
@@ -164,7 +158,7 @@ def run(arguments: argparse.Namespace, queue: WorkQueue) -> int:
     config = configure(arguments, videos.name, root, checkpoint.path, sizes, device)
     videos = repeat_videos(videos, config.repeat)
     seen = networks.videos_seen(checkpoint, videos)
-    default_name = arguments.video.stem if arguments.video else f"{videos.name}_{config.split}"
+    default_name = videos.videos[0].name if arguments.video else f"{videos.name}_{config.split}"
     output = arguments.output or Path("../output") / default_name
     network = XMem.from_checkpoint(checkpoint, device)
     if queue.rank == 0:

@@ -17,8 +17,8 @@ from dataset.frames import (
     MASK_SUFFIXES,
     FrameFolder,
     FrameSource,
+    backward_from,
     folder_entries,
-    frame_size,
     list_images,
     listed_lines,
     listed_videos,
@@ -27,6 +27,7 @@ from dataset.frames import (
     read_text,
     require_folder,
 )
+from dataset.label_map import LabelMapSource, colour_palette, label_map_size, list_label_maps, read_label_map
 from util.errors import UserError
 
 
@@ -43,6 +44,7 @@ class EvaluationVideo:
         ground_truth: frame name → the label map that its mask is scored by, for every saved frame from the first
             annotation on, in the order of the frames; None if a saved frame has no label map.
         later_label_maps: frame name → label map, of those that the data set has after its one annotation.
+        frames_before: the number of frames before the first annotation that would be written if they were segmented.
         frames_elsewhere: size → the same frames from another folder, for sizes that `frames` do not serve.
         output_size: (height, width) of the written masks where it is not the frames' own.
         problem: why this video cannot be evaluated, in one line for the user; `frames` are empty then.
@@ -50,10 +52,11 @@ class EvaluationVideo:
 
     name: str
     frames: FrameSource
-    annotations: Mapping[str, Path]
+    annotations: Mapping[str, LabelMapSource]
     saved_frames: frozenset[str] | None
-    ground_truth: Mapping[str, Path] | None = None
-    later_label_maps: Mapping[str, Path] = field(default_factory=dict)
+    ground_truth: Mapping[str, LabelMapSource] | None = None
+    later_label_maps: Mapping[str, LabelMapSource] = field(default_factory=dict)
+    frames_before: int = 0
     frames_elsewhere: Mapping[int, FrameSource] = field(default_factory=dict)
     output_size: tuple[int, int] | None = None
     problem: str | None = None
@@ -62,11 +65,23 @@ class EvaluationVideo:
         """Return the frames to segment at a shorter side of `size`, one of the sizes that the set was opened for."""
         return self.frames_elsewhere.get(size, self.frames)
 
+    @property
+    def label_maps(self) -> tuple[LabelMapSource, ...]:
+        """All label maps of the video from the first annotation on, in the order of the frames."""
+        by_frame = {**self.annotations, **self.later_label_maps, **(self.ground_truth or {})}
+        return tuple(dict.fromkeys(by_frame.values()))  # a frame that is played again has the same one
+
     def using_all_masks(self) -> "EvaluationVideo":
         """Return the video with every label map as an annotation: objects enter, and known ones are corrected."""
         return replace(
             self, annotations={**self.annotations, **self.later_label_maps}, later_label_maps={}, ground_truth=None
         )
+
+    def backward(self) -> "EvaluationVideo":
+        """Return the frames from the first annotated one back to the beginning as a video, with that annotation."""
+        first = next(iter(self.annotations))
+        frames = backward_from(self.frames, self.frames_before + 1)
+        return replace(self, frames=frames, annotations={first: self.annotations[first]}, frames_before=0)
 
 
 @dataclass(frozen=True)
@@ -126,11 +141,14 @@ def youtube_vos(root: Path, split: str, sizes: Sequence[int]) -> tuple[Evaluatio
     return _videos(saved_frames, open_video)
 
 
-def folder_of_videos(folder: Path, *, save_masked_frames: bool = False) -> tuple[EvaluationVideo, ...]:
+def folder_of_videos(
+    folder: Path, *, save_masked_frames: bool = False, from_first_object: bool = False
+) -> tuple[EvaluationVideo, ...]:
     """The videos of {folder}/JPEGImages and {folder}/Annotations; a video that is in only one of them is a problem.
 
     Args:
         save_masked_frames: only frames that have a mask are saved, rather than every frame.
+        from_first_object: label maps before the first one that holds an object count as absent, which has to be read.
     """
     frames_root = require_folder(folder / "JPEGImages")
     masks_root = require_folder(folder / "Annotations")
@@ -139,7 +157,13 @@ def folder_of_videos(folder: Path, *, save_masked_frames: bool = False) -> tuple
         raise UserError(f"{frames_root} has no folders, one for each video")
 
     def open_video(name: str) -> EvaluationVideo:
-        return _open_video(name, frames_root / name, masks_root / name, save_masked_frames=save_masked_frames)
+        return _open_video(
+            name,
+            frames_root / name,
+            masks_root / name,
+            save_masked_frames=save_masked_frames,
+            from_first_object=from_first_object,
+        )
 
     return _videos(sorted(names, key=natural_key), open_video)
 
@@ -160,7 +184,7 @@ def _davis_videos(
         assert isinstance(video.frames, FrameFolder)
         (annotation,) = video.annotations.values()
         elsewhere = {size: _same_frames(video.frames, to / name) for size, to in frames_roots.items() if to != main}
-        return replace(video, frames_elsewhere=elsewhere, output_size=frame_size(annotation))
+        return replace(video, frames_elsewhere=elsewhere, output_size=label_map_size(annotation))
 
     return _videos(frame_names, open_video)
 
@@ -210,6 +234,7 @@ def _open_video(
     save_masked_frames: bool = False,
     objects_start_later: bool = False,
     from_first_frame: bool = False,
+    from_first_object: bool = False,
 ) -> EvaluationVideo:
     """List the frames and masks of one video, and check that they fit together.
 
@@ -219,13 +244,15 @@ def _open_video(
         save_masked_frames: masks are written for the frames that have one in the data set.
         objects_start_later: every mask is an annotation, not the first alone.
         from_first_frame: the first frame must have a mask; without it, figures would compare with no published ones.
+        from_first_object: label maps before the first one that holds an object count as absent.
 
     Raises:
         UserError: a folder is missing or empty, a mask or a frame to be saved has no frame, or the first has no mask.
     """
-    frames, masks = list_images(frames_folder), list_images(masks_folder, MASK_SUFFIXES)
+    frames, masks = list_images(frames_folder), list_label_maps(masks_folder)
     if only is not None:
-        frames, masks = ({name: files[name] for name in files if name in only} for files in (frames, masks))
+        frames = {name: frames[name] for name in frames if name in only}
+        masks = {name: masks[name] for name in masks if name in only}
         saved_frames = frozenset(only)
     if not frames:
         raise UserError(f"{frames_folder} holds no frames ({', '.join(sorted(FRAME_SUFFIXES))})")
@@ -238,13 +265,16 @@ def _open_video(
 
     names = list(frames)
     masks = {name: masks[name] for name in names if name in masks}  # in the order of the frames
+    if from_first_object:
+        masks = from_first_object_on(masks)
     first = next(iter(masks))
     if from_first_frame and first != names[0]:
         raise UserError(f"{masks_folder / names[0]}.png, the label map of the first frame, does not exist")
     if save_masked_frames:
         saved_frames = frozenset(masks)
     # Frames before the first annotation are skipped. Where every mask is an annotation, none is left to compare with.
-    scored = [frame for frame in names[names.index(first) :] if saved_frames is None or frame in saved_frames]
+    before, after = names[: names.index(first)], names[names.index(first) :]
+    scored = [frame for frame in after if saved_frames is None or frame in saved_frames]
     has_ground_truth = not objects_start_later and masks.keys() >= set(scored)
     return EvaluationVideo(
         name=name,
@@ -253,7 +283,22 @@ def _open_video(
         saved_frames=saved_frames,
         ground_truth={frame: masks[frame] for frame in scored} if has_ground_truth else None,
         later_label_maps={} if objects_start_later else {frame: masks[frame] for frame in masks if frame != first},
+        frames_before=0 if saved_frames is not None else len(before),
     )
+
+
+def from_first_object_on(masks: Mapping[str, LabelMapSource]) -> dict[str, LabelMapSource]:
+    """Return label maps by frame, from the first one that holds an object on.
+
+    Raises:
+        UserError: none does, or one before it cannot be read.
+    """
+    frames = list(masks)
+    for number, source in enumerate(masks.values()):
+        if read_label_map(source, colour_palette([source])).labels.any():
+            return {frame: masks[frame] for frame in frames[number:]}
+    others = f", and so it is in the {len(masks) - 1} others of the video" if len(masks) > 1 else ""
+    raise UserError(f"{masks[frames[0]]} holds no object: all its labels are 0{others}")
 
 
 def _read_meta(path: Path) -> dict[str, frozenset[str]]:

@@ -2,10 +2,12 @@
 
 import os
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -17,6 +19,9 @@ from util.errors import UserError
 
 FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 MASK_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff"})
+
+BYTES_AT_ONCE = 256 * 2**20
+"""The most memory for frames of a source that is read backward."""
 
 NO_VIDEOS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
 """Folders that archivers, network drives and Windows leave beside those of a data set."""
@@ -240,3 +245,42 @@ class FrameFolder:
     def frame_count(self) -> int:
         """Number of frames."""
         return len(self.paths)
+
+
+class BackwardFrames:
+    """The first frames of any source, the last of them first; few are held in memory at a time.
+
+    A source that can only be read forward is read again from its beginning for each part that fits in memory.
+
+    Args:
+        count: the number of frames.
+    """
+
+    def __init__(self, frames: FrameSource, count: int) -> None:
+        self.frame_count, self.frame_rate = count, frames.frame_rate
+        self._frames = frames
+
+    def files(self) -> Iterable[Path]:
+        """The files that the frames are read from."""
+        return self._frames.files()
+
+    def __iter__(self) -> Iterator[Frame]:
+        end = self.frame_count
+        while end > 0:
+            part: deque[Frame] = deque()
+            for frame in islice(self._frames, end):
+                part.append(frame)
+                if len(part) > max(1, BYTES_AT_ONCE // frame.rgb.nbytes):
+                    part.popleft()
+            if not part:
+                return
+            end -= len(part)
+            yield from reversed(part)
+
+
+def backward_from(frames: FrameSource, count: int) -> FrameSource:
+    """Return the first `count` frames in reverse order."""
+    if isinstance(frames, FrameFolder):
+        names = list(frames.paths)[:count]
+        return FrameFolder(frames.folder, {each: frames.paths[each] for each in reversed(names)})
+    return BackwardFrames(frames, count)

@@ -1,51 +1,237 @@
-"""Label maps: images with one channel, in which 0 is the background and each value from 1 to 255 an object.
+"""Label maps: 0 is the background and each value from 1 to 255 an object.
 
-Values may have gaps and are kept as they are (DAVIS 2016 stores its one object as 255). A palette is optional.
+Values may have gaps and are kept as they are (DAVIS 2016 stores its one object as 255). Most are images with one
+channel, in which a palette is optional. A video's label maps may also be images in colours, where a palette for all of
+them says which label a colour is (`colour_palette`), or one mask file for each object (`ObjectMasks`).
 """
 
 import zlib
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Bool, Integer, UInt8
 from PIL import Image
 
-from dataset.frames import open_image
+from dataset.frames import MASK_SUFFIXES, folder_entries, frame_size, list_images, natural_key, open_image, size_text
 from util.errors import UserError
 from util.files import atomic_path
+from util.painting import davis_palette
 
-MOST_LABELS_UNCHECKED = 3
-"""Label maps with so few labels are never taken for smoothed ones."""
+VOID = 255
+"""The label of pixels that are unknown, where a video has it beside other labels (`marks_void`)."""
+COLOUR_MODES = frozenset({"RGB", "RGBA", "LA"})  # Pillow's names of images with colours, or grey with transparency
+GREY_PALETTE = np.arange(256, dtype=np.uint8).repeat(3).tobytes()
 
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
-    """Labels, and a palette of up to 256 RGB triples with one byte a channel; None for a grey image."""
+    """The label map of one frame.
+
+    Attributes:
+        labels: the label of each pixel.
+        palette: up to 256 RGB triples with one byte a channel; None for a grey image.
+        names: what the file has instead of a label, where it has something else: a colour, or a folder's name.
+        overlap: the number of pixels that several objects' masks cover.
+    """
 
     labels: UInt8[np.ndarray, "height width"]
     palette: bytes | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
+    overlap: int = 0
 
 
-def read_label_map(path: Path) -> LabelMap:
-    """Read a palette, grey, 16-bit grey or 1-bit image (whose labels are then 0 and 1).
+@dataclass(frozen=True)
+class ObjectMasks:
+    """The label map of one frame as one mask file for each object: FOLDER/OBJECT/FRAME.png.
+
+    Attributes:
+        folder: the folder of the video.
+        files: the label and the mask of each object, which is where the mask is not 0. Later ones cover earlier ones.
+    """
+
+    folder: Path
+    files: tuple[tuple[int, Path], ...]
+
+    @property
+    def parent(self) -> Path:
+        """The folder of the video, as of a file."""
+        return self.folder
+
+    @property
+    def name(self) -> str:
+        """The name of a file."""
+        return self.files[0][1].name
+
+    def __str__(self) -> str:
+        return str(self.folder / "*" / self.name)
+
+
+LabelMapSource = Path | ObjectMasks
+"""What the label map of one frame is read from."""
+
+
+def files_of(source: LabelMapSource) -> tuple[Path, ...]:
+    """Return the files that a label map is read from."""
+    return tuple(path for _, path in source.files) if isinstance(source, ObjectMasks) else (source,)
+
+
+def label_map_size(source: LabelMapSource) -> tuple[int, int]:
+    """Return the (height, width) of a label map, read from a header alone.
 
     Raises:
-        UserError: `path` is missing, truncated, not an image, has several channels or labels above 255.
+        UserError: the file is missing or not an image.
     """
-    with open_image(path) as image:
-        if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
-            raise UserError(
-                f"{path} is an {image.mode} image; a label map has one channel (palette or grey) that holds the labels"
-            )
+    return frame_size(files_of(source)[0])
+
+
+def list_label_maps(folder: Path) -> dict[str, LabelMapSource]:
+    """Return a video's label maps by the names of their frames: FOLDER/FRAME.png, or else FOLDER/OBJECT/FRAME.png.
+
+    The labels of objects with folders of their own are the folders' names, where all are numbers from 1 to 255, or else
+    1, 2, … in the order of these names.
+
+    Raises:
+        UserError: as `list_images`; there are more than 255 objects.
+    """
+    if files := list_images(folder, MASK_SUFFIXES):
+        return dict(files)
+    folders = [path for path in folder_entries(folder) if path.is_dir()]
+    names = [path.name for path in folders]
+    if len(names) > 255:
+        raise UserError(f"{folder} holds folders of {len(names)} objects; there can be 255")
+    are_labels = all(name.isdecimal() and str(int(name)) == name and 1 <= int(name) <= 255 for name in names)
+    by_frame: dict[str, list[tuple[int, Path]]] = {}
+    for number, path in enumerate(folders, start=1):
+        for frame, file in list_images(path, MASK_SUFFIXES).items():
+            by_frame.setdefault(frame, []).append((int(path.name) if are_labels else number, file))
+    return {frame: ObjectMasks(folder, tuple(by_frame[frame])) for frame in sorted(by_frame, key=natural_key)}
+
+
+def read_label_map(source: LabelMapSource, palette: bytes | None = None) -> LabelMap:
+    """Read a palette, grey, 16-bit grey or 1-bit image (whose labels are then 0 and 1), colours, or objects' masks.
+
+    Args:
+        palette: in images in colours, a colour's label is its place here; `colour_palette` makes one.
+
+    Raises:
+        UserError: a file is missing, truncated, not an image, a JPEG image, has labels above 255, or colours that the
+            palette lacks; objects' masks differ in size.
+    """
+    if isinstance(source, ObjectMasks):
+        return _joined(source)
+    with open_image(source) as image:
         if image.format == "JPEG":  # whatever the file is called
-            raise UserError(f"{path} is a JPEG image, which blurs labels: save label maps as PNG")
+            raise UserError(f"{source} is a JPEG image, which blurs labels: save label maps as PNG")
+        if image.mode in COLOUR_MODES:
+            if palette is None:
+                raise UserError(
+                    f"{source} is an {image.mode} image, whose colours are no labels by themselves: "
+                    "python -m scripts.convert makes label maps with one channel of it"
+                )
+            return _labels_of_colours(_packed_colours(image, source), palette, source)
+        if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
+            raise UserError(f"{source} is an {image.mode} image; a label map has one channel, or colours (RGB, RGBA)")
         labels = np.array(image)
-        palette = bytes(image.getpalette() or b"") if image.mode == "P" else b""
+        own_palette = bytes(image.getpalette() or b"") if image.mode == "P" else b""
     if labels.max() > 255 or labels.min() < 0:
-        raise UserError(f"{path} holds the label {labels.max()}; labels go from 0 to 255")
-    return LabelMap(labels.astype(np.uint8, copy=False), palette or None)
+        raise UserError(f"{source} holds the label {labels.max()}; labels go from 0 to 255")
+    return LabelMap(labels.astype(np.uint8, copy=False), own_palette or None)
+
+
+def colour_palette(sources: Iterable[LabelMapSource]) -> bytes | None:
+    """Return the palette by which all label maps of a video are read, where they are images in colours.
+
+    Black is 0, and what is transparent counts as black. Where all colours are grey, a label is their brightness; where
+    all are in the palette of DAVIS, a label is its place there; or else the colours are numbered in the order in which
+    they appear: over the files, and in each from the top left.
+
+    Returns:
+        RGB triples; None where the first label map has one channel, or is one mask for each object.
+
+    Raises:
+        UserError: a file cannot be read; there are more than 255 colours, or black is not among them.
+    """
+    colours: dict[int, None] = {0: None}
+    has_background = False
+    for number, source in enumerate(sources):
+        if isinstance(source, ObjectMasks):
+            return None
+        with open_image(source) as image:
+            if image.mode not in COLOUR_MODES or image.format == "JPEG":
+                if number == 0:
+                    return None
+                continue  # reading it says what is wrong with it
+            packed, places = np.unique(_packed_colours(image, source), return_index=True)
+        if len(packed) > 256:
+            raise UserError(
+                f"{source} holds {len(packed)} colours; a label map has one for each object: it was smoothed, resized "
+                "or saved as JPEG; save it without, resized to the nearest neighbour"
+            )
+        has_background = has_background or packed[0] == 0
+        colours.update(dict.fromkeys(packed[np.argsort(places)].tolist()))
+        if len(colours) > 256:
+            raise UserError(f"{source}: the label maps of its video hold more than 255 colours")
+    if len(colours) == 1 and not has_background:
+        return None
+    if not has_background:
+        raise UserError(f"{source} has no black pixel, and black is the background")
+    for usual in (GREY_PALETTE, davis_palette()):
+        if colours.keys() <= set(_packed(np.frombuffer(usual, np.uint8).reshape(-1, 3)).tolist()):
+            return usual
+    return b"".join(colour.to_bytes(3, "big") for colour in colours)
+
+
+def _packed_colours(image: Image.Image, path: Path) -> Integer[np.ndarray, "height width"]:
+    """Return the colours of an image as numbers 0xrrggbb, 0 where it is transparent."""
+    rgba = np.array(image.convert("RGBA"))
+    opacity = rgba[..., 3]
+    if ((opacity > 0) & (opacity < 255)).any():
+        raise UserError(f"{path} holds half-transparent pixels: its edges were smoothed; save it without")
+    return _packed(rgba[..., :3]) * (opacity > 0)
+
+
+def _packed(rgb: UInt8[np.ndarray, "*shape 3"]) -> Integer[np.ndarray, "*shape"]:
+    return rgb.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+
+
+def _labels_of_colours(packed: Integer[np.ndarray, "height width"], palette: bytes, path: Path) -> LabelMap:
+    known = _packed(np.frombuffer(palette, np.uint8).reshape(-1, 3))
+    order = np.argsort(known, kind="stable")
+    labels = order[np.searchsorted(known[order], packed).clip(max=len(known) - 1)].astype(np.uint8)
+    if (unknown := packed[known[labels] != packed]).size:
+        raise UserError(f"{path} holds the colour #{unknown[0]:06x}, which no other label map of its video has")
+    if palette == GREY_PALETTE:
+        return LabelMap(labels)
+    return LabelMap(labels, palette, {label: f"#{known[label]:06x}" for label in labels_of(labels) if label})
+
+
+def _joined(masks: ObjectMasks) -> LabelMap:
+    labels: UInt8[np.ndarray, "height width"] | None = None
+    overlap = 0
+    for label, path in masks.files:
+        with open_image(path) as image:
+            if image.format == "JPEG":
+                raise UserError(f"{path} is a JPEG image, which blurs masks: save them as PNG")
+            covered = _covered(image, path)
+        if labels is None:
+            labels = np.zeros(covered.shape, np.uint8)
+        if covered.shape != labels.shape:
+            other = masks.files[0][1]
+            raise UserError(f"{path} is {size_text(covered.shape)}, but {other} is {size_text(labels.shape)}")
+        overlap += int(np.count_nonzero(labels[covered]))
+        labels[covered] = label
+    assert labels is not None, "a frame with no mask has no ObjectMasks"
+    return LabelMap(labels, davis_palette(), {label: path.parent.name for label, path in masks.files}, overlap)
+
+
+def _covered(image: Image.Image, path: Path) -> Bool[np.ndarray, "height width"]:
+    """Return where the mask of one object is not 0 or black."""
+    if image.mode in COLOUR_MODES:
+        return _packed_colours(image, path) > 0
+    return np.array(image) > 0
 
 
 def labels_of(labels: UInt8[np.ndarray, "height width"]) -> list[int]:
@@ -53,47 +239,12 @@ def labels_of(labels: UInt8[np.ndarray, "height width"]) -> list[int]:
     return np.flatnonzero(cv2.calcHist([labels], [0], None, [256], [0, 256])).tolist()
 
 
-def check_objects(label_map: LabelMap, path: Path) -> None:
-    """Check that a label map given as input holds objects, rather than what other programs make of one.
+def marks_void(labels: Collection[int]) -> bool:
+    """Return whether 255 means void (unknown), given the labels of a video's first label map: beside other objects.
 
-    Raises:
-        UserError: most of its labels lie along the borders of others only, as smoothing or JPEG leave them; or the
-            colours of its palette say that label 0 is no background.
+    So in DAVIS 2017. Alone, as in DAVIS 2016, it is an object.
     """
-    labels = labels_of(label_map.labels)
-    if len(labels) > MOST_LABELS_UNCHECKED:
-        blurred = labels_on_borders_only(label_map.labels)
-        if len(blurred) >= len(labels) / 2:
-            raise UserError(
-                f"{path} holds {len(labels)} labels, {len(blurred)} of them along the borders of others only: it was "
-                "smoothed, resized or saved as JPEG; save it without, resized to the nearest neighbour, as PNG"
-            )
-    if label_map.palette:
-        colours = {label: tuple(label_map.palette[3 * label : 3 * label + 3]) for label in labels}
-        black = [label for label, colour in colours.items() if label and colour == (0, 0, 0)]
-        background = tuple(label_map.palette[:3])
-        if black and any(background):
-            raise UserError(
-                f"{path}: label 0 is the background, but its palette has {background} for it, and black for label "
-                f"{black[0]}: save it with the background at index 0"
-            )
-
-
-def labels_on_borders_only(labels: UInt8[np.ndarray, "height width"]) -> list[int]:
-    """Return the labels of which every pixel touches at least two other labels."""
-    height, width = labels.shape
-    padded = np.pad(labels.astype(np.int16), 1, mode="edge")
-    own = padded[1:-1, 1:-1]
-    least, most = np.full(labels.shape, 256, np.int16), np.full(labels.shape, -1, np.int16)
-    for y in range(3):
-        for x in range(3):
-            neighbour = padded[y : y + height, x : x + width]
-            is_other = neighbour != own
-            np.minimum(least, neighbour, out=least, where=is_other)
-            np.maximum(most, neighbour, out=most, where=is_other)
-    inside = np.bincount(labels[least >= most].ravel(), minlength=256)
-    present = np.bincount(labels.ravel(), minlength=256)
-    return np.flatnonzero((present > 0) & (inside == 0)).tolist()
+    return any(label not in (0, VOID) for label in labels)
 
 
 def write_label_map(path: Path, labels: Integer[np.ndarray, "height width"], palette: bytes | None = None) -> None:

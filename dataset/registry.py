@@ -204,7 +204,7 @@ DATA_SETS: Mapping[str, DataSet] = {
             root_name="generic_path",
             root_holds="the folder with JPEGImages and Annotations",
             default_root=None,
-            layout=lambda root, split, sizes: folder_of_videos(root),
+            layout=lambda root, split, sizes: folder_of_videos(root, from_first_object=True),
         ),
     )
 }

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from dataset.label_map import labels_of
+from dataset.label_map import VOID, labels_of, marks_void
 from util.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -26,8 +26,6 @@ Entry = TypeVar("Entry")
 # Times that one entry is drawn until its first frame shows an object, and entries that are tried for one sample.
 DRAWS = 5
 ENTRIES_TRIED = 20
-
-VOID = 255
 
 # Share of the iterations after which max_jump has the value; stage 1, BL30K, narrows earlier.
 WIDENING = ((0.0, 5), (0.1, 10), (0.3, 15))
@@ -140,9 +138,8 @@ def choose_frames(rng: np.random.Generator, frame_count: int, num_frames: int, m
 
 def labels_shown(labels: UInt8[np.ndarray, "height width"]) -> list[int]:
     """The objects of a label map. 255 is one where the map holds nothing but 0 and 255, else it is void (section 5)."""
-    values = labels_of(labels)
-    objects = [value for value in values if value not in (0, VOID)]
-    return objects or [value for value in values if value == VOID]
+    shown = [label for label in labels_of(labels) if label]
+    return [label for label in shown if label != VOID] if marks_void(shown) else shown
 
 
 def clip_of_objects(

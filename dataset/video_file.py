@@ -68,6 +68,11 @@ class VideoFile:
         """(height, width) in pixels, as displayed."""
         return self._frame_size
 
+    def name_of(self, number: int) -> str:
+        """Return the name of a frame, given its number from 0."""
+        digits = max(5, len(str((self.frame_count or 1) - 1)))
+        return f"{number:0{digits}d}"
+
     def files(self) -> Iterable[Path]:
         """The video file."""
         return (self.path,)
@@ -76,7 +81,6 @@ class VideoFile:
         return f"VideoFile({str(self.path)!r}, {self.frame_count} frames)"
 
     def __iter__(self) -> Iterator[Frame]:
-        digits = max(5, len(str((self.frame_count or 1) - 1)))
         decoded = damaged = 0
         with self._open() as (container, stream):
             for image in container.decode(stream):
@@ -86,7 +90,7 @@ class VideoFile:
                         f"{self.path} changes its frame size from {size_text(self.frame_size)} to "
                         f"{size_text(rgb.shape[:2])} at frame {decoded}: cut it there"
                     )
-                yield Frame(name=f"{decoded:0{digits}d}", rgb=rgb, path=self.path)
+                yield Frame(name=self.name_of(decoded), rgb=rgb, path=self.path)
                 decoded += 1
                 damaged += image.is_corrupt
         if damaged:

@@ -24,13 +24,15 @@ class EvaluationConfig:
 
     Attributes:
         dataset: the name of the data set.
-        root: the data set's root, or a video file.
-        split: val or test; None for a video file.
-        mask: the first label map of a video file.
+        root: the data set's root, a video file, or a folder of frames.
+        split: val or test; None for a single video.
+        mask: the first label map of a video file or of a folder of frames.
+        masks: the folder of its label maps, all of which count as given.
         weights: the network file; None: the network comes from elsewhere.
         weights_sha256: the digest of the network file, since training may write another one of the same name.
         use_all_masks: every label map counts as given, rather than as ground truth: objects enter with it, and those
             that are known are corrected.
+        backward: also follow the objects of the first label map from its frame back to the beginning of the video.
         repeat: videos are made so many times as long, by playing them back and forth.
         size: the shorter side in pixels at which frames are segmented; −1: their own. (Programs take what the network
             is meant for where no size is given: `evaluation/networks.py`.)
@@ -51,9 +53,11 @@ class EvaluationConfig:
     root: Path
     split: str | None = "val"
     mask: Path | None = None
+    masks: Path | None = None
     weights: Path | None = None
     weights_sha256: str | None = None
     use_all_masks: bool = False
+    backward: bool = False
     repeat: int = 1
     size: int = PUBLISHED_SIZE
     other_sizes: tuple[int, ...] = ()
@@ -77,6 +81,9 @@ class EvaluationConfig:
             raise SettingError("flip", "does not go together", {"flip_too": True})
         if self.repeat < 1:
             raise SettingError("repeat", f"must be at least 1, not {self.repeat}")
+        for name in ("use_all_masks", "backward"):
+            if self.repeat > 1 and getattr(self, name):
+                raise SettingError("repeat", f"{self.repeat} does not go together", {name: True})
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -3,14 +3,19 @@
 import hashlib
 import logging
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from dataset.evaluation_sets import EvaluationSet, EvaluationVideo
+from dataset.label_map import LabelMapSource, files_of
 from evaluation.config import EvaluationConfig
-from evaluation.output_folder import OutputFolder, VideoRecord
+from evaluation.output_folder import OutputFolder, VideoRecord, VideoWriter
 from evaluation.segmenter import MultiViewSegmenter
 from evaluation.summary import Summary
 from evaluation.work_queue import Progress, WorkQueue
@@ -65,7 +70,7 @@ def evaluate(
         with queue.failing_together():
             if queue.rank == 0:
                 folder.check_names(video.name for video in evaluation_set.videos)
-                report_unused_label_maps(evaluation_set)
+                report_what_is_left_out(evaluation_set, config)
                 held.enter_context(folder.claimed(config.to_json_dict(), overwrite))
                 queue.announce(pending_videos(evaluation_set, folder, restart))
             pending = queue.videos()
@@ -83,12 +88,19 @@ def evaluate(
         return summary
 
 
-def report_unused_label_maps(evaluation_set: EvaluationSet) -> None:
-    """Name the videos with label maps that are neither given objects nor ground truth."""
+def report_what_is_left_out(evaluation_set: EvaluationSet, config: EvaluationConfig) -> None:
+    """Name the videos with frames before their first label map, or with label maps that are of no use."""
+    later = [video for video in evaluation_set.videos if video.frames_before]
+    if later and not config.backward:
+        logger.warning(
+            "frames before a video's first label map with an object are skipped (%d), unless backward is set: %s",
+            sum(video.frames_before for video in later),
+            first_few([video.name for video in later]),
+        )
     if unused := [video for video in evaluation_set.videos if video.later_label_maps and video.ground_truth is None]:
         logger.warning(
-            "label maps after a video's first one are not used (%d), as there is not one for every frame to score by; "
-            "use_all_masks makes them count as given: %s",
+            "label maps after a video's first one are not used (%d), as there is not one for every frame to score by, "
+            "unless use_all_masks is set: %s",
             sum(len(video.later_label_maps) for video in unused),
             first_few([video.name for video in unused]),
         )
@@ -130,8 +142,9 @@ def inputs_digest(video: EvaluationVideo) -> str:
 
 def _digest(video: EvaluationVideo) -> str:
     digest = hashlib.sha256()
-    for frame, path in video.annotations.items():
-        digest.update(f"{frame} {path.name}\0".encode(errors="surrogateescape") + path.read_bytes())
+    for frame, source in video.annotations.items():
+        for path in files_of(source):
+            digest.update(f"{frame} {path.name}\0".encode(errors="surrogateescape") + path.read_bytes())
     for frames in (video.frames, *video.frames_elsewhere.values()):
         for path in frames.files():
             status = path.stat()
@@ -178,17 +191,20 @@ def segment_into_folder(
     inputs = inputs_digest(video)  # before, so that what changes meanwhile is noticed the next time
     reset_peak(device)
     begin = time.perf_counter()
-    frames = 0
+    frames, seconds_backward = 0, 0.0
     try:
-        with (
-            folder.writer(video.name, video.frames.frame_rate, config.save_scores, config.overlay) as writer,
-            closing(segmenter.segment(video)) as segmented_frames,
-        ):
-            for segmented in segmented_frames:
-                name = segmented.frame.name
-                writer.write(segmented, config.save_all or video.saved_frames is None or name in video.saved_frames)
-                frames += 1
-                on_frame(timer.seconds_so_far)
+        with folder.writer(video.name, video.frames.frame_rate, config.save_scores, config.overlay) as writer:
+            if config.backward and video.frames_before:
+                segment_backward(video, segmenter, writer, on_frame)
+                frames, seconds_backward = video.frames_before, timer.seconds()
+            with closing(segmenter.segment(video)) as segmented_frames:
+                for segmented in segmented_frames:
+                    frame = segmented.frame
+                    if config.save_all or video.saved_frames is None or frame.name in video.saved_frames:
+                        writer.write(segmented)
+                    writer.write_overlay(frame.rgb, segmented.labels)
+                    frames += 1
+                    on_frame(seconds_backward + timer.seconds_so_far)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -197,7 +213,7 @@ def segment_into_folder(
         name=video.name,
         frames=frames,
         objects=len(segmenter.core.objects),
-        network_seconds=timer.seconds(),
+        network_seconds=seconds_backward + timer.seconds(),
         wall_seconds=time.perf_counter() - begin,
         device=device_name(device),
         peak_device_bytes=peak_device_bytes(device),
@@ -205,7 +221,30 @@ def segment_into_folder(
         memory=segmenter.core.memory.counts._asdict(),
         inputs=inputs,
         label_maps=writer.label_maps,
+        names={str(label): name for label, name in segmenter.names.items()},
+        grey=segmenter.palette is None,
     )
+
+
+def segment_backward(
+    video: EvaluationVideo, segmenter: MultiViewSegmenter, writer: VideoWriter, on_frame: Callable[[float], None]
+) -> None:
+    """Segment the frames before the first annotated one, from this back to the beginning of the video.
+
+    Raises:
+        UserError: as `segment_into_folder`.
+    """
+    label_maps: list[bytes] = []  # compressed, until the overlay, which begins with the first frame, can take them
+    with closing(segmenter.segment(video.backward())) as segmented_frames:
+        next(segmented_frames)  # the annotated frame: the way forward begins with it, too
+        for segmented in segmented_frames:
+            writer.write(segmented)
+            if segmenter.config.overlay:
+                label_maps.append(zlib.compress(segmented.labels.cpu().numpy().tobytes(), level=1))
+            on_frame(segmenter.timer.seconds_so_far)
+    for frame, compressed in zip(video.frames, reversed(label_maps), strict=False):
+        labels = np.frombuffer(bytearray(zlib.decompress(compressed)), np.uint8).reshape(frame.rgb.shape[:2])
+        writer.write_overlay(frame.rgb, torch.from_numpy(labels))
 
 
 def summarise(
@@ -254,7 +293,7 @@ def score(videos: Sequence[EvaluationVideo], folder: OutputFolder) -> Scores:
         UserError: as `score_sequences`.
     """
 
-    def sequence(name: str, ground_truth: Mapping[str, Path]) -> ScoredSequence:
+    def sequence(name: str, ground_truth: Mapping[str, LabelMapSource]) -> ScoredSequence:
         masks = folder.label_maps / name
         return ScoredSequence(name, {masks / f"{frame}.png": truth for frame, truth in ground_truth.items()})
 

@@ -1,11 +1,15 @@
-"""Flags of inference. Their defaults are those of the classes in `inference/strategies/` and `inference/config.py`."""
+"""Flags that several programs have or that depend on each other.
+
+The defaults of inference are those of the classes in `inference/strategies/` and `inference/config.py`.
+"""
 
 import argparse
 import logging
 
+from dataset.registry import DATA_SETS
 from inference.config import InferenceConfig, InferenceSettings
 from inference.strategies.insertion import SparseInsertion
-from util.errors import SettingError
+from util.errors import SettingError, UserError
 
 INFERENCE_FLAGS = {  # flag → its type and meaning
     "mem_every": (int, "r, frames from one memory frame to the next; the paper: 10 on Long-time Video"),
@@ -28,6 +32,16 @@ SWITCHES = {  # setting → the flag that switches it off, and what happens inst
     "enable_sensory": ("--disable_sensory", "the sensory memory stays at zero"),
     "potentiation": ("--disable_potentiation", "prototypes have one element's value each"),
 }
+SOURCES_OF_FLAGS = {  # flags that have an effect with some sources of videos only
+    "mask": ["--video"],
+    "masks": ["--video"],
+    "use_all_masks": ["--dataset G"],
+    "backward": ["--video", "--dataset G"],
+    **{
+        root_name: [f"--dataset {name}" for name, data_set in DATA_SETS.items() if data_set.root_name == root_name]
+        for root_name in dict.fromkeys(data_set.root_name for data_set in DATA_SETS.values())
+    },
+}
 LONG_TERM_FLAGS = ("max_mid_term_frames", "min_mid_term_frames", "max_long_term_elements", "num_prototypes")
 
 logger = logging.getLogger(__name__)
@@ -40,6 +54,27 @@ def add_inference_flags(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=kind, help=f"{meaning} ({defaults[name]})")
     for name, (flag, instead) in SWITCHES.items():
         parser.add_argument(flag, dest=name, action="store_false", default=None, help=instead)
+
+
+def check_source_flags(arguments: argparse.Namespace) -> None:
+    """Check that the flags which say where videos and label maps come from belong together.
+
+    Raises:
+        UserError: one is missing, would have no effect, or contradicts another.
+    """
+    source = "--video" if arguments.video else f"--dataset {arguments.dataset or 'D17'}"
+    for name, sources in SOURCES_OF_FLAGS.items():
+        if getattr(arguments, name) and source not in sources:
+            raise UserError(f"--{name} goes with {' or '.join(sources)}, not with {source}")
+    if not arguments.video:
+        return
+    for name in ("dataset", "split"):
+        if getattr(arguments, name) is not None:
+            raise UserError(f"--video and --{name} contradict each other: give one of them")
+    if arguments.repeat > 1:
+        raise UserError("--repeat goes with data sets and --dataset G, not with --video")
+    if (arguments.mask is None) == (arguments.masks is None):
+        raise UserError("--video needs --mask, the label map of its first frame, or --masks, a folder of label maps")
 
 
 def in_flags(error: SettingError) -> str:

@@ -1,14 +1,18 @@
 """A video's frames with the label maps that define its objects, checked against each other."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dataset.evaluation_sets import EvaluationSet, EvaluationVideo
-from dataset.frames import Frame, size_text
-from dataset.label_map import LabelMap, check_objects, read_label_map
+from dataset.evaluation_sets import EvaluationSet, EvaluationVideo, from_first_object_on
+from dataset.frames import FRAME_SUFFIXES, Frame, FrameFolder, read_frame, size_text
+from dataset.given_label_maps import GivenLabelMaps
+from dataset.label_map import LabelMap, LabelMapSource, list_label_maps
 from dataset.video_file import VideoFile
-from util.errors import UserError
+from util.errors import UserError, first_few
+
+logger = logging.getLogger(__name__)
 
 
 def annotated_frames(video: EvaluationVideo) -> Iterator[tuple[Frame, LabelMap | None]]:
@@ -22,14 +26,15 @@ def annotated_frames(video: EvaluationVideo) -> Iterator[tuple[Frame, LabelMap |
     if video.problem is not None:
         raise UserError(video.problem)
     first: Frame | None = None
+    label_maps = GivenLabelMaps(video.label_maps)
     to_come = dict(video.annotations)
     for frame in video.frames:
-        path = to_come.pop(frame.name, None)
+        source = to_come.pop(frame.name, None)
         label_map = None
-        if path is not None:
+        if source is not None:
             # Where objects may start later, a label map without any is no mistake, as long as others follow.
             label_map = read_annotation(
-                path, video.output_size or frame.rgb.shape[:2], may_be_empty=bool(first or to_come)
+                label_maps, source, video.output_size or frame.rgb.shape[:2], may_be_empty=bool(first or to_come)
             )
         if first is None and label_map is None:
             continue
@@ -40,6 +45,8 @@ def annotated_frames(video: EvaluationVideo) -> Iterator[tuple[Frame, LabelMap |
                 f"{size_text(first.rgb.shape[:2])}; frames of one video have one size"
             )
         yield frame, label_map
+    if to_come:
+        logger.warning("%s ends before the frames of its label maps: %s", video.name, first_few(list(to_come)))
 
 
 def annotated_frames_for(
@@ -59,32 +66,83 @@ def annotated_frames_for(
         yield {size: read[place][0] for size, place in place_of.items()}, label_map
 
 
-def open_video_file(path: Path, mask: Path) -> EvaluationSet:
-    """Open a video file and the label map of its first frame as a set of one video.
+def open_video(path: Path, mask: Path | None = None, masks: Path | None = None) -> EvaluationSet:
+    """Open a video file or a folder of frames, and the label maps that define its objects, as a set of one video.
+
+    Args:
+        mask: the label map of the first frame; or
+        masks: a folder of label maps for any frames, named as these are: in a video file, by their numbers from 0.
 
     Raises:
         UserError: one of them cannot be used.
     """
-    frames = VideoFile(path)
-    read_annotation(mask, frames.frame_size)  # so that its mistakes are found before anything is written
-    first = next(iter(frames)).name
-    return EvaluationSet("video", (EvaluationVideo(path.stem, frames, {first: mask}, saved_frames=None),))
+    frames = FrameFolder(path) if path.is_dir() else VideoFile(path)
+    if frames.frame_count == 0:
+        raise UserError(f"{path} is a folder without frames ({', '.join(sorted(FRAME_SUFFIXES))})")
+    name = path.resolve().name if path.is_dir() else path.stem
+    first, size = _first_frame(frames)
+    if mask is not None:
+        if mask.is_dir():
+            raise UserError(f"{mask} is a folder; --masks takes one, --mask the label map of the first frame")
+        if isinstance(frames, FrameFolder) and mask.stem != first and mask.stem in frames.paths:
+            logger.warning("%s is taken for the first frame, %s, although it is named like another one", mask, first)
+        video = EvaluationVideo(name, frames, {first: mask}, saved_frames=None)
+    else:
+        assert masks is not None, "there is one of mask and masks"
+        given = from_first_object_on(_by_frame(masks, frames))
+        before = (
+            list(frames.paths).index(next(iter(given))) if isinstance(frames, FrameFolder) else int(next(iter(given)))
+        )
+        video = EvaluationVideo(name, frames, given, saved_frames=None, frames_before=before)
+    source = next(iter(video.annotations.values()))
+    read_annotation(GivenLabelMaps(video.label_maps), source, size)  # mistakes show before anything is written
+    return EvaluationSet("video", (video,))
 
 
-def read_annotation(path: Path, size: tuple[int, int], may_be_empty: bool = False) -> LabelMap | None:
+def _first_frame(frames: FrameFolder | VideoFile) -> tuple[str, tuple[int, int]]:
+    """Return the name of the first frame, and its (height, width)."""
+    if isinstance(frames, VideoFile):
+        return frames.name_of(0), frames.frame_size
+    name, path = next(iter(frames.paths.items()))
+    return name, read_frame(path).rgb.shape[:2]
+
+
+def _by_frame(masks: Path, frames: FrameFolder | VideoFile) -> dict[str, LabelMapSource]:
+    """Return the label maps of a folder by the names of their frames, in the order of these.
+
+    Raises:
+        UserError: there is none, or one has no frame.
+    """
+    label_maps = list_label_maps(masks)
+    if not label_maps:
+        raise UserError(f"{masks} holds no label maps")
+    if isinstance(frames, FrameFolder):
+        if without_frame := [name for name in label_maps if name not in frames.paths]:
+            raise UserError(f"{label_maps[without_frame[0]]} has no frame in {frames.folder}")
+        return {name: label_maps[name] for name in frames.paths if name in label_maps}
+    if no_numbers := [name for name in label_maps if not (name.isascii() and name.isdigit())]:
+        raise UserError(f"{label_maps[no_numbers[0]]}: label maps of a video file are named by their frames' numbers")
+    numbers = {int(name): name for name in label_maps}
+    if len(numbers) < len(label_maps):
+        raise UserError(f"{masks} holds several label maps for one frame: {first_few(list(label_maps))}")
+    return {frames.name_of(number): label_maps[numbers[number]] for number in sorted(numbers)}
+
+
+def read_annotation(
+    label_maps: GivenLabelMaps, source: LabelMapSource, size: tuple[int, int], may_be_empty: bool = False
+) -> LabelMap | None:
     """Read the label map of a frame of `size` = (height, width); None if it defines no object and `may_be_empty`.
 
     Raises:
-        UserError: it cannot be read, is no label map, has another size, or defines no object; or as `check_objects`.
+        UserError: as `GivenLabelMaps.read`; it has another size, or defines no object.
     """
-    label_map = read_label_map(path)
+    label_map = label_maps.read(source)
     if label_map.labels.shape != size:
         raise UserError(
-            f"{path} is {size_text(label_map.labels.shape)}, but its frame {size_text(size)}; they must have one size"
+            f"{source} is {size_text(label_map.labels.shape)}, but its frame {size_text(size)}; they must have one size"
         )
     if label_map.labels.any():
-        check_objects(label_map, path)
         return label_map
     if may_be_empty:
         return None
-    raise UserError(f"{path} holds no object: all its labels are 0")
+    raise UserError(f"{source} holds no object: all its labels are 0")

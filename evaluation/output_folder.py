@@ -18,7 +18,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,10 @@ class VideoRecord:
     """A digest of what the results are made of."""
     label_maps: int = 0
     """The number of label maps that were written."""
+    names: dict[str, str] = field(default_factory=dict)
+    """The objects by their labels, where the given label maps have a colour or a folder's name for them."""
+    grey: bool = False
+    """The label maps have no palette, so that small labels look black in a viewer."""
 
 
 class VideoWriter:
@@ -78,16 +82,20 @@ class VideoWriter:
         self.label_maps = 0
         """The number of label maps so far."""
 
-    def write(self, segmented: SegmentedFrame, save_mask: bool) -> None:
-        """Write one frame: its label map and probabilities if `save_mask`, and in any case the overlay."""
-        frame, labels = segmented.frame, segmented.labels
-        if save_mask:
-            self.write_labels(frame.name, labels, segmented.palette)
-            if self._scores:
-                path = self._scores / f"{frame.name}.npz"
-                self._images.submit(write_probabilities, path, segmented.prob, segmented.objects)
+    def write(self, segmented: SegmentedFrame) -> None:
+        """Write the label map of one frame, and its probabilities if they are wanted."""
+        frame = segmented.frame.name
+        self.write_labels(frame, segmented.labels, segmented.palette)
+        if self._scores:
+            path = self._scores / f"{frame}.npz"
+            self._images.submit(write_probabilities, path, segmented.prob, segmented.objects)
+
+    def write_overlay(
+        self, rgb: UInt8[np.ndarray, "height width 3"], labels: UInt8[Tensor, "out_height out_width"]
+    ) -> None:
+        """Write the next frame of the overlay, if it is wanted."""
         if self._overlay:
-            self._frames.submit(write_overlay, self._overlay, frame.rgb, labels)
+            self._frames.submit(write_overlay, self._overlay, rgb, labels)
 
     def write_labels(self, frame: str, labels: UInt8[Tensor, "height width"], palette: bytes | None) -> None:
         """Write the label map of one frame."""

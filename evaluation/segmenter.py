@@ -57,6 +57,10 @@ class MultiViewSegmenter:
             )
             for view in config.views
         }
+        self.palette: bytes | None = None
+        """The palette of the last video's first label map that has one."""
+        self.names: dict[int, str] = {}
+        """The objects of the last video by their labels, where its label maps have something else for them."""
         self.device = next(network.parameters()).device
         self.timer = NetworkTimer(self.device)
 
@@ -74,17 +78,18 @@ class MultiViewSegmenter:
         for view in self.views.values():
             view.core.reset(video.name, video.frames.frame_count)
         self.timer.reset()
-        palette: bytes | None = None
+        self.palette, self.names = None, {}
         with prefetch(annotated_frames_for(video, self.config.sizes), PREFETCHED_FRAMES) as reader:
             for (frames, label_map), is_last in reader:
                 frame = frames[self.config.size]
                 if label_map is not None:
-                    palette = palette or label_map.palette
+                    self.palette = self.palette or label_map.palette
+                    self.names |= label_map.names
                 height, width = video.output_size or frame.rgb.shape[:2]
                 with self.timer.running():
                     prob = self._segment_frame(frames, label_map, (height, width), is_last)
                     labels = label_map_of(prob, self.core.objects)
-                yield SegmentedFrame(frame, labels, prob, self.core.objects, palette)
+                yield SegmentedFrame(frame, labels, prob, self.core.objects, self.palette)
 
     @torch.inference_mode()
     def _segment_frame(

@@ -7,6 +7,8 @@ from typing import Any
 from evaluation.output_folder import VideoRecord
 from scoring.scores import Scores
 
+MOST_LISTED = 10
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -94,9 +96,21 @@ class Summary:
         fps = "nothing timed"
         if self.fps and self.end_to_end_fps:
             fps = f"{self.fps:.2f} FPS ({self.end_to_end_fps:.2f} with reading and writing)"
-        lines = [f"{self.videos} videos, {self.frames} frames, {fps}; peak memory: {memory}"]
+        named = {
+            name: ", ".join(f"{label} is {meaning}" for label, meaning in record.names.items())
+            for name, record in self.records.items()
+            if record.names
+        }
+        lines = [f"objects of {name}: {meanings}" for name, meanings in list(named.items())[:MOST_LISTED]]
+        if more := len(named) - len(lines):
+            lines.append(f"objects of {more} more videos: see names in summary.json")
+        lines += [f"{self.videos} videos, {self.frames} frames, {fps}; peak memory: {memory}"]
         if scores := self.scores:
             partly = f"  of {len(scores.sequences)} of {self.videos + len(self.failures)} videos"
             partly = partly if scores.left_out or self.failures else ""
             lines.append(f"J&F {scores.j_and_f:.1f}  J {scores.j:.1f}  F {scores.f:.1f}{partly}")
+        if not self.config["overlay"] and any(record.grey for record in self.records.values()):
+            lines.append(
+                "Label maps without a palette look black in viewers; overlay shows them painted over the frames"
+            )
         return lines

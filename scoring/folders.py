@@ -9,9 +9,18 @@ from typing import TypeVar
 
 import numpy as np
 
-from dataset.frames import MASK_SUFFIXES, folder_entries, list_images, require_folder, size_text
-from dataset.label_map import labels_of, read_label_map
-from scoring.measures import VOID, FrameScore, score_label_maps
+from dataset.frames import folder_entries, require_folder, size_text
+from dataset.label_map import (
+    VOID,
+    LabelMapSource,
+    colour_palette,
+    files_of,
+    labels_of,
+    list_label_maps,
+    marks_void,
+    read_label_map,
+)
+from scoring.measures import FrameScore, score_label_maps
 from scoring.scores import ObjectScore, Scores, SequenceScore
 from util.device import available_cores
 from util.errors import UserError, first_few
@@ -30,7 +39,7 @@ class ScoredSequence:
     """
 
     name: str
-    label_maps: Mapping[Path, Path]
+    label_maps: Mapping[LabelMapSource, LabelMapSource]
 
 
 @dataclass(frozen=True)
@@ -39,13 +48,15 @@ class _Plan:
 
     Attributes:
         frames: predicted and true label maps.
+        palette: that of label maps in colours.
         starts: object → the first of `frames` in which it is scored.
         void: 255 means void.
         binary: all labels are one object, whose label is 1.
     """
 
     name: str
-    frames: tuple[tuple[Path, Path], ...]
+    frames: tuple[tuple[LabelMapSource, LabelMapSource], ...]
+    palette: bytes | None
     starts: Mapping[int, int]
     void: bool
     binary: bool
@@ -78,8 +89,8 @@ def find_sequences(
 
 
 def _sequence(name: str, ground_truth: Path, prediction: Path) -> ScoredSequence:
-    predictions = list_images(prediction, MASK_SUFFIXES) if prediction.is_dir() else {}
-    truths = list_images(ground_truth, MASK_SUFFIXES)
+    predictions = list_label_maps(prediction) if prediction.is_dir() else {}
+    truths = list_label_maps(ground_truth)
     return ScoredSequence(
         name, {predictions.get(frame, prediction / f"{frame}.png"): truths[frame] for frame in truths}
     )
@@ -147,30 +158,30 @@ def _plan(sequence: ScoredSequence, skip_first_and_last: bool, all_objects: bool
         if len(frames) < 3:
             raise UserError(f"{first.parent}: only its first and last label map, which are not to be scored")
         frames = frames[1:-1]
-    if missing := [prediction for prediction, _ in frames if not prediction.is_file()]:
+    if missing := [prediction for prediction, _ in frames if not all(path.is_file() for path in files_of(prediction))]:
         names = first_few([path.name for path in missing])
         raise UserError(f"{missing[0].parent} lacks {len(missing)} of {len(frames)} frames: {names}")
+    palette = colour_palette(sequence.label_maps.values())
     first_frames: dict[int, int] = {}
+    void = False
     for index, (_, truth) in enumerate(all_frames if all_objects else all_frames[:1]):
-        label_map = read_label_map(truth).labels
-        for label in labels_of((label_map > 0).view(np.uint8) if binary else label_map):
-            first_frames.setdefault(label, index)
-    first_frames.pop(0, None)
-    # 255 alone is the one object of DAVIS 2016; beside others it is what DAVIS 2017 calls void.
-    void = first_frames.keys() != {VOID}
-    if void:
-        first_frames.pop(VOID, None)
+        label_map = read_label_map(truth, palette).labels
+        labels = [label for label in labels_of((label_map > 0).view(np.uint8) if binary else label_map) if label]
+        void = void or (not first_frames and marks_void(labels))
+        for label in labels:
+            if label != VOID or not void:
+                first_frames.setdefault(label, index)
     # Without the sequence's first frame, the one that follows an object's first label map has its index in `frames`.
     starts = {label: index for label, index in sorted(first_frames.items()) if index < len(frames)}
     if not starts:
         where = f"no label map in {first.parent}" if all_objects else first
         raise UserError(f"{where} holds no object; those of a sequence's first label map are scored")
-    return _Plan(sequence.name, frames, starts, void, binary)
+    return _Plan(sequence.name, frames, palette, starts, void, binary)
 
 
-def _score_frame(plan: _Plan, frame: tuple[Path, Path]) -> FrameScore:
+def _score_frame(plan: _Plan, frame: tuple[LabelMapSource, LabelMapSource]) -> FrameScore:
     predicted_path, true_path = frame
-    truth, prediction = read_label_map(true_path).labels, read_label_map(predicted_path).labels
+    truth, prediction = (read_label_map(source, plan.palette).labels for source in (true_path, predicted_path))
     if truth.shape != prediction.shape:
         size, true_size = size_text(prediction.shape), size_text(truth.shape)
         raise UserError(f"{predicted_path} is {size} pixels, but its ground truth {true_path} {true_size}")

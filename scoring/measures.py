@@ -15,13 +15,10 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float64, UInt8
 
-from dataset.label_map import labels_of
+from dataset.label_map import VOID, labels_of
 
 BOUNDARY_TOLERANCE = 0.008
 """Radius within which boundaries match, as a share of the image's diagonal."""
-
-VOID = 255
-"""The label of pixels that DAVIS 2017 leaves out of both measures."""
 
 
 @dataclass(frozen=True, eq=False)

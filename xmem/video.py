@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from dataset.frames import FrameFolder
-from dataset.label_map import check_objects, read_label_map
+from dataset.given_label_maps import GivenLabelMaps
 from dataset.video_file import VideoFile
 from evaluation.config import SMALLEST_SIZE
 from evaluation.networks import default_network_file
@@ -101,9 +101,10 @@ def segment_video(
 
 def _segment(segmenter: VideoSegmenter, frames: Iterable[Any], masks: dict[int, Any]) -> Iterator[FrameResult]:
     core, number = segmenter.core, -1
+    label_maps = GivenLabelMaps(Path(mask) for mask in masks.values() if isinstance(mask, str | PathLike))
     for number, frame in enumerate(frames):
         rgb = _as_rgb(frame, number)
-        label_map = _as_label_map(masks.pop(number), rgb, number) if number in masks else None
+        label_map = _as_label_map(masks.pop(number), rgb, number, label_maps) if number in masks else None
         prob = segmenter.step(rgb, label_map)
         yield FrameResult(number, label_map_of(prob, core.objects), prob, core.objects)
     if masks:
@@ -149,7 +150,9 @@ def _as_rgb(frame: Any, number: int) -> UInt8[Tensor, "height width 3"]:
     return rgb.cpu().contiguous()
 
 
-def _as_label_map(mask: Any, rgb: UInt8[Tensor, "height width 3"], number: int) -> Integer[np.ndarray, "height width"]:
+def _as_label_map(
+    mask: Any, rgb: UInt8[Tensor, "height width 3"], number: int, label_maps: GivenLabelMaps
+) -> Integer[np.ndarray, "height width"]:
     """Return a mask as a label map of the frame's size.
 
     Raises:
@@ -157,9 +160,7 @@ def _as_label_map(mask: Any, rgb: UInt8[Tensor, "height width 3"], number: int) 
         ValueError: it is no label map, or of another size.
     """
     if isinstance(mask, str | PathLike):
-        label_map = read_label_map(Path(mask))
-        check_objects(label_map, Path(mask))
-        labels = label_map.labels
+        labels = label_maps.read(Path(mask)).labels
     else:
         try:
             labels = as_tensor(mask).cpu().numpy()

@@ -345,7 +345,8 @@ def test_unknown_sets_and_splits_are_refused(tmp_path):
 def test_opening_lists_and_does_not_read_images(generic):
     for path in generic.glob("*/*/*"):
         path.write_bytes(b"no image")
-    assert [video.problem for video in open_evaluation_set("G", "val", generic, 480).videos] == [None, None]
+    generic.rename(generic.parent / "valid")
+    assert [video.problem for video in open_evaluation_set("MOSE", "val", generic.parent, 480).videos] == [None, None]
 
 
 def test_a_damaged_mask_whose_size_is_needed_is_that_videos_problem(davis_2017):

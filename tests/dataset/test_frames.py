@@ -1,13 +1,17 @@
 """Frames come out of a folder in order, with the pixels Pillow sees, and damage is reported by file."""
 
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from dataset.frames import FrameFolder, FrameSource, frame_size, list_images, read_frame
+from dataset import frames
+from dataset.frames import BackwardFrames, Frame, FrameFolder, FrameSource, frame_size, list_images, read_frame
 from util.errors import UserError
 
 
@@ -157,3 +161,22 @@ def test_real_frames_equal_what_pillow_decodes(shared):
     frame = read_frame(path)
     assert frame.rgb.shape[:2] == frame_size(path) == (480, 854)
     np.testing.assert_array_equal(frame.rgb, np.array(Image.open(path).convert("RGB")))
+
+
+@given(count=st.integers(0, 12), whole=st.integers(0, 12), at_once=st.integers(1, 13))
+def test_any_source_is_read_backward_with_few_frames_in_memory(count, whole, at_once):
+    @dataclass
+    class Source:
+        frame_count: int = whole
+        frame_rate: Fraction = Fraction(24)
+
+        def files(self):
+            return ()
+
+        def __iter__(self):
+            return (Frame(str(number), np.zeros((1, 1, 3), np.uint8)) for number in range(whole))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frames, "BYTES_AT_ONCE", 3 * at_once)
+        read = [frame.name for frame in BackwardFrames(Source(), min(count, whole))]
+    assert read == [str(number) for number in reversed(range(min(count, whole)))]

@@ -67,10 +67,10 @@ def test_sixteen_bits_are_read_while_labels_fit_in_eight(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
-def test_an_image_of_several_channels_is_no_label_map(tmp_path, mode):
+def test_colours_are_no_labels_without_a_palette(tmp_path, mode):
     path = tmp_path / "0.png"
     Image.new(mode, (4, 3)).save(path)
-    with pytest.raises(UserError, match=rf"0\.png is an {mode} image; a label map has one channel"):
+    with pytest.raises(UserError, match=rf"0\.png is an {mode} image, whose colours are no labels by themselves"):
         read_label_map(path)
 
 

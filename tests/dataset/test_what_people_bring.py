@@ -20,7 +20,8 @@ from dataset.frames import (
     natural_key,
     read_frame,
 )
-from dataset.label_map import LabelMap, check_objects, read_label_map, write_label_map
+from dataset.given_label_maps import check_objects
+from dataset.label_map import LabelMap, read_label_map, write_label_map
 from dataset.registry import open_evaluation_set
 from dataset.training_sets import own_videos
 from evaluation.frame_reader import annotated_frames

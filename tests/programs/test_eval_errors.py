@@ -70,12 +70,18 @@ def left_in(output: Path) -> list[str]:
     ("flags", "expected"),
     [
         (["--video", "clip.mp4"], "--video needs --mask"),
-        (["--mask", "first.png"], "--mask goes with --video"),
+        (["--mask", "first.png"], "--mask goes with --video, not with --dataset D17"),
         (["--video", "c.mp4", "--mask", "m.png", "--dataset", "D16"], "--video and --dataset contradict each other"),
         (["--video", "c.mp4", "--mask", "m.png", "--split", "val"], "--video and --split contradict each other"),
-        (["--video", "c.mp4", "--mask", "m.png", "--generic_path", "g"], "--video and --generic_path contradict"),
-        (["--generic_path", "here"], "--generic_path goes with --dataset G, not with D17"),
-        (["--generic_path", "here", "--dataset", "Y18"], "--generic_path goes with --dataset G, not with Y18"),
+        (
+            ["--video", "c.mp4", "--mask", "m.png", "--generic_path", "g"],
+            "--generic_path goes with --dataset G, not with --video",
+        ),
+        (["--generic_path", "here"], "--generic_path goes with --dataset G, not with --dataset D17"),
+        (
+            ["--generic_path", "here", "--dataset", "Y18"],
+            "--generic_path goes with --dataset G, not with --dataset Y18",
+        ),
         (["--dataset", "G"], "--dataset G needs --generic_path"),
         (["--dataset", "D18"], "--dataset D18: there is D16, D17"),
         (["--dataset", "D16", "--split", "test"], "split test: D16 has no such split"),
@@ -97,10 +103,10 @@ def left_in(output: Path) -> list[str]:
         (["--size", "big"], "argument --size: invalid int value: 'big'"),
         (["--size", "32", "48", "32"], "--size must name different sizes, not 32, 48, 32"),
         (["--size", "32", "3"], "--size must be at least 16 pixels, or -1 for the own size, not 3"),
-        (["--dataset", "Y18", "--use_all_masks"], "--use_all_masks goes with --dataset G, not with Y18"),
+        (["--dataset", "Y18", "--use_all_masks"], "--use_all_masks goes with --dataset G, not with --dataset Y18"),
         (["--flip", "--flip_too"], "--flip does not go together with --flip_too"),
         (["--repeat", "0"], "--repeat must be at least 1, not 0"),
-        (["--video", "c.mp4", "--mask", "m.png", "--repeat", "2"], "--repeat goes with frames in folders"),
+        (["--video", "c.mp4", "--mask", "m.png", "--repeat", "2"], "--repeat goes with data sets and --dataset G"),
         (["--mem_offset", "5"], "--mem_offset must be at least 0 and less than mem_every (5), not 5"),
         (["--insertion", "often"], "--insertion must be one of regular, sparse, not often"),
         (
@@ -169,7 +175,7 @@ def test_files_and_folders_that_do_not_exist(evaluate, generic, tmp_path):
         (flags_of(generic, "--model", clip), f"{clip} is "),
         (["--video", tmp_path / "absent.mp4", "--mask", mask], f"{tmp_path}/absent.mp4 does not exist"),
         (["--video", clip, "--mask", mask], f"{clip} is not a video"),
-        (["--video", generic, "--mask", mask], f"{generic} is not a file"),
+        (["--video", generic, "--mask", mask], f"{generic} is a folder without frames"),
     ):
         code, lines = evaluate(*flags)
         assert (code, len(lines)) == (2, 1)
@@ -197,7 +203,7 @@ def write_clip(path: Path) -> None:
         (b"no image", "mask.png is not an image"),
         (np.zeros(SIZE, np.uint8), "mask.png holds no object: all its labels are 0"),
         (label_map((48, 32)), "mask.png is 32x48, but its frame 48x32"),
-        (np.zeros((*SIZE, 3), np.uint8), "mask.png is an RGB image"),
+        (np.full((*SIZE, 3), (9, 0, 0), np.uint8), "mask.png has no black pixel"),
         (np.full(SIZE, 300, np.uint16), "mask.png holds the label 300; labels go from 0 to 255"),
     ],
 )
@@ -272,11 +278,11 @@ DAMAGE = {
         "Annotations/bad/00000.png is 48x30, but its frame 48x32; they must have one size",
     ),
     "a mask in colours": (
-        lambda frames, masks: save(np.zeros((*SIZE, 3), np.uint8), masks / "00000.png"),
-        "Annotations/bad/00000.png is an RGB image; a label map has one channel",
+        lambda frames, masks: save(np.full((*SIZE, 3), (9, 0, 0), np.uint8), masks / "00000.png"),
+        "Annotations/bad/00000.png has no black pixel, and black is the background",
     ),
     "a mask without an object": (
-        lambda frames, masks: save(np.zeros(SIZE, np.uint8), masks / "00000.png"),
+        lambda frames, masks: [save(np.zeros(SIZE, np.uint8), path) for path in masks.iterdir()],
         "Annotations/bad/00000.png holds no object: all its labels are 0",
     ),
     "more than 255 objects": (
