@@ -6,7 +6,7 @@ them says which label a colour is (`colour_palette`), or one mask file for each 
 """
 
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,15 +99,19 @@ def list_label_maps(folder: Path) -> dict[str, LabelMapSource]:
     if files := list_images(folder, MASK_SUFFIXES):
         return dict(files)
     folders = [path for path in folder_entries(folder) if path.is_dir()]
-    names = [path.name for path in folders]
-    if len(names) > 255:
-        raise UserError(f"{folder} holds folders of {len(names)} objects; there can be 255")
-    are_labels = all(name.isdecimal() and str(int(name)) == name and 1 <= int(name) <= 255 for name in names)
+    if len(folders) > 255:
+        raise UserError(f"{folder} holds folders of {len(folders)} objects; there can be 255")
     by_frame: dict[str, list[tuple[int, Path]]] = {}
-    for number, path in enumerate(folders, start=1):
+    for label, path in zip(labels_of_folders([path.name for path in folders]), folders, strict=True):
         for frame, file in list_images(path, MASK_SUFFIXES).items():
-            by_frame.setdefault(frame, []).append((int(path.name) if are_labels else number, file))
+            by_frame.setdefault(frame, []).append((label, file))
     return {frame: ObjectMasks(folder, tuple(by_frame[frame])) for frame in sorted(by_frame, key=natural_key)}
+
+
+def labels_of_folders(names: Sequence[str]) -> list[int]:
+    """Return the labels of objects whose masks lie in folders with these names, in the order of the names."""
+    are_labels = all(name.isascii() and name.isdigit() and name[0] != "0" and int(name) <= 255 for name in names)
+    return [int(name) for name in names] if are_labels else list(range(1, len(names) + 1))
 
 
 def read_label_map(source: LabelMapSource, palette: bytes | None = None) -> LabelMap:
@@ -212,10 +216,7 @@ def _joined(masks: ObjectMasks) -> LabelMap:
     labels: UInt8[np.ndarray, "height width"] | None = None
     overlap = 0
     for label, path in masks.files:
-        with open_image(path) as image:
-            if image.format == "JPEG":
-                raise UserError(f"{path} is a JPEG image, which blurs masks: save them as PNG")
-            covered = _covered(image, path)
+        covered = read_object_mask(path)
         if labels is None:
             labels = np.zeros(covered.shape, np.uint8)
         if covered.shape != labels.shape:
@@ -227,11 +228,16 @@ def _joined(masks: ObjectMasks) -> LabelMap:
     return LabelMap(labels, davis_palette(), {label: path.parent.name for label, path in masks.files}, overlap)
 
 
-def _covered(image: Image.Image, path: Path) -> Bool[np.ndarray, "height width"]:
-    """Return where the mask of one object is not 0 or black."""
-    if image.mode in COLOUR_MODES:
-        return _packed_colours(image, path) > 0
-    return np.array(image) > 0
+def read_object_mask(path: Path) -> Bool[np.ndarray, "height width"]:
+    """Read the mask of one object: it is where the image is not 0 or black.
+
+    Raises:
+        UserError: the file is missing, damaged or a JPEG image.
+    """
+    with open_image(path) as image:
+        if image.format == "JPEG":
+            raise UserError(f"{path} is a JPEG image, which blurs masks: save them as PNG")
+        return (_packed_colours(image, path) if image.mode in COLOUR_MODES else np.array(image)) > 0
 
 
 def labels_of(labels: UInt8[np.ndarray, "height width"]) -> list[int]:

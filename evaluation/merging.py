@@ -17,7 +17,8 @@ from jaxtyping import UInt8
 
 from dataset.frames import folder_entries, size_text
 from dataset.label_map import LabelMap, read_label_map
-from evaluation.output_folder import FrameProbabilities, OutputFolder, VideoRecord, read_probabilities
+from dataset.soft_masks import FrameProbabilities, read_probabilities
+from evaluation.output_folder import OutputFolder, VideoRecord
 from evaluation.prefetch import prefetch
 from util.device import peak_process_bytes
 from util.errors import UserError

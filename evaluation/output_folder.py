@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -25,11 +24,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from dataset.evaluation_sets import EvaluationVideo
 from dataset.label_map import write_label_map
+from dataset.soft_masks import write_probabilities
 from evaluation.overlay_video import OverlayVideo
 from evaluation.prefetch import BackgroundWriter
 from evaluation.segmenter import SegmentedFrame
@@ -106,42 +106,6 @@ class VideoWriter:
 def write_mask(path: Path, labels: UInt8[Tensor, "height width"], palette: bytes | None) -> None:
     """Write a label map as a PNG."""
     write_label_map(path, labels.cpu().numpy(), palette)
-
-
-def write_probabilities(path: Path, prob: Float[Tensor, "channels height width"], objects: list[int]) -> None:
-    """Write the probabilities of background and objects in steps of 1/255, with the labels of channels 1, 2, …."""
-    arrays = {"prob": prob.mul(255).round().byte().cpu().numpy(), "objects": np.array(objects, np.uint8)}
-    # What np.savez_compressed writes, at twice its speed: its level of compression gains little.
-    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
-        for name, array in arrays.items():
-            with file.open(f"{name}.npy", "w") as member:
-                np.lib.format.write_array(member, array)
-
-
-@dataclass(frozen=True, eq=False)
-class FrameProbabilities:
-    """Probabilities of background and objects in steps of 1/255, and the labels of channels 1, 2, …."""
-
-    prob: UInt8[np.ndarray, "channels height width"]
-    objects: list[int]
-
-
-def read_probabilities(path: Path) -> FrameProbabilities:
-    """Read what `write_probabilities` has written.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
-    try:
-        with np.load(path) as arrays:
-            prob, objects = arrays["prob"], arrays["objects"].tolist()
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist") from error
-    except (OSError, ValueError, TypeError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} cannot be read, it may be damaged: {error}") from error
-    if prob.dtype != np.uint8 or prob.ndim != 3 or len(prob) != 1 + len(objects):
-        raise UserError(f"{path} does not hold the probabilities that save_scores writes")
-    return FrameProbabilities(prob, objects)
 
 
 def write_overlay(

@@ -14,9 +14,9 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from dataset.label_map import LabelMap, write_label_map
+from dataset.soft_masks import FrameProbabilities, read_probabilities, write_probabilities
 from evaluation import merging, output_folder
 from evaluation.merging import RunFrame, merged_labels
-from evaluation.output_folder import FrameProbabilities, read_probabilities, write_probabilities
 from scripts.merge_multi_scale import main
 
 PALETTE = bytes(range(200, 200 - 12, -1))
