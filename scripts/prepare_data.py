@@ -1,6 +1,7 @@
-"""Check whether data sets are where they are looked for, and resize YouTubeVOS to 480p for training.
+"""Check whether data sets are where they are looked for, look at folders, and resize YouTubeVOS to 480p for training.
 
 python -m scripts.prepare_data check [NAME ...] [--d17_path DIR ...]
+python -m scripts.prepare_data check FOLDER
 python -m scripts.prepare_data resize [--yv_root DIR]
 
 See docs/data.md.
@@ -9,7 +10,7 @@ See docs/data.md.
 import argparse
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dataset.evaluation_sets import EvaluationSet
+from dataset.folder_check import check_folder
 from dataset.registry import DATA_SETS, TRAINING_SETS, Entry
 from dataset.resize import TARGET, resize_videos, train_videos
 from dataset.training_sets import ImageWithMask, VideoSet
@@ -56,7 +58,8 @@ def make_parser() -> argparse.ArgumentParser:
     help_names = (
         f"of {', '.join(PARTS)} (those whose flags are given; without any, all that have a default root, but -test)"
     )
-    check.add_argument("names", nargs="*", metavar="NAME", help=help_names)
+    help_folder = "; or a folder of your own videos, in which every file is read"
+    check.add_argument("names", nargs="*", metavar="NAME or FOLDER", help=help_names + help_folder)
     roots = {part.entry.root_name: part.entry.default_root for part in PARTS.values()}
     for root_name, default in roots.items():
         held = ", ".join(name for name, part in PARTS.items() if part.entry.root_name == root_name)
@@ -75,7 +78,7 @@ def asked_for(arguments: argparse.Namespace) -> dict[str, Path]:
         UserError: there is none of a given name, or its root is not known.
     """
     if unknown := set(arguments.names).difference(PARTS):
-        raise UserError(f"{min(unknown)}: there is {', '.join(PARTS)}")
+        raise UserError(f"{min(unknown)}: no such folder, and no name of a data set: {', '.join(PARTS)}")
     given = {name: getattr(arguments, part.entry.root_name) for name, part in PARTS.items()}
     names = [name for name in PARTS if name in arguments.names]
     if not names:
@@ -94,6 +97,9 @@ def asked_for(arguments: argparse.Namespace) -> dict[str, Path]:
 def check(arguments: argparse.Namespace) -> int:
     """Print the table; returns the exit code."""
     complete = True
+    folders = [Path(name) for name in arguments.names if name not in PARTS and Path(name).is_dir()]
+    if folders:
+        return check_folders(folders, set(arguments.names).difference(map(str, folders)))
     roots = asked_for(arguments)
     print(f"{'data set':<12}{'':<9}{'videos':>8}{'frames':>10}  root")
     for name, root in roots.items():
@@ -110,6 +116,29 @@ def check(arguments: argparse.Namespace) -> int:
         for line in problems:
             print(f"    {line}")
     return 0 if complete else INCOMPLETE
+
+
+def check_folders(folders: Sequence[Path], others: Collection[str]) -> int:
+    """Print what there is to know about folders of videos; returns the exit code.
+
+    Raises:
+        UserError: a folder holds no videos, or names of data sets are given, too.
+    """
+    if others:
+        raise UserError(
+            f"{', '.join(sorted(others))}: no folder; folders and names of data sets are checked separately"
+        )
+    noticed = 0
+    for root in folders:
+        for video in check_folder(root):
+            status = "ok" if not video.findings else "look"
+            print(f"{status:<6}{video.name}: {video.frames} frames, {video.label_maps} label maps", flush=True)
+            for line in video.findings[:PROBLEMS_SHOWN]:
+                print(f"    {line}")
+            if more := video.findings[PROBLEMS_SHOWN:]:
+                print(f"    and {len(more)} more")
+            noticed += bool(video.findings)
+    return INCOMPLETE if noticed else 0
 
 
 def contents(part: Part, root: Path) -> tuple[int, int, list[str]]:

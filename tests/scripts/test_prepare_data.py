@@ -314,3 +314,93 @@ def test_an_interrupt_says_that_the_command_resumes(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(prepare_data, "resize_videos", interrupt)
     assert run_resize(tmp_path) == 130
     assert "the same command resumes" in capsys.readouterr().err
+
+
+# --- A folder of one's own --------------------------------------------------------------------------------------------
+
+
+def empty_masks(root: Path) -> None:
+    write_masks(root / "Annotations/v", range(2), labels=())
+
+
+def other_size(root: Path) -> None:
+    write_frames(root / "JPEGImages/v", range(1, 2), (12, 20))
+    write_masks(root / "Annotations/v", range(1, 2), (12, 20), labels=(1,))
+
+
+def turned(root: Path) -> None:
+    path = root / "JPEGImages/v/00001.jpg"
+    with Image.open(path) as image:
+        exif = image.getexif()
+        exif[0x0112] = 3
+        image.save(path, exif=exif)
+
+
+FINDINGS = {
+    "names without padding": (
+        lambda root: [path.rename(path.with_stem(str(8 + int(path.stem)))) for path in sorted(root.glob("*/v/*"))],
+        "frames are taken in the order 8, 9, 10, …; other programs take 10, 11, 8, …: pad the numbers",
+    ),
+    "empty label maps": (empty_masks, "label maps before the first object (2): objects are followed from 00002 on"),
+    "some label maps": (
+        lambda root: (root / "Annotations/v/00002.png").unlink(),
+        "3 of 4 frames have a label map: those after the first are used with --use_all_masks only",
+    ),
+    "a JPEG": (
+        lambda root: Image.new("L", (10, 6)).save(root / "Annotations/v/00003.png", format="JPEG"),
+        "Annotations/v/00003.png is a JPEG image, which blurs labels",
+    ),
+    "a frame cut short": (
+        lambda root: (root / "JPEGImages/v/00003.jpg").write_bytes(
+            (root / "JPEGImages/v/00003.jpg").read_bytes()[:300]
+        ),
+        "JPEGImages/v/00003.jpg cannot be read, it may be damaged",
+    ),
+    "another size": (other_size, "frames differ in size, and frames of one video have one: 10x6 (from 00000), 20x12"),
+    "a label map of another size": (
+        lambda root: write_masks(root / "Annotations/v", range(1, 2), (12, 20), labels=(1,)),
+        "Annotations/v/00001.png is 20x12, but its frame 10x6; they must have one size",
+    ),
+    "EXIF": (turned, "frames that are marked as turned and read upright (1): 00001.jpg"),
+    "no frame": (
+        lambda root: (root / "JPEGImages/v/00003.jpg").unlink(),
+        "label maps without a frame of their name (1): 00003",
+    ),
+    "a label once": (
+        lambda root: write_masks(root / "Annotations/v", range(2, 3), labels=(1, 9)),
+        "labels that appear in one label map only, perhaps by mistake (1): 9 (in 00002)",
+    ),
+    "void": (
+        lambda root: write_masks(root / "Annotations/v", range(4), labels=(1, 255)),
+        "label 255 beside others means void and is not followed",
+    ),
+    "no label maps": (
+        lambda root: [path.unlink() for path in (root / "Annotations/v").iterdir()],
+        "Annotations/v holds no label maps",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FINDINGS)
+def test_a_folder_is_looked_at_before_it_is_used(tmp_path, capsys, case):
+    for name in ("v", "whole"):
+        write_frames(tmp_path / "JPEGImages" / name, range(4))
+        write_masks(tmp_path / "Annotations" / name, range(4), labels=(1,))
+    assert prepare_data.main(["check", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "".join(f"ok    {name}: 4 frames, 4 label maps\n" for name in ("v", "whole"))
+    change, expected = FINDINGS[case]
+    change(tmp_path)
+    assert prepare_data.main(["check", str(tmp_path)]) == 1
+    first, *findings, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("look  v: ")
+    assert len(findings) == 1
+    assert expected in findings[0]
+    assert last == "ok    whole: 4 frames, 4 label maps"
+
+
+def test_frames_alone_can_be_looked_at_but_nothing_else(tmp_path, capsys):
+    write_frames(tmp_path / "clip", range(2))
+    assert prepare_data.main(["check", str(tmp_path / "clip")]) == 0
+    assert prepare_data.main(["check", str(tmp_path)]) == 2
+    assert "holds neither JPEGImages (and Annotations) nor images" in capsys.readouterr().err
+    assert prepare_data.main(["check", str(tmp_path / "clip"), "D17"]) == 2
