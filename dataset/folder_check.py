@@ -99,8 +99,10 @@ def _about_frames(frames: Mapping[str, Path]) -> tuple[dict[str, tuple[int, int]
             damaged.append(str(error))
     findings = damaged
     if len(set(sizes.values())) > 1:
-        by_size = {size: name for name, size in reversed(sizes.items())}
-        texts = [f"{size_text(size)} (from {name})" for size, name in reversed(by_size.items())]
+        first_of: dict[tuple[int, int], str] = {}
+        for name, size in sizes.items():
+            first_of.setdefault(size, name)
+        texts = [f"{size_text(size)} (from {name})" for size, name in first_of.items()]
         findings.append(f"frames differ in size, and frames of one video have one: {first_few(texts, 4)}")
     if turned:
         findings.append(f"frames that are marked as turned and read upright ({len(turned)}): {first_few(turned, 3)}")

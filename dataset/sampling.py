@@ -6,6 +6,7 @@ same samples.
 """
 
 import logging
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -116,21 +117,31 @@ def max_jump(iteration: int, iterations: int, stage: str = "3") -> int:
     return [jump for share, jump in schedule if iteration >= round(share * iterations)][-1]
 
 
-def choose_frames(rng: np.random.Generator, frame_count: int, num_frames: int, max_jump: int) -> list[int]:
+def choose_frames(rng: np.random.Generator, positions: Sequence[int], num_frames: int, max_jump: int) -> list[int]:
     """Choose the frames of a clip, forwards or (with probability ½) backwards, each within `max_jump` of the last.
 
-    It starts anywhere and adds frames one by one, each within `max_jump` of any that is chosen (section 4).
+    It starts anywhere and adds frames one by one, each within `max_jump` of any that is chosen (section 4), or, where
+    there is none, the nearest.
+
+    Args:
+        positions: the places of the frames in the video, ascending; frames without a mask may lie between them.
+
+    Returns:
+        Indices of `positions`.
 
     Raises:
         ValueError: there are fewer than `num_frames` frames, or `max_jump` is below 1.
     """
-    if frame_count < num_frames or max_jump < 1:
-        raise ValueError(f"{num_frames} frames of {frame_count}, at most {max_jump} apart")
-    chosen = [int(rng.integers(frame_count))]
+    if len(positions) < num_frames or max_jump < 1:
+        raise ValueError(f"{num_frames} frames of {len(positions)}, at most {max_jump} apart")
+    chosen = [int(rng.integers(len(positions)))]
     while len(chosen) < num_frames:
-        near = {
-            frame for one in chosen for frame in range(max(0, one - max_jump), min(frame_count, one + max_jump + 1))
-        }
+        near: set[int] = set()
+        for place in (positions[index] for index in chosen):
+            near.update(range(bisect_left(positions, place - max_jump), bisect_right(positions, place + max_jump)))
+        if near.issubset(chosen):
+            beside = [index for index in (min(chosen) - 1, max(chosen) + 1) if 0 <= index < len(positions)]
+            near = {min(beside, key=lambda index: min(abs(positions[index] - positions[one]) for one in chosen))}
         chosen.append(int(rng.choice(sorted(near.difference(chosen)))))
     chosen.sort()
     return chosen[::-1] if rng.random() < 0.5 else chosen

@@ -28,6 +28,7 @@ from dataset.frames import (
     read_frame,
     require_folder,
 )
+from dataset.given_label_maps import check_objects
 from dataset.label_map import read_label_map
 from dataset.resize import require_resized
 from util.errors import UserError, first_few
@@ -149,11 +150,20 @@ def images_with_masks(folders: Sequence[Path]) -> list[ImageWithMask]:
 
 @dataclass(frozen=True)
 class TrainingVideo:
-    """A video: `frames` are the names of its image files, in order; the mask of X.jpg is X.png."""
+    """A video: `frames` are the names of its image files that have a mask, in order; the mask of X.jpg is X.png.
+
+    `positions` are their places in the video, where frames without a mask lie between them.
+    """
 
     images: Path
     masks: Path
     frames: tuple[str, ...]
+    positions: tuple[int, ...] | None = None
+
+    @property
+    def places(self) -> Sequence[int]:
+        """The places of the frames, among all frames of the video if they are known."""
+        return range(len(self.frames)) if self.positions is None else self.positions
 
     def __str__(self) -> str:
         return str(self.images)
@@ -243,6 +253,8 @@ def davis_2017(root: Path) -> VideoSet:
 def own_videos(root: Path, subset: Path | None = None) -> VideoSet:
     """Any videos in `{JPEGImages,Annotations}/V`, or, as in DAVIS 2016, in `{JPEGImages,Annotations}/480p/V`.
 
+    Not every frame needs a mask: clips are made of those that have one, and jumps count all frames.
+
     The videos are those that `subset` names; without it, those of DAVIS 2016's ImageSets/480p/train.txt if it exists,
     else all.
 
@@ -262,7 +274,8 @@ def own_videos(root: Path, subset: Path | None = None) -> VideoSet:
         # Each line names a frame and its mask.
         lines = [PurePosixPath(line.split()[0]) for line in listed_lines(listed)]
         names = [plain_name(path.parent.name, listed) for path in lines]
-    return VideoSet(root.name, _videos(root / "JPEGImages" / resolution, root / "Annotations" / resolution, names))
+    images, masks = (root / folder / resolution for folder in ("JPEGImages", "Annotations"))
+    return VideoSet(root.name, _videos(images, masks, names, may_be_sparse=True))
 
 
 def bl30k(root: Path) -> VideoSet:
@@ -276,8 +289,19 @@ def bl30k(root: Path) -> VideoSet:
 
 
 def _videos(
-    images: Path, masks: Path, names: Sequence[str] | None = None, annotated_only: bool = False
+    images: Path,
+    masks: Path,
+    names: Sequence[str] | None = None,
+    annotated_only: bool = False,
+    may_be_sparse: bool = False,
 ) -> tuple[TrainingVideo, ...]:
+    """List videos.
+
+    Args:
+        names: the videos to list; None: all that are there.
+        annotated_only: frames without a mask do not count as frames.
+        may_be_sparse: frames without a mask are no mistake, but they count for the places of the others.
+    """
     for folder in (images, masks):
         require_folder(folder)
     present = [name for name in _file_names(images) if (images / name).is_dir()]
@@ -292,14 +316,19 @@ def _videos(
         masks_there = set(_file_names(masks / name)) if (masks / name).is_dir() else set()
         frames = [file for file in _file_names(images / name) if os.path.splitext(file)[1].lower() in FRAME_SUFFIXES]
         annotated = [frame for frame in frames if mask_name(frame) in masks_there]
-        if not annotated_only:
+        positions = None
+        if not annotated_only and len(annotated) < len(frames):
             without_mask += [images / name / frame for frame in sorted(set(frames).difference(annotated))]
-        videos.append(TrainingVideo(images / name, masks / name, tuple(annotated)))
-    if without_mask:
+            positions = tuple(index for index, frame in enumerate(frames) if mask_name(frame) in masks_there)
+        videos.append(TrainingVideo(images / name, masks / name, tuple(annotated), positions))
+    if without_mask and may_be_sparse:
+        logger.info("%s: clips leave out %d frames, which have no mask", images, len(without_mask))
+    elif without_mask:
         raise UserError(f"{masks} has no mask for {len(without_mask)} frames: {first_few(without_mask)}")
     with_frames = [video for video in videos if video.frames]
     for video in with_frames[:: max(1, len(with_frames) // MASKS_CHECKED)]:
-        read_label_map(video.masks / mask_name(video.frames[0]))
+        path = video.masks / mask_name(video.frames[0])
+        check_objects(read_label_map(path), path)
     return tuple(videos)
 
 

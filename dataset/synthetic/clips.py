@@ -63,7 +63,7 @@ class SyntheticClips:
 
     def _draw(self, max_jump: int, rng: np.random.Generator) -> TrainingSample | None:
         size, num_frames = self.config.size, self.config.num_frames
-        frames = choose_frames(rng, max(VIDEO_LENGTH, num_frames), num_frames, max_jump)
+        frames = choose_frames(rng, range(max(VIDEO_LENGTH, num_frames)), num_frames, max_jump)
         times = [float(frame - frames[0]) for frame in frames]  # the scene is arranged for time 0
         scene = random_scene(rng, self.materials, size, self.config.max_objects, times[-1])
         rendered = [scene.render(time, rng) for time in times]

@@ -1,5 +1,7 @@
 """What a sample's number decides, and the laws of choosing frames and objects."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +33,7 @@ CONFIG = SamplingConfig(seed=3, stage="3", num_frames=4)
 )
 def test_frames_are_distinct_in_order_and_never_further_apart_than_allowed(seed, num_frames, more, jump):
     frame_count = num_frames + more
-    frames = choose_frames(np.random.default_rng(seed), frame_count, num_frames, jump)
+    frames = choose_frames(np.random.default_rng(seed), range(frame_count), num_frames, jump)
     steps = np.diff(frames)
     assert len(frames) == num_frames
     assert min(frames) >= 0
@@ -42,16 +44,32 @@ def test_frames_are_distinct_in_order_and_never_further_apart_than_allowed(seed,
 
 def test_frames_start_everywhere_go_both_ways_and_use_the_whole_jump():
     rng = np.random.default_rng(0)
-    clips = np.array([choose_frames(rng, 30, 4, 5) for _ in range(2000)])
+    clips = np.array([choose_frames(rng, range(30), 4, 5) for _ in range(2000)])
     assert set(clips.ravel()) == set(range(30))
     assert set(np.abs(np.diff(clips)).ravel()) == {1, 2, 3, 4, 5}
     assert 0.45 < np.mean(clips[:, 0] > clips[:, 1]) < 0.55
 
 
+@given(
+    seed=st.integers(0, 2**32),
+    positions=st.lists(st.integers(0, 60), min_size=3, max_size=12, unique=True).map(sorted),
+    jump=st.integers(1, 20),
+)
+def test_jumps_count_frames_without_a_mask(seed, positions, jump):
+    chosen = choose_frames(np.random.default_rng(seed), positions, 3, jump)
+    assert len(set(chosen)) == 3
+    ascending = sorted(chosen)
+    assert chosen in (ascending, ascending[::-1])
+    for before, after in pairwise(ascending):
+        distance = positions[after] - positions[before]
+        # Only where no frame is as near may one be further away: then it is the next one that has a mask.
+        assert distance <= jump or after == before + 1
+
+
 @pytest.mark.parametrize(("frame_count", "jump"), [(3, 5), (4, 0)])
 def test_a_clip_that_cannot_be_is_refused(frame_count, jump):
     with pytest.raises(ValueError, match="frames of"):
-        choose_frames(np.random.default_rng(0), frame_count, 4, jump)
+        choose_frames(np.random.default_rng(0), range(frame_count), 4, jump)
 
 
 @given(seed=st.integers(0, 2**32), entries=st.integers(1, 50), epoch=st.integers(0, 1000))

@@ -379,7 +379,16 @@ def test_synthetic_clips_show_objects_of_own_videos_and_images(tmp_path):
 def test_frames_without_mask_are_listed_up_to_ten(tmp_path):
     write_generic(tmp_path, ("a",), frames=13, annotated_every=13)
     with pytest.raises(UserError, match=r"no mask for 12 frames: .*00001\.jpg.*00010\.jpg and 2 more$"):
-        own_videos(tmp_path)
+        bl30k(tmp_path)
+
+
+def test_own_videos_need_not_have_a_mask_for_every_frame(tmp_path, caplog):
+    caplog.set_level("INFO")
+    write_generic(tmp_path, ("a",), frames=13, annotated_every=4)
+    (video,) = own_videos(tmp_path).videos
+    assert video.frames == ("00000.jpg", "00004.jpg", "00008.jpg", "00012.jpg")
+    assert video.positions == (0, 4, 8, 12)
+    assert "clips leave out 9 frames, which have no mask" in caplog.text
 
 
 def test_an_empty_root_a_missing_video_and_an_empty_list_are_named(tmp_path):

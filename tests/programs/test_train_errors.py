@@ -7,8 +7,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import train
 from tests.helpers import REPOSITORY
@@ -135,15 +137,26 @@ def test_images_without_mask_are_listed_up_to_ten(refused, tmp_path, images):
 
 
 def test_frames_without_mask_are_listed(refused, tmp_path):
+    root = write_davis(tmp_path / "davis")
+    (root / "2017/trainval/Annotations/480p/bike/00003.png").unlink()
+    write_videos(tmp_path / "youtube/train_480p", ("y0", "y1"))
+    roots = ("--davis_root", str(root), "--yv_root", str(tmp_path / "youtube"))
+    assert "bike/00003.jpg" in refused("3", *roots)
+
+
+def test_masks_that_were_smoothed_are_refused(refused, tmp_path):
     root = write_videos(tmp_path / "own")
-    (root / "Annotations" / "own_b" / "00003.png").unlink()
-    assert "own_b/00003.jpg" in refused("m", "--videos_root", str(root))
+    path = root / "Annotations/own_a/00000.png"
+    with Image.open(path) as image:
+        mask = (np.array(image) > 0).astype(np.uint8) * 255
+    Image.fromarray(mask).resize((200, 150), Image.Resampling.BICUBIC).save(path)
+    assert "along the borders of others only: it was smoothed" in refused("m", "--videos_root", str(root))
 
 
 def test_masks_that_are_no_label_maps(refused, tmp_path):
     root = write_videos(tmp_path / "own")
     shutil.copy(root / "JPEGImages" / "own_a" / "00000.jpg", root / "Annotations" / "own_a" / "00000.png")
-    assert "own_a/00000.png is an RGB image" in refused("m", "--videos_root", str(root))
+    assert "own_a/00000.png is a JPEG image, which blurs labels" in refused("m", "--videos_root", str(root))
 
 
 def test_videos_with_too_few_frames(refused, tmp_path, caplog):
