@@ -76,7 +76,7 @@ class MultiViewSegmenter:
             UserError: a frame or label map that cannot be read or does not fit the others.
         """
         for view in self.views.values():
-            view.core.reset(video.name, video.frames.frame_count)
+            view.reset(video.name, video.frames.frame_count)
         self.timer.reset()
         self.palette, self.names = None, {}
         with prefetch(annotated_frames_for(video, self.config.sizes), PREFETCHED_FRAMES) as reader:

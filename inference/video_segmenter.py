@@ -14,10 +14,14 @@ from inference.inputs import as_tensor
 from model.network import XMem
 from model.precision import half_precision
 from util.device import send
+from util.errors import UserError
+
+FRAMES_PER_CHECK = 64
+"""On a GPU the host waits for the device only so often to see whether results are finite."""
 
 
 class VideoSegmenter:
-    """Follows objects through the frames of one video; `core.reset` starts the next video.
+    """Follows objects through the frames of one video; `reset` starts the next video.
 
     Args:
         size: the shorter side in pixels at which frames are segmented; −1: their own size.
@@ -37,6 +41,25 @@ class VideoSegmenter:
         self.core = InferenceCore(network, config)
         self.device = next(network.parameters()).device
         self._size, self._flip, self._mixed_precision = size, flip, mixed_precision
+        self._frames, self._sum = 0, torch.zeros((), device=self.device)
+
+    def reset(self, video_name: str = "", video_length: int | None = None) -> None:
+        """Forget everything, as `InferenceCore.reset`."""
+        self.core.reset(video_name, video_length)
+        self._frames, self._sum = 0, torch.zeros((), device=self.device)
+
+    def check_finite(self) -> None:
+        """Check that all results since the last reset are finite; on a GPU this waits for the device.
+
+        Raises:
+            UserError: they are not, as where activations overflow in half precision.
+        """
+        if not torch.isfinite(self._sum):
+            remedy = "; in full precision (mixed_precision=False, or eval.py --benchmark) it may work"
+            raise UserError(
+                f"the network's results are not finite numbers, found at frame {self._frames}: its activations overflow"
+                + (remedy if self._mixed_precision else "")
+            )
 
     @torch.inference_mode()
     def step(
@@ -62,6 +85,7 @@ class VideoSegmenter:
 
         Raises:
             ValueError: as `InferenceCore.step`.
+            UserError: results so far are not finite, which on a GPU is noticed some frames later.
         """
         image = normalise_image(send(rgb, self.device))
         height, width = image.shape[-2:]
@@ -76,4 +100,8 @@ class VideoSegmenter:
             image, mask = image.flip(-1), None if mask is None else mask.flip(-1)
         with torch.autocast(self.device.type, dtype=half_precision(self.device), enabled=self._mixed_precision):
             prob = self.core.step(image, mask, objects, end=end)
+        self._sum += prob.float().sum()  # whatever is not finite stays in it
+        self._frames += 1
+        if end or self.device.type == "cpu" or self._frames % FRAMES_PER_CHECK == 0:
+            self.check_finite()
         return resize_channels(prob.flip(-1) if self._flip else prob, output_size or (height, width))

@@ -1,6 +1,7 @@
 """The package: every folder of the project is in it, and what is installed works from any directory."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -111,3 +112,24 @@ def test_the_installed_programs_run_and_bring_a_network(installed, clip, tmp_pat
     flags = ["--dataset", "G", "--generic_path", clip, "--output", "output", "--size", "64", "--device", "cpu"]
     run(installed / "xmem-eval", *flags, folder=tmp_path)
     assert len(list((tmp_path / "output").rglob("*.png"))) == FRAMES
+
+
+@pytest.mark.parametrize("program", ["-m eval", "-m train", "-m scripts.score", "-c 'import xmem'"])
+def test_an_opencv_that_cannot_be_loaded_is_told_in_one_line(tmp_path, program):
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, *shlex.split(program)]
+    run = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 1
+    assert run.stderr == (
+        "ImportError: OpenCV cannot be loaded (libGL.so.1: cannot open shared object file): "
+        "install opencv-python-headless in place of opencv-python\n"
+    )
+
+
+def test_windows_is_told_in_one_line_what_to_do():
+    command = [sys.executable, "-c", "import sys; sys.platform = 'win32'; import util"]
+    run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 1
+    assert run.stderr.startswith("ImportError: XMem runs on Linux and macOS; on Windows it runs in WSL")
+    assert run.stderr.count("\n") == 1

@@ -83,7 +83,7 @@ def segment_video(
         An iterator over the results of all frames, in order.
 
     Raises:
-        UserError: a file or folder that cannot be read.
+        UserError: a file or folder that cannot be read; or results are not finite, as where activations overflow.
         ValueError: frames or masks of another kind, or of sizes that do not fit together.
     """
     masks = dict(mask) if isinstance(mask, Mapping) else {0: mask}
@@ -107,6 +107,7 @@ def _segment(segmenter: VideoSegmenter, frames: Iterable[Any], masks: dict[int, 
         label_map = _as_label_map(masks.pop(number), rgb, number, label_maps) if number in masks else None
         prob = segmenter.step(rgb, label_map)
         yield FrameResult(number, label_map_of(prob, core.objects), prob, core.objects)
+    segmenter.check_finite()
     if masks:
         logger.warning("the video has %d frames: masks of the frames %s were not used", number + 1, sorted(masks))
 

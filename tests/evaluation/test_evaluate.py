@@ -144,8 +144,8 @@ def test_later_label_maps_are_used_if_wanted_or_named(tmp_path, caplog):
 
     assert evaluate(videos, network, settings(root), tmp_path / "first").scores is None
     assert [record.getMessage() for record in caplog.records if "are not used (2)" in record.message] == [
-        "label maps after a video's first one are not used (2), as there is not one for every frame to score by; "
-        "use_all_masks makes them count as given: a"
+        "label maps after a video's first one are not used (2), as there is not one for every frame to score by, "
+        "unless use_all_masks is set: a"
     ]
     assert same_as(tmp_path / "first", "a", [0])
     caplog.clear()

@@ -220,3 +220,13 @@ def test_another_package_of_the_same_name_is_named(tmp_path):
     program = f"import sys; sys.path.append({str(REPOSITORY)!r}); import xmem"
     finished = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert f"ImportError: xmem needs its own package 'model', but {tmp_path}/model is found first" in finished.stderr
+
+
+def test_results_that_are_not_finite_are_an_error():
+    network = tiny_network()
+    with torch.no_grad():
+        network.key_encoder.conv1.weight.fill_(1e38)  # finite, but not what it is multiplied with
+    with pytest.raises(
+        xmem.UserError, match=r"results are not finite numbers, found at frame \d: its activations overfl"
+    ):
+        list(xmem.segment_video(network, FRAMES_RGB, MASK, size=32))
