@@ -27,7 +27,14 @@ from dataset.frames import (
     read_text,
     require_folder,
 )
-from dataset.label_map import LabelMapSource, colour_palette, label_map_size, list_label_maps, read_label_map
+from dataset.label_map import (
+    LabelMapSource,
+    colour_palette,
+    label_map_size,
+    lacking_objects,
+    list_label_maps,
+    read_label_map,
+)
 from util.errors import UserError
 
 
@@ -44,7 +51,7 @@ class EvaluationVideo:
         ground_truth: frame name → the label map that its mask is scored by, for every saved frame from the first
             annotation on, in the order of the frames; None if a saved frame has no label map.
         later_label_maps: frame name → label map, of those that the data set has after its one annotation.
-        frames_before: the number of frames before the first annotation that would be written if they were segmented.
+        frames_before: how many frames precede the first annotation; 0 where the data set names the frames to save.
         frames_elsewhere: size → the same frames from another folder, for sizes that `frames` do not serve.
         output_size: (height, width) of the written masks where it is not the frames' own.
         problem: why this video cannot be evaluated, in one line for the user; `frames` are empty then.
@@ -275,7 +282,7 @@ def _open_video(
     # Frames before the first annotation are skipped. Where every mask is an annotation, none is left to compare with.
     before, after = names[: names.index(first)], names[names.index(first) :]
     scored = [frame for frame in after if saved_frames is None or frame in saved_frames]
-    has_ground_truth = not objects_start_later and masks.keys() >= set(scored)
+    has_ground_truth = not objects_start_later and masks.keys() >= set(scored) and not lacking_objects(masks)
     return EvaluationVideo(
         name=name,
         frames=FrameFolder(frames_folder, frames),
@@ -294,10 +301,11 @@ def from_first_object_on(masks: Mapping[str, LabelMapSource]) -> dict[str, Label
         UserError: none does, or one before it cannot be read.
     """
     frames = list(masks)
+    palette = colour_palette(masks.values())
     for number, source in enumerate(masks.values()):
-        if read_label_map(source, colour_palette([source])).labels.any():
+        if read_label_map(source, palette).labels.any():
             return {frame: masks[frame] for frame in frames[number:]}
-    others = f", and so it is in the {len(masks) - 1} others of the video" if len(masks) > 1 else ""
+    others = f", and so are those of all {len(masks)} label maps of the video" if len(masks) > 1 else ""
     raise UserError(f"{masks[frames[0]]} holds no object: all its labels are 0{others}")
 
 

@@ -6,13 +6,16 @@ from pathlib import Path
 
 from PIL import Image
 
-from dataset.frames import folder_entries, is_turned, list_images, read_frame, size_text
+from dataset.frames import folder_entries, is_turned, list_images, open_image, read_frame, size_text
 from dataset.given_label_maps import check_objects
 from dataset.label_map import (
+    COLOUR_MODES,
     VOID,
     LabelMapSource,
+    ObjectMasks,
     colour_palette,
     labels_of,
+    lacking_objects,
     list_label_maps,
     marks_void,
     read_label_map,
@@ -42,7 +45,7 @@ def check_folder(root: Path) -> Iterator[CheckedVideo]:
     if not frames_root.is_dir():
         if not list_images(root):
             raise UserError(f"{root} holds neither JPEGImages (and Annotations) nor images")
-        yield check_video(root.name, root, None)
+        yield check_video(root.resolve().name, root, None)
         return
     if (frames_root / "480p").is_dir():
         frames_root, masks_root = frames_root / "480p", masks_root / "480p"
@@ -69,10 +72,26 @@ def check_video(name: str, frames_folder: Path, masks_folder: Path | None) -> Ch
     if masks_folder is not None and not masks:
         findings.append(f"{masks_folder} holds no label maps")
     findings += _about_names(frames, masks)
+    if not_trained_on := [each for each in masks.values() if not is_png_with_one_channel(each)]:
+        findings.append(
+            f"training reads PNG files with one channel only, unlike evaluation ({not_trained_on[0]}); python -m "
+            "scripts.convert makes them"
+        )
     sizes, about_frames = _about_frames(frames)
     findings += about_frames
     findings += _about_label_maps(masks, sizes, list(frames))
     return CheckedVideo(name, len(frames), len(masks), tuple(findings))
+
+
+def is_png_with_one_channel(source: LabelMapSource) -> bool:
+    """Return whether a label map is of the form that training reads; what cannot be read counts as one that is."""
+    if isinstance(source, ObjectMasks):
+        return False
+    try:
+        with open_image(source) as image:
+            return source.suffix == ".png" and image.mode not in COLOUR_MODES
+    except UserError:
+        return True
 
 
 def _about_names(frames: Mapping[str, Path], masks: Mapping[str, LabelMapSource]) -> Iterator[str]:
@@ -117,6 +136,9 @@ def _about_label_maps(
     except UserError as error:
         yield str(error)
         return
+    if lacking := lacking_objects(masks):
+        frame, objects = next(iter(lacking.items()))
+        yield f"frames without a mask of every object ({len(lacking)}), so it has no score: {frame} lacks {objects[0]}"
     shown: dict[int, list[str]] = {}
     empty: list[str] = []
     first: list[int] = []
@@ -148,8 +170,8 @@ def _about_label_maps(
     after = frames[frames.index(followed[0]) :] if followed else []
     if 1 < len(followed) < len(after):
         yield (
-            f"{len(followed)} of {len(after)} frames have a label map: those after the first are used with "
-            "--use_all_masks only, and nothing is scored"
+            f"{len(followed)} of {len(after)} frames have a label map: training uses all, evaluation those after the "
+            "first only with --use_all_masks, and there is no score"
         )
     once = [label for label, where in shown.items() if len(where) == 1] if len(followed) > 1 else []
     if once:

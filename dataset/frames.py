@@ -70,6 +70,8 @@ def open_image(path: Path) -> Iterator[Image.Image]:
             yield ImageOps.exif_transpose(image) if is_turned(image) else image
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path} is a folder, not an image") from error
     except UnidentifiedImageError as error:
         raise UserError(f"{path} is not an image, or it is damaged") from error
     # Pillow's decoders report damage by any of these, depending on where in the file it lies.
@@ -191,6 +193,8 @@ def folder_entries(folder: Path) -> list[Path]:
         return sorted(paths, key=lambda path: natural_key(path.name))
     except FileNotFoundError as error:
         raise UserError(f"{folder} does not exist") from error
+    except NotADirectoryError as error:
+        raise UserError(f"{folder} is a file, not a folder") from error
     except OSError as error:
         raise UserError(f"{folder} cannot be listed: {error.strerror}") from error
 
@@ -268,13 +272,13 @@ class BackwardFrames:
         end = self.frame_count
         while end > 0:
             part: deque[Frame] = deque()
+            count = 0
             for frame in islice(self._frames, end):
+                count += 1
                 part.append(frame)
                 if len(part) > max(1, BYTES_AT_ONCE // frame.rgb.nbytes):
                     part.popleft()
-            if not part:
-                return
-            end -= len(part)
+            end = count - len(part)  # there may be fewer frames than announced
             yield from reversed(part)
 
 

@@ -29,6 +29,7 @@ class GivenLabelMaps:
     def __init__(self, sources: Iterable[LabelMapSource]) -> None:
         self._palette = colour_palette(sources)
         self._marks_void: bool | None = None  # not known before the first label map that holds an object
+        self._said_void = self._said_overlap = False  # once for a video is enough
 
     def read(self, source: LabelMapSource) -> LabelMap:
         """Read a label map that holds objects, or none; where 255 means void, it becomes the background.
@@ -41,13 +42,18 @@ class GivenLabelMaps:
         if labels == [0]:
             return label_map
         check_objects(label_map, source)
-        if label_map.overlap:
-            logger.warning("%s: masks overlap in %d pixels; the later object's is taken", source, label_map.overlap)
+        if label_map.overlap and not self._said_overlap:
+            self._said_overlap = True
+            logger.warning(
+                "%s: masks overlap in %d pixels; the object with the higher label has them", source, label_map.overlap
+            )
         if self._marks_void is None:
             self._marks_void = marks_void(labels)
         if not self._marks_void or VOID not in labels:
             return label_map
-        logger.warning("%s: label 255 beside others means void and is not followed; give it another label", source)
+        if not self._said_void:
+            self._said_void = True
+            logger.warning("%s: label 255 beside others means void and is not followed; give it another label", source)
         return replace(label_map, labels=np.where(label_map.labels == VOID, np.uint8(0), label_map.labels))
 
 
@@ -64,7 +70,7 @@ def check_objects(label_map: LabelMap, source: LabelMapSource) -> None:
         if len(blurred) >= len(labels) / 2:
             raise UserError(
                 f"{source} holds {len(labels)} labels, {len(blurred)} of them along the borders of others only: it was "
-                "smoothed, resized or saved as JPEG; save it without, resized to the nearest neighbour, as PNG"
+                "smoothed, resized or saved as JPEG; export it again as PNG, resized by nearest neighbour only"
             )
     if label_map.palette:
         colours = {label: tuple(label_map.palette[3 * label : 3 * label + 3]) for label in labels}

@@ -57,12 +57,12 @@ class ObjectMasks:
 
     @property
     def parent(self) -> Path:
-        """The folder of the video, as of a file."""
+        """The video's folder, under the name that it has for a path."""
         return self.folder
 
     @property
     def name(self) -> str:
-        """The name of a file."""
+        """The file name of the frame, the same for all objects."""
         return self.files[0][1].name
 
     def __str__(self) -> str:
@@ -78,6 +78,22 @@ def files_of(source: LabelMapSource) -> tuple[Path, ...]:
     return tuple(path for _, path in source.files) if isinstance(source, ObjectMasks) else (source,)
 
 
+def folder_labels(sources: Iterable[LabelMapSource]) -> dict[str, int]:
+    """Return the labels of objects by the names of their folders; none where label maps are files."""
+    files = (each for source in sources if isinstance(source, ObjectMasks) for each in source.files)
+    return {path.parent.name: label for label, path in files}
+
+
+def lacking_objects(sources: Mapping[str, LabelMapSource]) -> dict[str, list[str]]:
+    """Return the frames in which objects with folders of their own have no mask file, and the objects' names."""
+    names = folder_labels(sources.values())
+    lacking: dict[str, list[str]] = {}
+    for frame, source in sources.items():
+        if isinstance(source, ObjectMasks) and len(source.files) < len(names):
+            lacking[frame] = sorted(names.keys() - {path.parent.name for _, path in source.files})
+    return lacking
+
+
 def label_map_size(source: LabelMapSource) -> tuple[int, int]:
     """Return the (height, width) of a label map, read from a header alone.
 
@@ -87,11 +103,14 @@ def label_map_size(source: LabelMapSource) -> tuple[int, int]:
     return frame_size(files_of(source)[0])
 
 
-def list_label_maps(folder: Path) -> dict[str, LabelMapSource]:
+def list_label_maps(folder: Path, labels: Mapping[str, int] | None = None) -> dict[str, LabelMapSource]:
     """Return a video's label maps by the names of their frames: FOLDER/FRAME.png, or else FOLDER/OBJECT/FRAME.png.
 
     The labels of objects with folders of their own are the folders' names, where all are numbers from 1 to 255, or else
     1, 2, … in the order of these names.
+
+    Args:
+        labels: the labels of objects by the names of their folders, where another folder of the video has set them.
 
     Raises:
         UserError: as `list_images`; there are more than 255 objects.
@@ -101,10 +120,16 @@ def list_label_maps(folder: Path) -> dict[str, LabelMapSource]:
     folders = [path for path in folder_entries(folder) if path.is_dir()]
     if len(folders) > 255:
         raise UserError(f"{folder} holds folders of {len(folders)} objects; there can be 255")
+    names = [path.name for path in folders]
+    if labels is None:
+        labels = dict(zip(names, labels_of_folders(names), strict=True))
+    else:  # those that are new come after the others
+        new = [name for name in names if name not in labels]
+        labels = {**labels, **{name: max(labels.values(), default=0) + n for n, name in enumerate(new, start=1)}}
     by_frame: dict[str, list[tuple[int, Path]]] = {}
-    for label, path in zip(labels_of_folders([path.name for path in folders]), folders, strict=True):
+    for path in folders:
         for frame, file in list_images(path, MASK_SUFFIXES).items():
-            by_frame.setdefault(frame, []).append((label, file))
+            by_frame.setdefault(frame, []).append((labels[path.name], file))
     return {frame: ObjectMasks(folder, tuple(by_frame[frame])) for frame in sorted(by_frame, key=natural_key)}
 
 
@@ -132,8 +157,8 @@ def read_label_map(source: LabelMapSource, palette: bytes | None = None) -> Labe
         if image.mode in COLOUR_MODES:
             if palette is None:
                 raise UserError(
-                    f"{source} is an {image.mode} image, whose colours are no labels by themselves: "
-                    "python -m scripts.convert makes label maps with one channel of it"
+                    f"{source} is an {image.mode} image, whose colours alone do not say the labels; python -m "
+                    "scripts.convert makes label maps of a video whose maps are all in colours"
                 )
             return _labels_of_colours(_packed_colours(image, source), palette, source)
         if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
@@ -160,19 +185,23 @@ def colour_palette(sources: Iterable[LabelMapSource]) -> bytes | None:
     """
     colours: dict[int, None] = {0: None}
     has_background = False
-    for number, source in enumerate(sources):
+    for source in sources:
         if isinstance(source, ObjectMasks):
             return None
         with open_image(source) as image:
-            if image.mode not in COLOUR_MODES or image.format == "JPEG":
-                if number == 0:
-                    return None
+            if image.format == "JPEG":
                 continue  # reading it says what is wrong with it
+            if image.mode not in COLOUR_MODES:
+                if len(colours) == 1 and not has_background:
+                    return None
+                raise UserError(
+                    f"{source} is not in colours, as others of its video: label maps of one are of one kind"
+                )
             packed, places = np.unique(_packed_colours(image, source), return_index=True)
         if len(packed) > 256:
             raise UserError(
                 f"{source} holds {len(packed)} colours; a label map has one for each object: it was smoothed, resized "
-                "or saved as JPEG; save it without, resized to the nearest neighbour"
+                "or saved as JPEG; export it again as PNG without smoothing, resized by nearest neighbour only"
             )
         has_background = has_background or packed[0] == 0
         colours.update(dict.fromkeys(packed[np.argsort(places)].tolist()))
@@ -181,7 +210,7 @@ def colour_palette(sources: Iterable[LabelMapSource]) -> bytes | None:
     if len(colours) == 1 and not has_background:
         return None
     if not has_background:
-        raise UserError(f"{source} has no black pixel, and black is the background")
+        raise UserError(f"{source} has no black pixel, but black is the background: save it with a black background")
     for usual in (GREY_PALETTE, davis_palette()):
         if colours.keys() <= set(_packed(np.frombuffer(usual, np.uint8).reshape(-1, 3)).tolist()):
             return usual
@@ -193,7 +222,9 @@ def _packed_colours(image: Image.Image, path: Path) -> Integer[np.ndarray, "heig
     rgba = np.array(image.convert("RGBA"))
     opacity = rgba[..., 3]
     if ((opacity > 0) & (opacity < 255)).any():
-        raise UserError(f"{path} holds half-transparent pixels: its edges were smoothed; save it without")
+        raise UserError(
+            f"{path} holds half-transparent pixels: its edges were smoothed; export it again without smoothing"
+        )
     return _packed(rgba[..., :3]) * (opacity > 0)
 
 
@@ -232,12 +263,19 @@ def read_object_mask(path: Path) -> Bool[np.ndarray, "height width"]:
     """Read the mask of one object: it is where the image is not 0 or black.
 
     Raises:
-        UserError: the file is missing, damaged or a JPEG image.
+        UserError: the file is missing, damaged, a JPEG image, or holds more than one label.
     """
     with open_image(path) as image:
         if image.format == "JPEG":
             raise UserError(f"{path} is a JPEG image, which blurs masks: save them as PNG")
-        return (_packed_colours(image, path) if image.mode in COLOUR_MODES else np.array(image)) > 0
+        values = _packed_colours(image, path) if image.mode in COLOUR_MODES else np.array(image)
+    mask: Bool[np.ndarray, "height width"] = values > 0
+    if mask.any() and (values[mask] != values[mask][0]).any():
+        raise UserError(
+            f"{path} holds several labels, but it is taken for the mask of one object, as it lies in a folder below "
+            f"{path.parent.parent}: it was smoothed, or the folder {path.parent} is meant"
+        )
+    return mask
 
 
 def labels_of(labels: UInt8[np.ndarray, "height width"]) -> list[int]:

@@ -79,6 +79,8 @@ def read_masks(path: Path) -> list[VideoMasks]:
     """
     if path.suffix.lower() == ".json":
         videos = list(_read_json(path))
+        if not videos:
+            raise UserError(f"{path} names no images")
         if len({video.name for video in videos}) < len(videos):
             raise UserError(f"{path}: two videos have one name")
         return videos
@@ -120,13 +122,23 @@ def _read_label_maps(folder: Path) -> VideoMasks:
                 masks = ((label, labels == label) for label in labels_of(labels) if label)
             yield FrameMasks(name, label_map_size(source), _joined(masks))
 
+    if any(isinstance(source, ObjectMasks) for source in sources.values()):
+        palette = davis_palette()
     return VideoMasks(folder.name, dict(sorted(objects.items())), frames, palette)
 
 
+def names_in_labels(video: VideoMasks, folders: Mapping[int, str] | None = None) -> list[str]:
+    """Return a line that says what the objects are called now, if not as before."""
+    now = folders or {label: str(label) for label in video.objects}
+    renamed = [f"{now[label]} is {name}" for label, name in video.objects.items() if name != now[label]]
+    return [f"{video.name}: {', '.join(renamed)}"] if renamed else []
+
+
 def write_labels(folder: Path, videos: Iterable[VideoMasks]) -> list[str]:
-    """Write label maps; returns a line for each video in which masks overlap, which a label map cannot hold."""
-    lost = []
+    """Write label maps. Of masks that overlap the later object's is kept."""
+    notes = []
     for video in videos:
+        notes += names_in_labels(video)
         (folder / video.name).mkdir(parents=True)
         overlap = 0
         for frame in video.frames():
@@ -136,8 +148,8 @@ def write_labels(folder: Path, videos: Iterable[VideoMasks]) -> list[str]:
             overlap += overlap_of(frame)
             write_label_map(folder / video.name / f"{frame.name}.png", labels, video.palette)
         if overlap:
-            lost.append(f"{video.name}: masks overlap in {overlap} pixels; the later object's is kept")
-    return lost
+            notes.append(f"{video.name}: masks overlap in {overlap} pixels, kept for the object with the higher label")
+    return notes
 
 
 def overlap_of(frame: FrameMasks) -> int:
@@ -146,10 +158,11 @@ def overlap_of(frame: FrameMasks) -> int:
 
 
 def write_objects(folder: Path, videos: Iterable[VideoMasks]) -> list[str]:
-    """Write one mask file for each object and frame; returns a line for each video without any object."""
-    lost = []
+    """Write one mask file for each object and frame."""
+    notes = []
     for video in videos:
         names = _folder_names(video)
+        notes += names_in_labels(video, names)
         for name in names.values():
             (folder / video.name / name).mkdir(parents=True)
         for frame in video.frames():
@@ -157,8 +170,8 @@ def write_objects(folder: Path, videos: Iterable[VideoMasks]) -> list[str]:
                 mask = frame.masks.get(label, np.zeros(frame.size, bool))
                 write_label_map(folder / video.name / name / f"{frame.name}.png", mask * np.uint8(255))
         if not names:
-            lost.append(f"{video.name} has no object, so there is no mask file for it")
-    return lost
+            notes.append(f"{video.name}: there is no object, so there is no mask file")
+    return notes
 
 
 def _folder_names(video: VideoMasks) -> Mapping[int, str]:
@@ -188,9 +201,10 @@ def _read_soft(folder: Path) -> VideoMasks:
 
 
 def write_soft(folder: Path, videos: Iterable[VideoMasks]) -> list[str]:
-    """Write probabilities of 0 and 1; returns a line for each video in which masks overlap."""
-    lost = []
+    """Write probabilities of 0 and 1."""
+    notes = []
     for video in videos:
+        notes += names_in_labels(video)
         (folder / video.name).mkdir(parents=True)
         objects = list(video.objects)
         overlap = 0
@@ -201,8 +215,10 @@ def write_soft(folder: Path, videos: Iterable[VideoMasks]) -> list[str]:
             prob = torch.from_numpy(np.stack([background, *masks])).float()
             write_probabilities(folder / video.name / f"{frame.name}.npz", prob, objects)
         if overlap:
-            lost.append(f"{video.name}: masks overlap in {overlap} pixels; the first object's is read back")
-    return lost
+            notes.append(
+                f"{video.name}: masks overlap in {overlap} pixels, read back as the object with the lower label"
+            )
+    return notes
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------
@@ -239,7 +255,7 @@ def decoded(segmentation: Any, size: tuple[int, int]) -> Bool[np.ndarray, "heigh
     elif segmentation:
         code = coco.merge(coco.frPyObjects(segmentation, *size))
     else:
-        return np.zeros(size, bool)
+        raise ValueError("an annotation has no mask (only a box, perhaps)")
     if tuple(code["size"]) != size:
         raise ValueError(f"a mask of {size_text(tuple(code['size']))} in an image of {size_text(size)}")
     return coco.decode(code).astype(bool)
@@ -271,6 +287,8 @@ def _coco_videos(
 ) -> Iterator[VideoMasks]:
     by_image: dict[Any, list[Any]] = {image["id"]: [] for image in images}
     for annotation in annotations:
+        if annotation["image_id"] not in by_image:
+            raise UserError(f"{path}: an annotation is of image {annotation['image_id']}, which is not listed")
         by_image[annotation["image_id"]].append(annotation)
     videos: dict[str, list[Any]] = {}
     for image in images:
@@ -317,12 +335,17 @@ def _tracks(path: Path, video: str, annotations: Sequence[Any]) -> list[Any]:
 def _youtube_videos(
     path: Path, videos: Sequence[Any], annotations: Sequence[Any], categories: Mapping[int, str]
 ) -> Iterator[VideoMasks]:
+    known = {video["id"] for video in videos}
+    if strangers := [each["video_id"] for each in annotations if each["video_id"] not in known]:
+        raise UserError(f"{path}: an annotation is of video {strangers[0]}, which is not listed")
     for video in videos:
         files = [PurePosixPath(name) for name in video["file_names"]]
         name = plain_name(files[0].parent.name or path.stem, path)
         _check_frames(path, name, video["file_names"])
         size = _size(video)
         tracks = [each for each in annotations if each["video_id"] == video["id"]]
+        if wrong := [len(each["segmentations"]) for each in tracks if len(each["segmentations"]) != len(files)]:
+            raise UserError(f"{path}: {name} has {len(files)} frames, but an object has masks for {wrong[0]}")
         keys = [each.get("track_id", each["id"]) for each in tracks]
         if all("track_id" not in each for each in tracks):
             keys = list(range(1, len(tracks) + 1))
@@ -387,7 +410,7 @@ def write_coco(path: Path, videos: Iterable[VideoMasks]) -> list[str]:
     images: list[Any] = []
     annotations: list[Any] = []
     categories: dict[str, int] = {}
-    lost = []
+    notes = []
     for number, video in enumerate(videos, start=1):
         never_shown = set(video.objects)
         for frame in video.frames():
@@ -403,11 +426,9 @@ def write_coco(path: Path, videos: Iterable[VideoMasks]) -> list[str]:
                     | {"segmentation": encoded(mask), "area": int(mask.sum()), "bbox": box_of(mask), "iscrowd": 0}
                 )
         if never_shown:
-            lost.append(
-                f"{video.name}: the objects {sorted(never_shown)} do not show in any frame, so they have no entry"
-            )
+            notes.append(f"{video.name}: {sorted(never_shown)} do not show in any frame, so they have no annotation")
     _write_json(path, {"images": images}, annotations, categories)
-    return lost
+    return notes
 
 
 def write_youtube(path: Path, videos: Iterable[VideoMasks]) -> list[str]:
@@ -463,6 +484,6 @@ WRITERS: Mapping[str, Callable[[Path, Iterable[VideoMasks]], list[str]]] = {
     "coco": write_coco,
     "youtube": write_youtube,
 }
-"""What writes each format: into a new folder, or a file. It returns a line for all that the format cannot hold."""
+"""What writes each format into a new folder, or a file; it returns what there is to say about each video, in lines."""
 
 JSON_FORMATS = frozenset({"coco", "youtube"})

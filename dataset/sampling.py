@@ -147,9 +147,9 @@ def choose_frames(rng: np.random.Generator, positions: Sequence[int], num_frames
     return chosen[::-1] if rng.random() < 0.5 else chosen
 
 
-def labels_shown(labels: UInt8[np.ndarray, "height width"]) -> list[int]:
-    """The objects of a label map. 255 is one where the map holds nothing but 0 and 255, else it is void (section 5)."""
-    shown = [label for label in labels_of(labels) if label]
+def labels_shown(labels: UInt8[np.ndarray, "*frames height width"]) -> list[int]:
+    """The objects of a label map, or of those of a clip; 255 is one only where there is no other, else it is void."""
+    shown = [label for label in labels_of(labels.reshape(-1, labels.shape[-1])) if label]
     return [label for label in shown if label != VOID] if marks_void(shown) else shown
 
 

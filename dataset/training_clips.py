@@ -80,7 +80,7 @@ class TrainingVideos:
         rgb, stored = video.read(choose_frames(rng, video.places, self.config.num_frames, max_jump))
         images, masks = entry.augment(torch.from_numpy(rgb).permute(0, 3, 1, 2), torch.from_numpy(stored), rng)
         labels = masks.numpy()
-        objects = [label for label in labels_shown(stored[0]) if label in labels[0]]
+        objects = [label for label in labels_shown(stored) if label in labels[0]]
         if video_set.drop_specks:
             objects = [label for label in objects if not is_speck(labels == label)]
         if not objects:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from dataset.evaluation_sets import EvaluationSet, EvaluationVideo
-from dataset.label_map import LabelMapSource, files_of
+from dataset.label_map import LabelMapSource, ObjectMasks, colour_palette, files_of
 from evaluation.config import EvaluationConfig
 from evaluation.output_folder import OutputFolder, VideoRecord, VideoWriter
 from evaluation.segmenter import MultiViewSegmenter
@@ -93,14 +93,14 @@ def report_what_is_left_out(evaluation_set: EvaluationSet, config: EvaluationCon
     later = [video for video in evaluation_set.videos if video.frames_before]
     if later and not config.backward:
         logger.warning(
-            "frames before a video's first label map with an object are skipped (%d), unless backward is set: %s",
+            "%d frames before the first label map with an object are skipped; backward segments them, too: %s",
             sum(video.frames_before for video in later),
             first_few([video.name for video in later]),
         )
     if unused := [video for video in evaluation_set.videos if video.later_label_maps and video.ground_truth is None]:
         logger.warning(
-            "label maps after a video's first one are not used (%d), as there is not one for every frame to score by, "
-            "unless use_all_masks is set: %s",
+            "only the first label map of a video is used; %d later ones are not, as scoring needs one for every frame; "
+            "use_all_masks uses them: %s",
             sum(len(video.later_label_maps) for video in unused),
             first_few([video.name for video in unused]),
         )
@@ -142,9 +142,11 @@ def inputs_digest(video: EvaluationVideo) -> str:
 
 def _digest(video: EvaluationVideo) -> str:
     digest = hashlib.sha256()
+    digest.update(colour_palette(video.label_maps) or b"")  # other label maps may change which label a colour has
     for frame, source in video.annotations.items():
         for path in files_of(source):
-            digest.update(f"{frame} {path.name}\0".encode(errors="surrogateescape") + path.read_bytes())
+            name = f"{path.parent.name}/{path.name}" if isinstance(source, ObjectMasks) else path.name
+            digest.update(f"{frame} {name}\0".encode(errors="surrogateescape") + path.read_bytes())
     for frames in (video.frames, *video.frames_elsewhere.values()):
         for path in frames.files():
             status = path.stat()
@@ -221,6 +223,7 @@ def segment_into_folder(
         memory=segmenter.core.memory.counts._asdict(),
         inputs=inputs,
         label_maps=writer.label_maps,
+        overlay=config.overlay,
         names={str(label): name for label, name in segmenter.names.items()},
         grey=segmenter.palette is None,
     )

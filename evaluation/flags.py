@@ -73,7 +73,9 @@ def check_source_flags(arguments: argparse.Namespace) -> None:
             raise UserError(f"--video and --{name} contradict each other: give one of them")
     if arguments.repeat > 1:
         raise UserError("--repeat goes with data sets and --dataset G, not with --video")
-    if (arguments.mask is None) == (arguments.masks is None):
+    if arguments.mask and arguments.masks:
+        raise UserError("--mask and --masks contradict each other: give one of them")
+    if not arguments.mask and not arguments.masks:
         raise UserError("--video needs --mask, the label map of its first frame, or --masks, a folder of label maps")
 
 

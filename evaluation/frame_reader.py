@@ -45,6 +45,8 @@ def annotated_frames(video: EvaluationVideo) -> Iterator[tuple[Frame, LabelMap |
                 f"{size_text(first.rgb.shape[:2])}; frames of one video have one size"
             )
         yield frame, label_map
+    if first is None and video.annotations:
+        raise UserError(f"{video.name} ends before frame {next(iter(video.annotations))}, that of its first label map")
     if to_come:
         logger.warning("%s ends before the frames of its label maps: %s", video.name, first_few(list(to_come)))
 
@@ -122,9 +124,14 @@ def _by_frame(masks: Path, frames: FrameFolder | VideoFile) -> dict[str, LabelMa
         return {name: label_maps[name] for name in frames.paths if name in label_maps}
     if no_numbers := [name for name in label_maps if not (name.isascii() and name.isdigit())]:
         raise UserError(f"{label_maps[no_numbers[0]]}: label maps of a video file are named by their frames' numbers")
-    numbers = {int(name): name for name in label_maps}
-    if len(numbers) < len(label_maps):
-        raise UserError(f"{masks} holds several label maps for one frame: {first_few(list(label_maps))}")
+    numbers: dict[int, str] = {}
+    for name in label_maps:
+        if (other := numbers.setdefault(int(name), name)) != name:
+            raise UserError(f"{masks} holds two label maps for frame {int(name)}: {other} and {name}")
+    announced = frames.frame_count
+    if announced is not None and max(numbers) > 1.05 * announced:  # a container's count may be an estimate
+        last = label_maps[numbers[max(numbers)]]
+        raise UserError(f"{last} is for frame {max(numbers)}, but {frames.path} has {announced} frames, from 0 on")
     return {frames.name_of(number): label_maps[numbers[number]] for number in sorted(numbers)}
 
 

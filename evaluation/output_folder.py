@@ -60,6 +60,8 @@ class VideoRecord:
     """A digest of what the results are made of."""
     label_maps: int = 0
     """The number of label maps that were written."""
+    overlay: bool = False
+    """An overlay was written."""
     names: dict[str, str] = field(default_factory=dict)
     """The objects by their labels, where the given label maps have a colour or a folder's name for them."""
     grey: bool = False
@@ -199,7 +201,7 @@ class OutputFolder:
         return [path for path in sorted((self.path / ".finished").glob("*.json")) if not path.name.startswith(".")]
 
     def finished(self) -> dict[str, VideoRecord]:
-        """Return the records of complete videos, by name, without those of which somebody has removed label maps.
+        """Return the records of complete videos, by name, without those of which somebody has removed files.
 
         Raises:
             UserError: a record is damaged.
@@ -210,8 +212,9 @@ class OutputFolder:
                 record = VideoRecord(**read_json(path))
             except TypeError as error:
                 raise UserError(f"{path} is damaged; choose another output folder, or overwrite it") from error
-            folder = self.label_maps / path.stem
-            if folder.is_dir() and len(list(folder.glob("*.png"))) >= record.label_maps:
+            folder, overlay = self.label_maps / path.stem, self.path / "Overlay" / f"{path.stem}.mp4"
+            is_whole = folder.is_dir() and len(list(folder.glob("*.png"))) >= record.label_maps
+            if is_whole and (overlay.exists() or not record.overlay):
                 records[path.stem] = record
         return records
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from evaluation.output_folder import VideoRecord
 from scoring.scores import Scores
+from util.errors import counted
 
 MOST_LISTED = 10
 
@@ -104,7 +105,7 @@ class Summary:
         lines = [f"objects of {name}: {meanings}" for name, meanings in list(named.items())[:MOST_LISTED]]
         if more := len(named) - len(lines):
             lines.append(f"objects of {more} more videos: see names in summary.json")
-        lines += [f"{self.videos} videos, {self.frames} frames, {fps}; peak memory: {memory}"]
+        lines += [f"{counted(self.videos, 'video')}, {counted(self.frames, 'frame')}, {fps}; peak memory: {memory}"]
         if scores := self.scores:
             partly = f"  of {len(scores.sequences)} of {self.videos + len(self.failures)} videos"
             partly = partly if scores.left_out or self.failures else ""

@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from jaxtyping import UInt8
 
 from dataset.frames import folder_entries, require_folder, size_text
 from dataset.label_map import (
+    GREY_PALETTE,
     VOID,
+    LabelMap,
     LabelMapSource,
     colour_palette,
     files_of,
+    folder_labels,
     labels_of,
+    lacking_objects,
     list_label_maps,
     marks_void,
     read_label_map,
@@ -24,6 +29,7 @@ from scoring.measures import FrameScore, score_label_maps
 from scoring.scores import ObjectScore, Scores, SequenceScore
 from util.device import available_cores
 from util.errors import UserError, first_few
+from util.painting import davis_palette
 
 logger = logging.getLogger(__name__)
 
@@ -89,8 +95,15 @@ def find_sequences(
 
 
 def _sequence(name: str, ground_truth: Path, prediction: Path) -> ScoredSequence:
-    predictions = list_label_maps(prediction) if prediction.is_dir() else {}
     truths = list_label_maps(ground_truth)
+    labels = folder_labels(truths.values())
+    predictions = list_label_maps(prediction, labels or None) if prediction.is_dir() else {}
+    if lacking := lacking_objects(truths):
+        frame, names = next(iter(lacking.items()))
+        logger.warning(
+            "%s: frames without a mask of every object (%d) count as if it did not show there: %s lacks %s",
+            ground_truth, len(lacking), frame, first_few(names),
+        )  # fmt: skip
     return ScoredSequence(
         name, {predictions.get(frame, prediction / f"{frame}.png"): truths[frame] for frame in truths}
     )
@@ -165,29 +178,51 @@ def _plan(sequence: ScoredSequence, skip_first_and_last: bool, all_objects: bool
     first_frames: dict[int, int] = {}
     void = False
     for index, (_, truth) in enumerate(all_frames if all_objects else all_frames[:1]):
-        label_map = read_label_map(truth, palette).labels
-        labels = [label for label in labels_of((label_map > 0).view(np.uint8) if binary else label_map) if label]
+        labels = [label for label in labels_of(read_label_map(truth, palette).labels) if label]
         void = void or (not first_frames and marks_void(labels))
         for label in labels:
             if label != VOID or not void:
-                first_frames.setdefault(label, index)
+                first_frames.setdefault(1 if binary else label, index)
     # Without the sequence's first frame, the one that follows an object's first label map has its index in `frames`.
     starts = {label: index for label, index in sorted(first_frames.items()) if index < len(frames)}
     if not starts:
         where = f"no label map in {first.parent}" if all_objects else first
         raise UserError(f"{where} holds no object; those of a sequence's first label map are scored")
+    if palette not in (None, GREY_PALETTE, davis_palette()) and read_label_map(frames[0][0], palette).palette is None:
+        logger.warning(
+            "%s: the ground truth is in colours, taken for labels in the order in which they appear, since the "
+            "predictions have no palette", sequence.name,
+        )  # fmt: skip
     return _Plan(sequence.name, frames, palette, starts, void, binary)
 
 
 def _score_frame(plan: _Plan, frame: tuple[LabelMapSource, LabelMapSource]) -> FrameScore:
     predicted_path, true_path = frame
-    truth, prediction = (read_label_map(source, plan.palette).labels for source in (true_path, predicted_path))
+    truth = read_label_map(true_path, plan.palette).labels
+    predicted = read_label_map(predicted_path, plan.palette)
+    prediction = predicted.labels
+    if plan.palette is not None and plan.palette != GREY_PALETTE and predicted.palette:
+        prediction = by_colour(predicted, plan.palette)
     if truth.shape != prediction.shape:
         size, true_size = size_text(prediction.shape), size_text(truth.shape)
         raise UserError(f"{predicted_path} is {size} pixels, but its ground truth {true_path} {true_size}")
     if plan.binary:
-        truth, prediction = (truth > 0).view(np.uint8), (prediction > 0).view(np.uint8)
+        truth = np.where((truth == VOID) & plan.void, truth, (truth > 0).view(np.uint8))
+        prediction = (prediction > 0).view(np.uint8)
     return score_label_maps(truth, prediction, list(plan.starts), void=plan.void)
+
+
+def by_colour(label_map: LabelMap, palette: bytes) -> UInt8[np.ndarray, "height width"]:
+    """Return a label map with the labels that its colours have in another palette; colours that it lacks become 255."""
+    assert label_map.palette is not None
+    own, other = (
+        [bytes(colours[3 * n : 3 * n + 3]) for n in range(len(colours) // 3)]
+        for colours in (label_map.palette, palette)
+    )
+    place = {colour: label for label, colour in reversed(list(enumerate(other)))}
+    table = np.array([place.get(colour, 255) for colour in own] + [255] * (256 - len(own)), np.uint8)
+    table[0] = 0
+    return table[label_map.labels]
 
 
 def _gather(plan: _Plan, frames: Sequence[FrameScore]) -> SequenceScore:

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from dataset.mask_formats import JSON_FORMATS, WRITERS, read_masks
 from util.command_line import Parser, run_program
-from util.errors import UserError
+from util.errors import UserError, counted
 from util.files import writing
 
 
@@ -42,7 +42,8 @@ def convert(arguments: argparse.Namespace) -> int:
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise UserError(f"{target} exists: choose another name, or remove it")
     if (arguments.to in JSON_FORMATS) != (target.suffix.lower() == ".json"):
-        raise UserError(f"--to {arguments.to} writes {'a file .json' if arguments.to in JSON_FORMATS else 'a folder'}")
+        kind = "a file whose name ends in .json" if arguments.to in JSON_FORMATS else "a folder"
+        raise UserError(f"--to {arguments.to} writes {kind}, not {target}")
     unfinished = target.with_name(f".{target.name}.{uuid4().hex[:8]}.partial{target.suffix}")
     videos = read_masks(source)
     try:
@@ -50,13 +51,11 @@ def convert(arguments: argparse.Namespace) -> int:
             target.parent.mkdir(parents=True, exist_ok=True)
             if arguments.to not in JSON_FORMATS:
                 unfinished.mkdir()
-            lost = WRITERS[arguments.to](unfinished, videos)
+            notes = WRITERS[arguments.to](unfinished, videos)
             unfinished.replace(target)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    for line in lost:
-        print(f"not kept: {line}", file=sys.stderr)
-    print(f"{len(videos)} videos: {target}")
+    print(*notes, f"{target}: {counted(len(videos), 'video')}", sep="\n")
     return 0
 
 

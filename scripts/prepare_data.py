@@ -99,7 +99,7 @@ def check(arguments: argparse.Namespace) -> int:
     complete = True
     folders = [Path(name) for name in arguments.names if name not in PARTS and Path(name).is_dir()]
     if folders:
-        return check_folders(folders, set(arguments.names).difference(map(str, folders)))
+        return check_folders(folders, [name for name in arguments.names if Path(name) not in folders])
     roots = asked_for(arguments)
     print(f"{'data set':<12}{'':<9}{'videos':>8}{'frames':>10}  root")
     for name, root in roots.items():

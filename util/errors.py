@@ -26,6 +26,11 @@ class SettingError(ValueError):
         super().__init__(f"{field} {reason}" + (f" with {beside}" if beside else ""))
 
 
+def counted(number: int, thing: str) -> str:
+    """Return a number of things as text: 1 video, 2 videos."""
+    return f"{number} {thing}" + "s" * (number != 1)
+
+
 def first_few(items: Sequence[object], most: int = 10) -> str:
     """The first `most` items in one line, and how many more there are."""
     rest = f" and {len(items) - most} more" if len(items) > most else ""

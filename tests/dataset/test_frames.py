@@ -91,7 +91,7 @@ def test_what_is_no_image_is_named(tmp_path, read):
     with pytest.raises(UserError, match=r"absent\.jpg does not exist"):
         read(tmp_path / "absent.jpg")
     (tmp_path / "folder.jpg").mkdir()
-    with pytest.raises(UserError, match=r"folder\.jpg cannot be read"):
+    with pytest.raises(UserError, match=r"folder\.jpg is a folder, not an image"):
         read(tmp_path / "folder.jpg")
 
 
@@ -152,7 +152,7 @@ def test_a_folder_that_is_not_there_or_no_folder_is_named(tmp_path):
     with pytest.raises(UserError, match="absent does not exist"):
         FrameFolder(tmp_path / "absent")
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="file cannot be listed"):
+    with pytest.raises(UserError, match="file is a file, not a folder"):
         FrameFolder(tmp_path / "file")
 
 

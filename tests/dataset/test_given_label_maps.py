@@ -106,7 +106,7 @@ def half_transparent(labels: np.ndarray) -> Image.Image:
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (in_colours(label_map(SIZE, (1,)), {0: WHITE, 1: RED}), "has no black pixel, and black is the background"),
+        (in_colours(label_map(SIZE, (1,)), {0: WHITE, 1: RED}), "has no black pixel, but black is the background"),
         (half_transparent(label_map(SIZE, (1,))), "half-transparent pixels: its edges were smoothed"),
         (
             Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)),
@@ -232,3 +232,79 @@ def test_folders_of_label_maps_that_do_not_fit_are_refused(tmp_path, masks, mess
     write_masks(tmp_path / "masks", masks, SIZE)
     with pytest.raises(UserError, match=message):
         open_video(tmp_path / "clip", masks=tmp_path / "masks")
+
+
+# --- What a reader of the documentation would expect ------------------------------------------------------------------
+
+
+def test_the_mask_of_an_object_has_one_label(tmp_path):
+    """A folder of videos is not a folder of objects, and a smoothed mask is none either."""
+    write_masks(tmp_path / "v", range(1), SIZE, labels=(1, 2))
+    (source,) = list_label_maps(tmp_path).values()
+    with pytest.raises(UserError, match=r"v/00000\.png holds several labels, .* or the folder .*v is meant"):
+        read_label_map(source)
+
+
+def test_label_maps_of_one_video_are_of_one_kind(tmp_path):
+    colours = save(in_colours(label_map(SIZE, (1,)), {1: RED}), tmp_path / "0.png")
+    numbers = save(Image.fromarray(label_map(SIZE, (1,))), tmp_path / "1.png")
+    with pytest.raises(UserError, match=r"1\.png is not in colours, as others of its video"):
+        read(colours, numbers)
+    with pytest.raises(UserError, match=r"0\.png is an RGB image, whose colours alone do not say the labels"):
+        read(numbers, colours)
+
+
+def test_folders_are_matched_by_name_when_they_are_scored(tmp_path, caplog):
+    labels = label_map(SIZE, (1, 2, 3))
+    for number in range(3):
+        write_object_masks(tmp_path / "truth/v", labels, {1: "cat", 2: "dog", 3: "zebra"}, f"{number}")
+        write_object_masks(tmp_path / "result/v", labels, {1: "cat", 3: "zebra"}, f"{number}")
+    scores = score_sequences(find_sequences(tmp_path / "truth", tmp_path / "result"))
+    assert scores.j_and_f == pytest.approx(100 * 2 / 3)
+    assert "labels 2: objects of the ground truth that are never predicted" in caplog.text
+
+
+def test_colours_are_matched_by_colour_when_they_are_scored(tmp_path, caplog):
+    """The ground truth numbers the blue object 1, as it is the first there; the result has it as 2."""
+    labels = label_map(SIZE, (1, 2))
+    for number in range(3):
+        save(in_colours(labels, {1: BLUE, 2: RED}), tmp_path / f"truth/v/{number}.png")
+        image = Image.fromarray(np.select([labels == 1, labels == 2], [2, 1], 0).astype(np.uint8))
+        save(image, tmp_path / f"grey/v/{number}.png")
+        image.putpalette(bytes((0, 0, 0, *RED, *BLUE)))
+        save(image, tmp_path / f"result/v/{number}.png")
+    assert score_sequences(find_sequences(tmp_path / "truth", tmp_path / "result")).j_and_f == 100
+    assert not caplog.records
+    score_sequences(find_sequences(tmp_path / "truth", tmp_path / "grey"))
+    assert "since the predictions have no palette" in caplog.text
+
+
+def test_objects_without_a_mask_file_in_some_frames_are_no_ground_truth(tmp_path, caplog):
+    labels = label_map(SIZE, (1, 2))
+    write_frames(tmp_path / "JPEGImages/v", range(3), SIZE)
+    for number in range(3):
+        names = {1: "cat", 2: "dog"} if number == 0 else {2: "dog"}
+        write_object_masks(tmp_path / "Annotations/v", labels, names, f"{number:05d}")
+    (video,) = generic(tmp_path).videos
+    assert video.ground_truth is None
+    write_masks(tmp_path / "result/v", range(3), SIZE, labels=(1, 2))
+    score_sequences(find_sequences(tmp_path / "Annotations", tmp_path / "result"))
+    assert "frames without a mask of every object (2)" in caplog.text
+
+
+def test_void_is_left_out_of_binary_scoring_too(tmp_path):
+    write_masks(tmp_path / "truth/v", range(3), SIZE, labels=(7, 255))
+    write_masks(tmp_path / "result/v", range(3), SIZE, labels=(1, 2))
+    for number in range(3):  # whatever is predicted in void does not count
+        path = tmp_path / f"result/v/{number:05d}.png"
+        save(Image.fromarray(np.where(read_label_map(path).labels == 1, 1, 0).astype(np.uint8)), path)
+    assert score_sequences(find_sequences(tmp_path / "truth", tmp_path / "result"), binary=True).j_and_f == 100
+
+
+def test_a_colour_label_map_may_be_full_where_others_of_the_video_have_a_background(tmp_path):
+    write_frames(tmp_path / "JPEGImages/v", range(2), SIZE)
+    save(Image.new("RGB", SIZE[::-1], RED), tmp_path / "Annotations/v/00000.png")
+    save(in_colours(label_map(SIZE, (1,)), {1: RED}), tmp_path / "Annotations/v/00001.png")
+    (video,) = generic(tmp_path).videos
+    (_, first), _ = annotated_frames(video)
+    assert np.unique(first.labels).tolist() == [1]

@@ -70,7 +70,7 @@ def test_sixteen_bits_are_read_while_labels_fit_in_eight(tmp_path):
 def test_colours_are_no_labels_without_a_palette(tmp_path, mode):
     path = tmp_path / "0.png"
     Image.new(mode, (4, 3)).save(path)
-    with pytest.raises(UserError, match=rf"0\.png is an {mode} image, whose colours are no labels by themselves"):
+    with pytest.raises(UserError, match=rf"0\.png is an {mode} image, whose colours alone do not say the labels"):
         read_label_map(path)
 
 

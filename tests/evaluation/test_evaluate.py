@@ -143,9 +143,9 @@ def test_later_label_maps_are_used_if_wanted_or_named(tmp_path, caplog):
         )
 
     assert evaluate(videos, network, settings(root), tmp_path / "first").scores is None
-    assert [record.getMessage() for record in caplog.records if "are not used (2)" in record.message] == [
-        "label maps after a video's first one are not used (2), as there is not one for every frame to score by, "
-        "unless use_all_masks is set: a"
+    assert [record.getMessage() for record in caplog.records if "first label map" in record.message] == [
+        "only the first label map of a video is used; 2 later ones are not, as scoring needs one for every frame; "
+        "use_all_masks uses them: a"
     ]
     assert same_as(tmp_path / "first", "a", [0])
     caplog.clear()

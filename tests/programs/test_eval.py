@@ -357,7 +357,7 @@ def test_a_video_file_gives_masks_and_an_overlay(evaluate, clip, capsys):
     inside = label_map(SIZE, (1, 3)) > 0
     assert changed[inside].mean() > 3 * changed[~inside].mean()
     printed = capsys.readouterr().out
-    assert "1 videos, 7 frames" in printed
+    assert "1 video, 7 frames" in printed
     assert "J&F" not in printed
 
 
@@ -416,7 +416,7 @@ def test_the_summary_has_the_figures_and_the_settings(evaluate, generic, network
     assert config == json.loads((output / "config.json").read_text())
     captured = capsys.readouterr()
     speed = f"{summary['FPS']:.2f} FPS ({summary['end_to_end_FPS']:.2f} with reading and writing)"
-    assert f"1 videos, 7 frames, {speed}; peak memory: process" in captured.out
+    assert f"1 video, 7 frames, {speed}; peak memory: process" in captured.out
     assert f"J&F {expected.j_and_f:.1f}  J {expected.j:.1f}  F {expected.f:.1f}" in captured.out
     assert "1/1 videos: 100%" in captured.err
     assert "7/7" in captured.err

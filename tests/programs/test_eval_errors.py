@@ -203,7 +203,7 @@ def write_clip(path: Path) -> None:
         (b"no image", "mask.png is not an image"),
         (np.zeros(SIZE, np.uint8), "mask.png holds no object: all its labels are 0"),
         (label_map((48, 32)), "mask.png is 32x48, but its frame 48x32"),
-        (np.full((*SIZE, 3), (9, 0, 0), np.uint8), "mask.png has no black pixel"),
+        (np.full((*SIZE, 3), (9, 0, 0), np.uint8), "mask.png has no black pixel, but"),
         (np.full(SIZE, 300, np.uint16), "mask.png holds the label 300; labels go from 0 to 255"),
     ],
 )
@@ -278,8 +278,8 @@ DAMAGE = {
         "Annotations/bad/00000.png is 48x30, but its frame 48x32; they must have one size",
     ),
     "a mask in colours": (
-        lambda frames, masks: save(np.full((*SIZE, 3), (9, 0, 0), np.uint8), masks / "00000.png"),
-        "Annotations/bad/00000.png has no black pixel, and black is the background",
+        lambda frames, masks: [save(np.full((*SIZE, 3), (9, 0, 0), np.uint8), path) for path in masks.iterdir()],
+        "Annotations/bad/00003.png has no black pixel, but black is the background",
     ),
     "a mask without an object": (
         lambda frames, masks: [save(np.zeros(SIZE, np.uint8), path) for path in masks.iterdir()],
@@ -531,3 +531,39 @@ def test_too_little_memory_of_the_machine_fails_its_video(evaluate, generic):
     assert code == 1
     assert all("out of memory on cpu at frame 1; a smaller size needs less" in line for line in lines)
     assert len(lines) == 2
+
+
+def test_label_maps_beyond_the_end_of_a_video_file_are_named(evaluate, tmp_path, capsys):
+    write_clip(tmp_path / "clip.mp4")
+    (tmp_path / "masks").mkdir()
+    save(label_map(SIZE), tmp_path / "masks/9.png")
+    code, lines = evaluate("--video", tmp_path / "clip.mp4", "--masks", tmp_path / "masks", "--backward")
+    assert (code, len(lines)) == (2, 1)
+    assert "masks/9.png is for frame 9, but" in lines[0]
+    assert "clip.mp4 has 3 frames, from 0 on" in lines[0]
+
+
+def test_a_removed_overlay_is_made_again(evaluate, generic, tmp_path):
+    shutil.rmtree(generic / "JPEGImages/bad")
+    shutil.rmtree(generic / "Annotations/bad")
+    assert evaluate(*flags_of(generic, "--overlay"))[0] == 0
+    overlay = tmp_path / "output/Overlay/good.mp4"
+    overlay.unlink()
+    assert evaluate(*flags_of(generic, "--overlay"))[0] == 0
+    assert overlay.exists()
+
+
+def test_renamed_object_folders_are_a_changed_video(evaluate, generic, tmp_path, caplog):
+    shutil.rmtree(generic / "JPEGImages/bad")
+    shutil.rmtree(generic / "Annotations/bad")
+    masks = generic / "Annotations/good"
+    for path in masks.iterdir():
+        path.unlink()
+    (masks / "2").mkdir()
+    save(label_map(SIZE), masks / "2/00000.png")
+    assert evaluate(*flags_of(generic))[0] == 0
+    (masks / "2").rename(masks / "7")
+    caplog.clear()
+    assert evaluate(*flags_of(generic))[0] == 0
+    assert "changed since they were segmented, and segmented again: good" in caplog.text
+    assert np.unique(np.array(Image.open(tmp_path / "output/good/00000.png"))).tolist() == [0, 7]

@@ -153,7 +153,7 @@ def test_what_a_format_cannot_hold_is_said(tmp_path, capsys):
     for name in ("1", "2"):
         write_masks(tmp_path / "given/v" / name, ["00000"], SIZE)
     assert convert(tmp_path / "given", tmp_path / "labels", "--to", "labels") == 0
-    assert "not kept: v: masks overlap in" in capsys.readouterr().err
+    assert "v: masks overlap in 36 pixels, kept for the object with the higher label" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_what_a_format_cannot_hold_is_said(tmp_path, capsys):
     [
         (["absent", "out", "--to", "labels"], "absent does not exist"),
         (["given", "given", "--to", "labels"], "given exists: choose another name"),
-        (["given", "out", "--to", "coco"], "--to coco writes a file .json"),
+        (["given", "out", "--to", "coco"], "--to coco writes a file whose name ends in .json, not out"),
         (["given", "out.json", "--to", "objects"], "--to objects writes a folder"),
         (["given", "out", "--to", "svg"], "invalid choice: 'svg'"),
         (["broken.json", "out", "--to", "labels"], "broken.json is no JSON of COCO or YouTubeVIS with masks"),

@@ -344,7 +344,7 @@ FINDINGS = {
     "empty label maps": (empty_masks, "label maps before the first object (2): objects are followed from 00002 on"),
     "some label maps": (
         lambda root: (root / "Annotations/v/00002.png").unlink(),
-        "3 of 4 frames have a label map: those after the first are used with --use_all_masks only",
+        "3 of 4 frames have a label map: training uses all, evaluation those after the first only with --use_all_masks",
     ),
     "a JPEG": (
         lambda root: Image.new("L", (10, 6)).save(root / "Annotations/v/00003.png", format="JPEG"),
