@@ -46,11 +46,12 @@ class MultiViewSegmenter:
     """Follows the objects of one video after another, and times the network.
 
     With several views of each frame, every view has a memory of its own, and their probabilities are averaged at the
-    size of the output.
+    size of the output. The network is prepared for inference, and itself left as it is.
     """
 
     def __init__(self, network: XMem, config: EvaluationConfig) -> None:
         self.config = config
+        network = network.for_inference(config.mixed_precision)
         self.views: dict[View, VideoSegmenter] = {
             view: VideoSegmenter(
                 network, config.inference, size=view.size, flip=view.flip, mixed_precision=config.mixed_precision

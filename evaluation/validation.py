@@ -1,7 +1,6 @@
 """Validation of a network in training: J&F on videos with ground truth, as an evaluation would report it."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -71,7 +70,7 @@ class Validation:
             UserError: a file has become unusable meanwhile, or the device has too little memory.
         """
         # Label maps go through files, as an evaluation's do: a few megabytes, and there is one way of scoring.
-        with TemporaryDirectory(prefix="validation-") as folder, modes_restored(network):
+        with TemporaryDirectory(prefix="validation-") as folder:
             output = OutputFolder(Path(folder), masks_folder="")
             segmenter = MultiViewSegmenter(network, self._config)
             for video in self._videos:
@@ -110,14 +109,3 @@ def check(video: EvaluationVideo) -> None:
         raise UserError(f"{video.name} has no label map for every frame to be scored by")
     truth = video.ground_truth.values()
     score_sequences([ScoredSequence(video.name, dict(zip(truth, truth, strict=True)))])
-
-
-@contextmanager
-def modes_restored(network: XMem) -> Iterator[None]:
-    """Restore the training mode of every module when the block ends."""
-    modes = [(module, module.training) for module in network.modules()]
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

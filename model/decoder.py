@@ -23,11 +23,12 @@ class UpsampleBlock(nn.Module):
 
     def forward(
         self,
-        skip: Float[Tensor, "batch skip_dim height width"],
+        skip: Float[Tensor, "batch in_dim height width"],
         coarse: Float[Tensor, "batch objects in_dim height/2 width/2"],
     ) -> Float[Tensor, "batch objects out_dim height width"]:
+        """Double the resolution of `coarse`; `skip` is what `skip_conv` makes of the image features."""
         upsampled = F.interpolate(coarse.flatten(0, 1), scale_factor=2, mode="bilinear", align_corners=False)
-        joined = upsampled.unflatten(0, coarse.shape[:2]) + self.skip_conv(skip).unsqueeze(1)
+        joined = upsampled.unflatten(0, coarse.shape[:2]).add_(skip.unsqueeze(1))
         return self.out_conv(joined.flatten(0, 1)).unflatten(0, coarse.shape[:2])
 
 
@@ -38,11 +39,24 @@ class Decoded(NamedTuple):
     hidden: Float[Tensor, "batch objects hidden_dim height/16 width/16"] | None
 
 
+class Upsampled(NamedTuple):
+    """Mask logits at stride 4, and the features of strides 8 and 4 (⊕ logits) averaged to stride 16."""
+
+    logits: Float[Tensor, "batch objects 1 4*height 4*width"]
+    pooled8: Float[Tensor, "batch objects dim8 height width"] | None
+    pooled4: Float[Tensor, "batch objects dim4_1 height width"] | None
+
+
 class Decoder(nn.Module):
-    """Fuses readout, sensory memory and image features; updates the sensory memory from its own features."""
+    """Fuses readout, sensory memory and image features; updates the sensory memory from its own features.
+
+    `objects_at_once` is the number of objects that are brought to high resolution together, all by default: on a CPU
+    one at a time is as fast, and needs less memory.
+    """
 
     def __init__(self, config: NetworkConfig, encoder_dims: tuple[int, int, int]) -> None:
         super().__init__()
+        self.objects_at_once: int | None = None
         skip4, skip8, skip16 = encoder_dims
         dim16, dim8, dim4 = config.decoder_dims
         self.fuser = FusionBlock(skip16, config.value_dim + config.hidden_dim, dim16)
@@ -65,12 +79,37 @@ class Decoder(nn.Module):
         """Logits (before the sigmoid), upsampled to the image; the hidden state is new only if `update_hidden`."""
         own = readout if hidden is None else torch.cat([readout, hidden.to(readout.dtype)], dim=2)
         g16 = self.fuser(features.f16, own)
-        g8 = self.up_16_8(features.f8, g16)
-        g4 = self.up_8_4(features.f4, g8)
-        logits = self.pred(F.relu(g4.flatten(0, 1)))
-        if update_hidden and hidden is not None:
-            g4_with_logits = torch.cat([g4, logits.unflatten(0, g4.shape[:2])], dim=2)
+        skip8, skip4 = self.up_16_8.skip_conv(features.f8), self.up_8_4.skip_conv(features.f4)
+        update_hidden = update_hidden and hidden is not None
+        parts = [
+            self.upsampled(part, skip8, skip4, update_hidden)
+            for part in g16.split(self.objects_at_once or g16.shape[1], dim=1)
+        ]
+        logits, pooled8, pooled4 = parts[0]
+        if len(parts) > 1:
+            logits = torch.cat([part.logits for part in parts], dim=1)
+        if update_hidden:
             assert self.hidden_update is not None
-            hidden = self.hidden_update(g16, g8, g4_with_logits, hidden)
-        logits = F.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=False)
-        return Decoded(logits.view(*g4.shape[:2], *logits.shape[-2:]), hidden)
+            assert hidden is not None
+            pooled8, pooled4 = (torch.cat(pooled, dim=1) for pooled in list(zip(*parts, strict=True))[1:])
+            hidden = self.hidden_update(g16, pooled8, pooled4, hidden)
+        logits = F.interpolate(logits.flatten(0, 1), scale_factor=4, mode="bilinear", align_corners=False)
+        return Decoded(logits.view(*g16.shape[:2], *logits.shape[-2:]), hidden)
+
+    def upsampled(
+        self,
+        g16: Float[Tensor, "batch objects dim16 height width"],
+        skip8: Float[Tensor, "batch dim16 2*height 2*width"],
+        skip4: Float[Tensor, "batch dim8 4*height 4*width"],
+        pool: bool,
+    ) -> Upsampled:
+        """Bring some objects to stride 4; with `pool` also return what the sensory memory takes in."""
+        g8 = self.up_16_8(skip8, g16)
+        g4 = self.up_8_4(skip4, g8)
+        shape = g4.shape[:2]
+        logits = self.pred(F.relu(g4.flatten(0, 1)))
+        pooled8 = pooled4 = None
+        if pool:
+            pooled8 = F.avg_pool2d(g8.flatten(0, 1), 2).unflatten(0, shape)
+            pooled4 = torch.cat([F.avg_pool2d(g4.flatten(0, 1), 4), F.avg_pool2d(logits, 4)], dim=1).unflatten(0, shape)
+        return Upsampled(logits.unflatten(0, shape), pooled8, pooled4)

@@ -109,6 +109,7 @@ class ValueEncoder(nn.Module):
 
     def __init__(self, config: NetworkConfig, key_encoder_dim: int) -> None:
         super().__init__()
+        self.objects_at_once: int | None = None  # as in the decoder
         self.single_object = config.single_object
         mask_channels = 1 if config.single_object else 2
         resnet = ResidualStages(config.value_encoder, 3 + mask_channels, config.encoder_width)
@@ -129,10 +130,16 @@ class ValueEncoder(nn.Module):
         layers = [image.unsqueeze(1).expand(-1, objects, -1, -1, -1), masks.unsqueeze(2).to(image.dtype)]
         if not self.single_object:
             layers.append(sum_of_others(masks).unsqueeze(2).to(image.dtype))
-        x = torch.cat(layers, dim=2).flatten(0, 1)
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        x = self.layer3(self.layer2(self.layer1(x)))
-        return self.fuser(f16, x.unflatten(0, masks.shape[:2]))
+        x = torch.cat(layers, dim=2)
+        own = [self.own_features(part) for part in x.split(self.objects_at_once or objects, dim=1)]
+        return self.fuser(f16, own[0] if len(own) == 1 else torch.cat(own, dim=1))
+
+    def own_features(
+        self, x: Float[Tensor, "batch objects channels height width"]
+    ) -> Float[Tensor, "batch objects dim height/16 width/16"]:
+        """Encode some objects' images with masks."""
+        features = self.maxpool(self.relu(self.bn1(self.conv1(x.flatten(0, 1)))))
+        return self.layer3(self.layer2(self.layer1(features))).unflatten(0, x.shape[:2])
 
 
 def sum_of_others(masks: Float[Tensor, "batch objects height width"]) -> Float[Tensor, "batch objects height width"]:

@@ -22,9 +22,9 @@ def convolve_shared(
     if objects == 1:
         return convolution(torch.cat([shared, own[:, 0]], dim=1)).unsqueeze(1)
     shared_weight, own_weight = convolution.weight.split([shared.shape[1], own.shape[2]], dim=1)
-    once = F.conv2d(shared, shared_weight, convolution.bias, padding=convolution.padding)
-    each = F.conv2d(own.flatten(0, 1), own_weight, padding=convolution.padding)
-    return each.unflatten(0, (batch, objects)) + once.unsqueeze(1)
+    once = convolution._conv_forward(shared, shared_weight.contiguous(), convolution.bias)
+    each = convolution._conv_forward(own.flatten(0, 1), own_weight.contiguous(), None)
+    return each.unflatten(0, (batch, objects)).add_(once.unsqueeze(1))
 
 
 class ResidualBlock(nn.Module):
@@ -38,7 +38,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch in_dim height width"]) -> Float[Tensor, "batch out_dim height width"]:
         skip = x if self.downsample is None else self.downsample(x)
-        return self.conv2(F.relu(self.conv1(F.relu(x)))) + skip
+        return self.conv2(F.relu_(self.conv1(F.relu(x)))).add_(skip)
 
     def forward_shared(
         self,
@@ -46,10 +46,10 @@ class ResidualBlock(nn.Module):
         own: Float[Tensor, "batch objects own_dim height width"],
     ) -> Float[Tensor, "batch objects out_dim height width"]:
         """`forward` of shared ⊕ own for every object; in_dim = shared_dim + own_dim differs from out_dim here."""
-        inner = F.relu(convolve_shared(self.conv1, F.relu(shared), F.relu(own)))
+        inner = F.relu_(convolve_shared(self.conv1, F.relu(shared), F.relu(own)))
         assert self.downsample is not None
         skip = convolve_shared(self.downsample, shared, own)
-        return self.conv2(inner.flatten(0, 1)).view_as(skip) + skip
+        return self.conv2(inner.flatten(0, 1)).view_as(skip).add_(skip)
 
 
 class FusionBlock(nn.Module):

@@ -5,7 +5,6 @@ from the value encoder's output.
 """
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -55,13 +54,12 @@ class HiddenUpdater(GRU):
     def forward(
         self,
         g16: Float[Tensor, "batch objects dim16 height width"],
-        g8: Float[Tensor, "batch objects dim8 2*height 2*width"],
-        g4_with_logits: Float[Tensor, "batch objects dim4_1 4*height 4*width"],
+        pooled8: Float[Tensor, "batch objects dim8 height width"],
+        pooled4: Float[Tensor, "batch objects dim4_1 height width"],
         hidden: Float[Tensor, "batch objects hidden_dim height width"],
     ) -> Float[Tensor, "batch objects hidden_dim height width"]:
+        """Return the new state, given the decoder's features, those of strides 8 and 4 (⊕ logits) averaged to 16."""
         observed = (
-            self.g16_conv(g16.flatten(0, 1))
-            + self.g8_conv(F.avg_pool2d(g8.flatten(0, 1), 2))
-            + self.g4_conv(F.avg_pool2d(g4_with_logits.flatten(0, 1), 4))
+            self.g16_conv(g16.flatten(0, 1)) + self.g8_conv(pooled8.flatten(0, 1)) + self.g4_conv(pooled4.flatten(0, 1))
         )
         return self.update(observed.unflatten(0, hidden.shape[:2]), hidden)

@@ -55,7 +55,8 @@ def load_network(file: str | PathLike[str] | None = None, device: str = "auto") 
         UserError: the file is missing, damaged, or no network.
         SettingError: there is no such device here.
     """
-    return XMem.from_checkpoint(Path(file) if file is not None else default_network_file(), choose_device(device))
+    path = Path(file) if file is not None else default_network_file()
+    return XMem.from_checkpoint(path, choose_device(device)).for_inference()
 
 
 def segment_video(

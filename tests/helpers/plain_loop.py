@@ -22,7 +22,7 @@ def plain_loop(
     **config,
 ) -> list[tuple[np.ndarray, np.ndarray, list[int]]]:
     """(probabilities, labels, objects) of every frame from the first mask on, with nothing but the network's loop."""
-    core = InferenceCore(tiny_network(), InferenceConfig.from_settings(**config))
+    core = InferenceCore(tiny_network().for_inference(), InferenceConfig.from_settings(**config))
     core.reset(name, len(images))
     results = []
     for index in range(min(masks), len(images)):

@@ -1,0 +1,79 @@
+"""Convolutions prepared for inference: batch norms folded into them, and 3×3 ones by Winograd's algorithm on a CPU."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+FEWEST_PIXELS, FEWEST_CHANNELS = 1200, 32
+"""For smaller images, or fewer channels in or out, transforming the weights costs more than is saved."""
+
+
+class WinogradConv2d(nn.Conv2d):
+    """A 3×3 convolution with padding 1, in float32 on a CPU by NNPACK's Winograd algorithm F(6×6, 3×3).
+
+    PyTorch has NNPACK, but takes it for batches of 16 and more only. Whatever it cannot do is computed as ever.
+    """
+
+    @classmethod
+    def like(cls, convolution: nn.Conv2d) -> "WinogradConv2d":
+        """Return the same convolution, with the same weights."""
+        with torch.device("meta"):
+            same = cls(convolution.in_channels, convolution.out_channels, kernel_size=3, padding=1)
+        same.weight, same.bias = convolution.weight, convolution.bias
+        return same.train(convolution.training)
+
+    @staticmethod
+    def replaces(convolution: nn.Conv2d) -> bool:
+        """Return whether a convolution is one that this algorithm can do, on this machine."""
+        return (
+            convolution.kernel_size == (3, 3)
+            and convolution.padding == (1, 1)
+            and convolution.stride == convolution.dilation == (1, 1)
+            and convolution.groups == 1
+            and convolution.weight.device.type == "cpu"
+            and nnpack_available()
+        )
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if not is_worthwhile(input, weight):
+            return super()._conv_forward(input, weight, bias)
+        # One image at a time: for several NNPACK gains nothing.
+        convolved = [torch._nnpack_spatial_convolution(one, weight, bias, padding=1) for one in input.split(1)]
+        return convolved[0] if len(convolved) == 1 else torch.cat(convolved)
+
+
+def nnpack_available() -> bool:
+    """Return whether this PyTorch can use NNPACK on this processor. (Asking also starts it.)"""
+    return hasattr(torch, "_nnpack_spatial_convolution") and torch._nnpack_available()
+
+
+def is_worthwhile(input: Tensor, weight: Tensor) -> bool:
+    """Return whether NNPACK can convolve `input`, and is faster."""
+    return (
+        input.dim() == 4
+        and input.dtype == weight.dtype == torch.float32
+        and input.shape[2] * input.shape[3] >= FEWEST_PIXELS
+        and min(weight.shape[:2]) >= FEWEST_CHANNELS
+        and not torch.is_autocast_enabled("cpu")
+        and not (torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad))
+    )
+
+
+def use_winograd(network: nn.Module) -> None:
+    """Replace the convolutions of a network that Winograd's algorithm can do."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.Conv2d) and WinogradConv2d.replaces(child):
+                setattr(module, name, WinogradConv2d.like(child))
+
+
+def fold_batch_norms(network: nn.Module) -> None:
+    """Fold every batch norm into the convolution that stands before it in its module, and make it the identity."""
+    for module in list(network.modules()):
+        children = list(module.named_children())
+        for (name, child), (next_name, following) in pairwise(children):
+            if isinstance(child, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(child, following))
+                setattr(module, next_name, nn.Identity())
