@@ -83,7 +83,10 @@ class TrainingCheckpoint:
         types = {
             "network_config": NetworkConfig, "stepper": StepperState, "settings": RunSettings, "trained_on": TrainedOn,
         }  # fmt: skip
-        return cls(**content | {name: kind(**content[name]) for name, kind in types.items()})
+        try:
+            return cls(**content | {name: kind(**content[name]) for name, kind in types.items()})
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path} is damaged, or of another version of this program") from error
 
 
 @dataclass(frozen=True, kw_only=True)
