@@ -254,7 +254,8 @@ def _open_video(
         from_first_object: label maps before the first one that holds an object count as absent.
 
     Raises:
-        UserError: a folder is missing or empty, a mask or a frame to be saved has no frame, or the first has no mask.
+        UserError: a folder is missing or empty, a mask or a frame to be saved has no frame, no frame is to be saved,
+            or the first has no mask.
     """
     frames, masks = list_images(frames_folder), list_label_maps(masks_folder)
     if only is not None:
@@ -267,6 +268,8 @@ def _open_video(
         raise UserError(f"{masks_folder} holds no label maps ({', '.join(sorted(MASK_SUFFIXES))})")
     if without_frame := [name for name in masks if name not in frames]:
         raise UserError(f"{masks[without_frame[0]]} has no frame: {without_frame[0]} is not in {frames_folder}")
+    if saved_frames is not None and not saved_frames:
+        raise UserError(f"{frames_folder}: the data set names no frame of this video to be saved")
     if missing := sorted((saved_frames or set()) - frames.keys()):
         raise UserError(f"{frames_folder} lacks the frame {missing[0]}, which the data set names")
 

@@ -11,6 +11,7 @@
 A video is written to a hidden folder of its own in OUTPUT, and moved to its place when it is complete.
 """
 
+import glob
 import json
 import os
 import shutil
@@ -34,7 +35,7 @@ from evaluation.overlay_video import OverlayVideo
 from evaluation.prefetch import BackgroundWriter
 from evaluation.segmenter import SegmentedFrame
 from util.errors import UserError
-from util.files import atomic_path, sole_user, write_text_atomically
+from util.files import atomic_path, remove_leftovers, sole_user, write_text_atomically
 from util.provenance import differences
 
 PARTS = frozenset({"annotations", "scores", "overlay", "config.json", "summary.json"})
@@ -169,6 +170,8 @@ class OutputFolder:
                     self._refuse_other_settings(read_json(recorded), config)
                 for leftover in self.path.glob(".video-*"):
                     shutil.rmtree(leftover)
+                remove_leftovers(self.path / ".finished")
+                remove_leftovers(self.zip_file.parent, glob.escape(self.zip_file.stem))
                 write_text_atomically(recorded, json.dumps(config, indent=2) + "\n")
             yield
 
@@ -197,7 +200,7 @@ class OutputFolder:
             remove(path)
 
     def _record_files(self) -> list[Path]:
-        # A run that was killed may have left a hidden temporary file.
+        # Another process of this run may be writing one, under a hidden temporary name.
         return [path for path in sorted((self.path / ".finished").glob("*.json")) if not path.name.startswith(".")]
 
     def finished(self) -> dict[str, VideoRecord]:

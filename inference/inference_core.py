@@ -9,7 +9,7 @@ for image in images:
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from inference.object_manager import ObjectManager
 from model.aggregation import soft_aggregation
 from model.encoders import ImageFeatures
 from model.network import STRIDE, XMem
+from util.device import is_out_of_memory
 from util.errors import UserError
 from util.files import atomic_path, writing
 from util.provenance import differences
@@ -240,10 +241,20 @@ class InferenceCore:
         """Continue where `save_memory` was called; what this core remembers is forgotten.
 
         Raises:
-            UserError: the file is missing, damaged, no memory, or that of another network.
+            UserError: the file is missing, damaged, no memory, or that of another network; this core is as before.
         """
         device = next(self.network.parameters()).device
         content = read_torch_file(Path(path), MEMORY_FORMAT, "a saved memory", map_location=device)
+        before = dict(vars(self))
+        try:
+            self._restore(path, content)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            vars(self).update(before)
+            if is_out_of_memory(error):
+                raise
+            raise UserError(f"{path} is damaged, or of another version of this program") from error
+
+    def _restore(self, path: Path | str, content: Mapping[str, Any]) -> None:
         if content["network"] != asdict(self.network.config):
             raise UserError(f"{path} is the memory of a network with other widths: {content['network']}")
         settings = content["settings"]

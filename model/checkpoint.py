@@ -94,6 +94,8 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} has a damaged network configuration: {first_line(error)}") from error
         metadata = content.get("metadata", {})
+        if not isinstance(metadata, Mapping):
+            raise CheckpointError(f"{path} has damaged metadata: it is no dictionary, but {type(metadata).__name__}")
     else:
         config, metadata = config_from_shapes(path, state_dict), {}
     if bad := [name for name, tensor in state_dict.items() if not torch.isfinite(tensor).all()]:

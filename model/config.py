@@ -52,7 +52,14 @@ class NetworkConfig:
             KeyError: the decoder's widths are not there.
             TypeError: a field that does not exist, or is of another kind.
         """
-        return cls(**{**fields, "decoder_dims": tuple(fields["decoder_dims"])})
+        fields = {**fields, "decoder_dims": tuple(fields["decoder_dims"])}
+        for name, value in fields.items():
+            default = getattr(cls, name, value)
+            values = value if isinstance(default, tuple) else (value,)
+            kind = int if isinstance(default, tuple) else type(default)
+            if any(type(each) is not kind for each in values):
+                raise TypeError(f"{name} is {value!r}")
+        return cls(**fields)
 
     def __post_init__(self) -> None:
         for name in (self.key_encoder, self.value_encoder):

@@ -101,6 +101,7 @@ def load_batches(
         collate_fn=samples.collate,
         num_workers=workers,
         worker_init_fn=start_worker,
+        generator=torch.Generator(),  # seeds workers, which do not use it; PyTorch's own is part of checkpoints
     )
     for batch in loader:
         if isinstance(batch, UserError):

@@ -19,6 +19,7 @@ import torch
 from model.checkpoint import read_checkpoint, save_network
 from model.config import NetworkConfig
 from model.network import XMem
+from training.config import StageConfig
 from training.data import TrainedOn
 from training.step import StepperState
 from util.errors import UserError
@@ -82,7 +83,10 @@ class TrainingCheckpoint:
         types = {
             "network_config": NetworkConfig, "stepper": StepperState, "settings": RunSettings, "trained_on": TrainedOn,
         }  # fmt: skip
-        return cls(**content | {name: kind(**content[name]) for name, kind in types.items()})
+        try:
+            return cls(**content | {name: kind(**content[name]) for name, kind in types.items()})
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path} is damaged, or of another version of this program") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +216,23 @@ class RunFolder:
             raise UserError(f"{self.path} holds checkpoints of an earlier run: resume it, or choose another exp_id")
         if any(self.path.glob(f"{self.name}_*.pth")):
             raise UserError(f"{self.path} holds networks of an earlier run: choose another exp_id")
+
+    def refuse_networks_of_others(self, settings: RunSettings, last: StageConfig) -> None:
+        """Check that a run without checkpoints would replace no networks but its own.
+
+        A run may have written some before it was killed without a checkpoint. From the same settings come the same.
+
+        Args:
+            settings: of the run.
+            last: its last stage. With the network of its end, the run was finished, and its checkpoints removed.
+
+        Raises:
+            UserError: it would, or a network's file is damaged.
+        """
+        finished = self.network_path(last.name, last.total_iterations)
+        for path in sorted(self.path.glob(f"{self.name}_*.pth")):
+            if path == finished or read_checkpoint(path).metadata.get("settings") != asdict(settings):
+                raise UserError(f"{path} is of an earlier run: choose another exp_id")
 
 
 def progress(checkpoint: Path) -> tuple[int, int]:

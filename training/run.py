@@ -65,6 +65,8 @@ def run_training(
             }
             settings, trained_on = start.settings(config, data), start.trained_on
             folder = RunFolder(path=config.output / config.exp_id, name=config.exp_id, keep=config.keep_checkpoints)
+            if config.resume and not folder.newest_first():
+                folder.refuse_networks_of_others(settings, config.stages[-1])
             network = start.network
             if network is None:
                 of_stage = replace(network_config, single_object=config.stages[0].single_object)

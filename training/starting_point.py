@@ -95,12 +95,13 @@ def find_starting_point(config: RunConfig) -> StartingPoint:
     """Read what a run starts from: its own newest checkpoint, or the file that `config` names.
 
     Raises:
-        UserError: it cannot be read; or the folder holds another run's files, and is not to be resumed.
+        UserError: it cannot be read; or the folder holds an earlier run's files, which is not to be resumed.
     """
     folder = RunFolder(path=config.output / config.exp_id, name=config.exp_id)
     checkpoint = folder.newest_checkpoint() if config.resume else None
     if checkpoint is None:
-        folder.refuse_earlier_run()
+        if not config.resume:
+            folder.refuse_earlier_run()
         if config.load_checkpoint is not None:
             checkpoint = TrainingCheckpoint.read(config.load_checkpoint)
     if checkpoint is not None:

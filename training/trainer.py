@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Protocol, runtime_checkable
 
+import torch
+
 from model.network import XMem
 from training.batches import SkippedSamples, load_batches
 from training.checkpoints import RunFolder, RunSettings, TrainingCheckpoint
@@ -74,7 +76,9 @@ class Trainer:
         """Iterations done."""
         self.skipped_iterations = self.skipped_in_a_row = 0
         self.saved_at = time.monotonic()
-        if checkpoint is not None:
+        if checkpoint is None:
+            torch.manual_seed(config.seed)  # a stage begins alike in the process of the one before and in another
+        else:
             self.iteration, self.skipped_iterations = checkpoint.iteration, checkpoint.skipped_iterations
             self.stepper.load_state(checkpoint.stepper)
 
@@ -146,12 +150,13 @@ class Trainer:
                 failure = error
         minutes = (time.monotonic() - self.saved_at) / 60
         ending = stopping or failure is not None
-        if ending or minutes >= intervals.save_checkpoint_minutes or self._is_due(intervals.save_checkpoint_interval):
-            logger.info("checkpoint: %s", self.folder.write_checkpoint(self._checkpoint()))
-            self.saved_at = time.monotonic()
+        # The network first: a run that is killed between the two continues before it, and writes it again.
         if self._is_due(intervals.save_network_interval):
             path = self.folder.write_network(self.network, self.stage.name, self.iteration, self._metadata())
             logger.info("network: %s", path)
+        if ending or minutes >= intervals.save_checkpoint_minutes or self._is_due(intervals.save_checkpoint_interval):
+            logger.info("checkpoint: %s", self.folder.write_checkpoint(self._checkpoint()))
+            self.saved_at = time.monotonic()
         if failure is not None:
             raise failure
 

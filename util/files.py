@@ -31,6 +31,16 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
             temporary.unlink()
 
 
+def remove_leftovers(folder: Path, stem: str = "*") -> None:
+    """Remove the temporary files that processes which were killed have left of `atomic_path`: nobody may write there.
+
+    Args:
+        stem: of the targets; a pattern.
+    """
+    for path in folder.glob(f".{stem}.{'[0-9a-f]' * 8}.partial*"):
+        path.unlink(missing_ok=True)
+
+
 def write_text_atomically(target: Path | str, text: str) -> None:
     """Write `text` as UTF-8 to `target`, whole or not at all."""
     with atomic_path(target) as temporary:
@@ -47,12 +57,25 @@ def writing(path: Path | str, remedy: str | None = None) -> Iterator[None]:
         raise UserError(f"{path} cannot be written: {reason}" + (f"; {remedy}" if remedy else "")) from error
 
 
+_locked: set[int] = set()
+"""Handles of the folders that `sole_user` has locked."""
+
+
+def _leave_locks_to_parent() -> None:
+    """In a process that was forked: close the handles, since a lock lasts until the last one is closed."""
+    while _locked:
+        os.close(_locked.pop())
+
+
+os.register_at_fork(after_in_child=_leave_locks_to_parent)
+
+
 @contextmanager
 def sole_user(folder: Path) -> Iterator[None]:
     """Lock `folder` while the block runs, so that a second run of the program in it is refused.
 
-    The system removes the lock when the process ends, also when it is killed. File systems without locks are not
-    locked.
+    The system removes the lock when the process ends, also when it is killed and processes that it has forked outlive
+    it. What a killed one has left half written in `folder` is removed. File systems without locks are not locked.
 
     Raises:
         UserError: another process has locked it; it does not exist or may not be read.
@@ -63,15 +86,19 @@ def sole_user(folder: Path) -> Iterator[None]:
         raise UserError(f"{folder} cannot be opened: {error.strerror}") from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove_leftovers(folder)
     except BlockingIOError as error:
         os.close(handle)
         raise UserError(f"{folder} is in use by another run of this program: wait until it has ended") from error
     except OSError:
         pass
+    _locked.add(handle)
     try:
         yield
     finally:
-        os.close(handle)
+        if handle in _locked:  # or this is a process that was forked meanwhile
+            _locked.remove(handle)
+            os.close(handle)
 
 
 def sha256_of(path: Path) -> str:

@@ -236,6 +236,13 @@ def test_youtube_saved_frames_must_be_there(youtube):
     assert "JPEGImages/a lacks the frame 00008" in video.problem
 
 
+@pytest.mark.parametrize("objects", [{}, {"1": []}])
+def test_youtube_videos_without_a_frame_to_be_saved_are_no_results(youtube, objects):
+    (youtube / "valid/meta.json").write_text(youtube_meta({"a": objects}))
+    (video,) = open_evaluation_set("Y19", "val", youtube, 480).videos
+    assert "JPEGImages/a: the data set names no frame of this video" in video.problem
+
+
 @pytest.mark.parametrize(("dataset", "folder", "count"), [("LV1", "long_video", 2), ("LV3", "long_video_x3", 6)])
 def test_long_videos_save_the_frames_that_have_masks(long_video, dataset, folder, count):
     (video,) = open_evaluation_set(dataset, "val", long_video, 480).videos

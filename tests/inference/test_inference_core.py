@@ -810,6 +810,13 @@ def test_files_that_are_no_memory(network, tmp_path):
         assert_not_loaded(core, path, "not a saved memory")
     save_network(path, network.config, network.key_proj.state_dict())
     assert_not_loaded(core, path, "not a saved memory")
+    path.write_bytes(whole)
+    content = torch.load(path, weights_only=True)
+    for name in content.keys() - {"format", "network"}:
+        torch.save({key: value for key, value in content.items() if key != name}, path)
+        assert_not_loaded(core, path, "is damaged, or of another version")
+    torch.save(content | {"network": {"key_dim": torch.zeros(2)}}, path)
+    assert_not_loaded(core, path, "other widths")
     assert_same(follow(core, clip(4, seed=1)), follow(untouched, clip(4, seed=1)))
 
 

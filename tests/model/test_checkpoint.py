@@ -326,11 +326,15 @@ def test_several_faults_are_one_line(path, weights):
         ({"network_config": asdict(TINY) | {"color": "blue"}}, "damaged network configuration"),
         ({"network_config": asdict(TINY) | {"key_dim": -4}}, "damaged network configuration"),
         ({"network_config": asdict(TINY) | {"key_dim": "many"}}, "damaged network configuration"),
+        ({"network_config": asdict(TINY) | {"key_dim": True}}, "damaged network configuration: key_dim is True"),
+        ({"network_config": asdict(TINY) | {"use_selection": 1}}, "configuration: use_selection is 1"),
+        ({"network_config": asdict(TINY) | {"decoder_dims": (1, 2, 3.0)}}, "decoder_dims is (1, 2, 3.0)"),
         ({"network_config": asdict(TINY) | {"decoder_dims": (32, 16)}}, "damaged network configuration"),
         ({"network_config": asdict(TINY) | {"key_encoder": "resnet9"}}, "damaged network configuration"),
         ({"network_config": asdict(TINY) | {"key_dim": 4}}, "has the wrong shape for key_proj.key_proj.weight"),
         ({"state_dict": None}, "holds no state dict"),
         ({"state_dict": {"weight": 3}}, "holds no state dict"),
+        ({"metadata": 3}, "damaged metadata"),
     ],
 )
 def test_damage_in_our_own_format(path, weights, changes, complaint):

@@ -240,6 +240,17 @@ def test_two_runs_do_not_work_in_one_folder(evaluate, generic, tmp_path):
     assert len(list((tmp_path / "output/good").iterdir())) == 4
 
 
+def test_half_files_of_killed_runs_are_removed(evaluate, generic, tmp_path):
+    assert evaluate(*flags_of(generic))[0] == 0
+    half = ["output/.config.01234567.partial.json", "output/.finished/.bad.0123abcd.partial.json",
+            "output/.video-bad/masks/00000.png", ".output.01234567.partial.zip"]  # fmt: skip
+    of_others = ".output2.01234567.partial.zip"
+    for name in (*half, of_others):
+        write_text(tmp_path / name, "half")
+    assert evaluate(*flags_of(generic)) == (0, [])
+    assert [name for name in (*half, of_others) if (tmp_path / name).exists()] == [of_others]
+
+
 @pytest.mark.parametrize("damaged", ["config.json", ".finished/good.json"])
 def test_damaged_records_are_named(evaluate, generic, tmp_path, damaged):
     assert evaluate(*flags_of(generic))[0] == 0

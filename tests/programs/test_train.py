@@ -19,6 +19,7 @@ from model.checkpoint import load_tensors, read_checkpoint, save_network
 from model.network import XMem
 from tests.helpers import REPOSITORY
 from tests.helpers.training_layouts import TINY_NETWORK, tiny_stage, write_images, write_training_sets, write_videos
+from training.checkpoints import RunFolder
 from training.logger import TrainingLogger
 from training.signals import StopRequest
 from training.step import Stepper
@@ -184,6 +185,45 @@ def test_a_signal_to_one_process_stops_all_after_the_same_iteration(straight, ro
     torch.testing.assert_close(weights(tmp_path / "x" / straight.name), weights(straight), rtol=0.02, atol=1e-3)
 
 
+class Killed(BaseException):
+    """Takes a process's place: nothing that it would still have done is done."""
+
+
+@pytest.mark.parametrize("iteration", [1, 2, 3])
+def test_a_run_killed_between_two_files_has_both_in_the_end(straight, roots, tmp_path, monkeypatch, iteration):
+    """Network and checkpoint of the same iteration of stage 0: the first, one between, and the last."""
+    replace_file = os.replace
+
+    def replace_and_die(source: Path, target: Path) -> None:
+        replace_file(source, target)
+        if target.name.endswith(f"{iteration:08}.pth"):
+            raise Killed
+
+    command = (tmp_path, "0s", *RANDOM, *roots, "--resume", "auto")
+    command += ("--save_network_interval", "1", "--save_checkpoint_interval", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace_and_die)
+        with pytest.raises(Killed):
+            run(*command, iterations=3)
+    assert len(list(tmp_path.glob(f"x/x_*{iteration:08}.pth"))) == 1
+    assert run(*command, iterations=3) == 0
+    names = {path.name for path in tmp_path.glob("x/*.pth") if "checkpoint" not in path.name}
+    assert names == {f"x_{stage}_{done:08}.pth" for stage in "0s" for done in (1, 2, 3)}
+    assert_same_weights(tmp_path / "x" / straight.name, straight)
+
+
+def test_a_checkpoint_is_the_same_to_the_last_counter_when_a_run_was_resumed(straight, roots, tmp_path, stop_in):
+    command = (tmp_path, "0s", *RANDOM, *roots, "--resume", "auto")
+    for stage, iteration in (("0", 1), ("0", 2), ("s", 0), (None, 0)):
+        stop_in(stage, iteration)
+        assert run(*command, iterations=3) == 0
+    name = "x_checkpoint_1_00000003.pth"
+    resumed, at_once = (load_tensors(folder / name) for folder in (tmp_path / "x", straight.parent))
+    assert resumed["stepper"].keys() == {"network", "optimizer", "scaler", "random_state"}
+    torch.testing.assert_close(resumed["stepper"], at_once["stepper"], rtol=0, atol=0)
+    assert resumed | {"stepper": 0} == at_once | {"stepper": 0}
+
+
 def test_going_on_needs_nothing_but_the_checkpoint_and_the_data(roots, tmp_path, stop_in, monkeypatch, capsys):
     assert run(tmp_path / "first", "s", *RANDOM) == 0
     file = tmp_path / "first" / "x" / "x_s_00000002.pth"
@@ -275,6 +315,29 @@ def test_the_best_network_is_kept_also_after_a_resume(tmp_path, scores):
     assert run(*command, "--resume_changed", "--validation_size", "16", iterations=10) == 0
     assert read_checkpoint(best).metadata["iteration"] == 10
     assert read_checkpoint(best.with_name("x_best_s_00000008.pth")).metadata["validation_j_and_f"] == 51
+
+
+def test_a_run_killed_after_its_best_network_and_before_its_first_checkpoint_begins_again(
+    tmp_path, scores, monkeypatch, capsys
+):
+    def die(self, checkpoint) -> None:
+        raise Killed
+
+    command = (tmp_path, "s", *RANDOM, *with_validation(tmp_path), "--resume", "auto")
+    scores += [40.0, 50.0]
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write_checkpoint", die)
+        with pytest.raises(Killed):
+            run(*command, iterations=4)
+    best = tmp_path / "x" / "x_best.pth"
+    assert [best, best.with_name("x_s_00000004.pth")] == sorted(tmp_path.glob("x/*.pth"))
+    assert run(*command, iterations=4) == train.MISTAKE  # the network of its end is there: it was finished once
+    best.with_name("x_s_00000004.pth").unlink()
+    assert run(*command, iterations=6) == train.MISTAKE  # another run's
+    assert capsys.readouterr().err.count("of an earlier run: choose another exp_id") == 2
+    scores += [40.0, 50.0]
+    assert run(*command, iterations=4) == 0
+    assert read_checkpoint(best).metadata["iteration"] == 4
 
 
 def test_a_validation_that_fails_costs_nothing(tmp_path, monkeypatch, capsys):

@@ -282,9 +282,13 @@ def test_a_disk_that_is_full_later(refused, images, tmp_path, monkeypatch):
     def full(content, target) -> None:
         raise RuntimeError("PytorchStreamWriter failed\nwriting file")
 
-    monkeypatch.setattr(torch, "save", full)
-    told = refused("0", *RANDOM, *images, exit_code=train.FAILED)
-    assert "x_checkpoint_0_00000002.pth cannot be written: PytorchStreamWriter failed writing file" in told
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        told = refused("0", *RANDOM, *images, exit_code=train.FAILED)
+    assert "x_0_00000002.pth cannot be written: PytorchStreamWriter failed writing file; make room there" in told
+    assert run(tmp_path, "0", *RANDOM, *images, "--resume", "auto") == 0
+    names = {path.name for path in tmp_path.glob("saves/x/*.pth")}
+    assert names == {"x_0_00000002.pth", "x_checkpoint_0_00000002.pth"}
 
 
 def test_too_little_device_memory(refused, images, monkeypatch):

@@ -155,6 +155,20 @@ def test_other_files_are_no_checkpoints(tmp_path):
         TrainingCheckpoint.read(tmp_path / "missing.pth")
 
 
+@pytest.mark.parametrize("name", ["iteration", "stepper", "settings"])
+def test_checkpoints_that_lack_something_or_hold_something_else(tmp_path, name):
+    checkpoint(0, 1).save(tmp_path / "file.pth")
+    content = torch.load(tmp_path / "file.pth", weights_only=True)
+    for changed in (
+        {key: value for key, value in content.items() if key != name},
+        content | {name: None},
+        content | {f"{name}_more": 1},
+    ):
+        torch.save(changed, tmp_path / "file.pth")
+        with pytest.raises(UserError, match=r"file\.pth is damaged, or of another version"):
+            TrainingCheckpoint.read(tmp_path / "file.pth")
+
+
 def test_every_start_of_a_run_is_recorded_in_full(tmp_path):
     folder = RunFolder(path=tmp_path, name="x")
     settings = RunSettings(config={"seed": 1, "dims": (8, 4)}, load_network="none", data={"0 (0)": {"images": "2"}})
