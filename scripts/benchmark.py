@@ -1,16 +1,16 @@
-"""Time memory reads and scoring beside plain formulations of the same, and training by itself.
+"""Time frames, memory reads and scoring beside plain formulations of the same, and training by itself.
 
-python -m scripts.benchmark {read,score,train}
+python -m scripts.benchmark {frame,read,score,train}
 """
 
 import argparse
 import logging
 import sys
 
-from scripts.benchmarks import read, score, train
+from scripts.benchmarks import frame, read, score, train
 from util.command_line import run_program
 
-BENCHMARKS = {"read": read, "score": score, "train": train}
+BENCHMARKS = {"frame": frame, "read": read, "score": score, "train": train}
 
 
 def main(argv: list[str] | None = None) -> int:
