@@ -7,10 +7,10 @@ python -m scripts.soak long [--frames N]
 import argparse
 import sys
 
-from scripts.soaks import kill
+from scripts.soaks import kill, long
 from util.command_line import run_program
 
-SOAKS = {"kill": kill}
+SOAKS = {"kill": kill, "long": long}
 
 
 def main(argv: list[str] | None = None) -> int:

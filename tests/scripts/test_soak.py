@@ -3,12 +3,14 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
 from scripts.soak import main
 from scripts.soaks.kill import problems_in, results
+from scripts.soaks.long import Figures, drift
 from tests.helpers import REPOSITORY
 
 KILLS = 20
@@ -60,8 +62,39 @@ def test_what_differs_is_found(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"), [(["--kills", "1"], "--kills must"), (["--work", "."], "--work . exists")]
+    ("flags", "message"),
+    [
+        (["kill", "--kills", "1"], "--kills must be at least 2"),
+        (["kill", "--work", "."], "--work . exists"),
+        (["long", "--frames", "1999"], "--frames must be at least"),
+        (["long", "--window", "0"], "--frames must be at least"),
+        (["long", "--size", "32", "16"], "--size must be"),
+        (["long", "--model", "nowhere.pth"], "nowhere.pth: no such file"),
+        (["long", "--max_long_term_elements", "5"], "--max_long_term_elements must be"),
+    ],
 )
 def test_flags_that_cannot_work_are_named(capsys, flags, message):
-    assert main(["kill", *flags]) == 2
-    assert capsys.readouterr().err.startswith(f"soak kill: {message}")
+    assert main(flags) == 2
+    assert capsys.readouterr().err.startswith(f"soak {flags[0]}: {message}")
+
+
+def test_a_long_video_is_measured_in_windows_while_memory_is_full(network_file, capsys):
+    flags = ["--frames", "240", "--warm_up", "160", "--window", "40", "--size", "32", "48"]
+    code = main(["long", *flags, "--max_long_term_elements", "128", "--model", str(network_file)])
+    machine, *table, verdict = capsys.readouterr().out.splitlines()
+    assert "one thread, 32×48, 2 objects" in machine
+    assert code == ("as they were" not in verdict)  # which of them is a matter of the machine
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table if line.startswith("| ")]
+    assert [row[0] for row in rows] == ["frames", "warm-up", "from 160", "from 200"]
+    assert {row[3] for row in rows[2:]} == {"128"}
+    assert 0 < int(rows[2][4]) < int(rows[3][4])
+    assert all(float(row[column].split()[0]) > 0 for row in rows[1:] for column in (1, 5, 6))
+
+
+def test_what_drifts_is_named():
+    first = Figures(resident=100e6, wall=0.01, processor=0.01, yardstick=0.005, working=400, long_term=2000, evicted=10)
+    assert drift(first, replace(first, wall=0.03, evicted=5000, resident=104e6, processor=0.0096)) == []
+    assert drift(first, replace(first, processor=0.02, yardstick=0.01)) == []
+    assert drift(first, replace(first, resident=106e6)) == ["memory of the process changed by +6.0%"]
+    assert drift(first, replace(first, processor=0.009)) == ["time a frame changed by -10.0%"]
+    assert drift(first, replace(first, long_term=1500)) == ["elements changed by -20.8%"]
