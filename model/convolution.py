@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-FEWEST_PIXELS, FEWEST_CHANNELS = 1200, 32
-"""For smaller images, or fewer channels in or out, transforming the weights costs more than is saved."""
+FEWEST_PIXELS, FEWEST_CHANNELS = 1200, 128
+"""For smaller images, or fewer channels in or out, transforming costs more than is saved."""
 
 
 class WinogradConv2d(nn.Conv2d):
@@ -61,9 +61,9 @@ def is_worthwhile(input: Tensor, weight: Tensor) -> bool:
     )
 
 
-def use_winograd(network: nn.Module) -> None:
-    """Replace the convolutions of a network that Winograd's algorithm can do."""
-    for module in list(network.modules()):
+def use_winograd(*parts: nn.Module) -> None:
+    """Replace the convolutions in parts of a network that Winograd's algorithm can do."""
+    for module in [each for part in parts for each in part.modules()]:
         for name, child in module.named_children():
             if isinstance(child, nn.Conv2d) and WinogradConv2d.replaces(child):
                 setattr(module, name, WinogradConv2d.like(child))

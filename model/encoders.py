@@ -62,15 +62,19 @@ class KeyEncoder(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
+        self.channels_last = False  # on a CPU faster by a quarter, once the weights are so, too
         resnet = ResidualStages(config.key_encoder, 3, config.encoder_width)
         self.dims = resnet.dims
         self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
         self.res2, self.layer2, self.layer3 = resnet.layer1, resnet.layer2, resnet.layer3
 
     def forward(self, image: Float[Tensor, "batch 3 height width"]) -> ImageFeatures:
+        if self.channels_last:
+            image = image.contiguous(memory_format=torch.channels_last)
         f4 = self.res2(self.maxpool(self.relu(self.bn1(self.conv1(image)))))
         f8 = self.layer2(f4)
-        return ImageFeatures(f16=self.layer3(f8), f8=f8, f4=f4)
+        features = ImageFeatures(f16=self.layer3(f8), f8=f8, f4=f4)
+        return ImageFeatures(*(each.contiguous() for each in features)) if self.channels_last else features
 
 
 class QueryKey(NamedTuple):
@@ -110,6 +114,7 @@ class ValueEncoder(nn.Module):
     def __init__(self, config: NetworkConfig, key_encoder_dim: int) -> None:
         super().__init__()
         self.objects_at_once: int | None = None  # as in the decoder
+        self.channels_last = False  # up to the pooling, which takes a fifth of the time then on a CPU
         self.single_object = config.single_object
         mask_channels = 1 if config.single_object else 2
         resnet = ResidualStages(config.value_encoder, 3 + mask_channels, config.encoder_width)
@@ -138,7 +143,12 @@ class ValueEncoder(nn.Module):
         self, x: Float[Tensor, "batch objects channels height width"]
     ) -> Float[Tensor, "batch objects dim height/16 width/16"]:
         """Encode some objects' images with masks."""
-        features = self.maxpool(self.relu(self.bn1(self.conv1(x.flatten(0, 1)))))
+        flat = x.flatten(0, 1)
+        if self.channels_last:
+            flat = flat.contiguous(memory_format=torch.channels_last)
+        features = self.maxpool(self.relu(self.bn1(self.conv1(flat))))
+        if self.channels_last:
+            features = features.contiguous()
         return self.layer3(self.layer2(self.layer1(features))).unflatten(0, x.shape[:2])
 
 

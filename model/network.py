@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from model.aggregation import Aggregated, soft_aggregation
 from model.checkpoint import Checkpoint, read_checkpoint
 from model.config import NetworkConfig
-from model.convolution import fold_batch_norms, use_winograd
+from model.convolution import FEWEST_CHANNELS, fold_batch_norms, use_winograd
 from model.decoder import Decoder
 from model.encoders import ImageFeatures, KeyEncoder, KeyProjection, QueryKey, ValueEncoder
 from model.memory_reading import affinity, memory_rows, query_rows, readout, rows_of, similarity
@@ -100,8 +100,14 @@ class XMem(nn.Module):
         prepared.eval().requires_grad_(False)
         fold_batch_norms(prepared)
         if next(self.parameters()).device.type == "cpu":
-            use_winograd(prepared)
-            prepared.decoder.objects_at_once = prepared.value_encoder.objects_at_once = 1
+            use_winograd(prepared.value_encoder, prepared.key_proj, prepared.decoder)
+            prepared.value_encoder.objects_at_once = 1
+            if min(self.config.decoder_dims) >= FEWEST_CHANNELS:  # else there is too little to do for one object
+                prepared.decoder.objects_at_once = 1
+            for encoder in (prepared.key_encoder, prepared.value_encoder):
+                encoder.channels_last = True
+            for module in (prepared.key_encoder, prepared.value_encoder.conv1):
+                module.to(memory_format=torch.channels_last)
         if mixed_precision:
             prepared.to(half_precision(next(self.parameters()).device))
         prepared.is_prepared = True

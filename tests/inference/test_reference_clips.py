@@ -5,15 +5,18 @@ from pathlib import Path
 import pytest
 
 from inference.inference_core import InferenceCore
+from model import convolution
+from model.network import XMem
 from tests.helpers.reference import PARITY, read_clip, reference_network
 
 TOLERANCE = 1e-4
-"""The smallest known mistakes move probabilities by 1e-3; float32 rounding by 3e-5."""
+"""The smallest known mistakes move probabilities by 1e-3; float32 rounding by 3e-5, also that of Winograd's algorithm."""
 
 
-def check_clip(path: Path) -> None:
+def check_clip(path: Path, prepared: bool = False) -> None:
     clip = read_clip(path)
-    core = InferenceCore(reference_network(clip.hidden_dim), clip.config)
+    network = reference_network(clip.hidden_dim)
+    core = InferenceCore(network.for_inference() if prepared else network, clip.config)
     last = len(clip.images) - 1
     compared = 0
     for time, image in enumerate(clip.images):
@@ -35,3 +38,33 @@ def test_made_up_clips(name):
 @pytest.mark.parametrize("name", ["clip_late_object", "clip_long_term", "clip_no_sensory", "clip_working_only"])
 def test_real_clips(shared, name):
     check_clip(shared / "parity" / f"{name}.npz")
+
+
+@pytest.fixture(params=["where it is faster", "wherever it can be"])
+def winograd(request, monkeypatch) -> None:
+    """Winograd's algorithm for large images only, or for the small ones of the clips, too."""
+    if request.param == "wherever it can be":
+        monkeypatch.setattr(convolution, "FEWEST_PIXELS", 0)
+        monkeypatch.setattr(convolution, "FEWEST_CHANNELS", 1)
+        monkeypatch.setattr(XMem, "for_inference", _with_winograd_everywhere(XMem.for_inference))
+
+
+def _with_winograd_everywhere(for_inference):
+    def prepared(network: XMem) -> XMem:
+        result = for_inference(network)
+        convolution.use_winograd(result)
+        return result
+
+    return prepared
+
+
+@pytest.mark.usefixtures("winograd")
+@pytest.mark.parametrize("name", ["clip", "clip_long_term"])
+def test_made_up_clips_with_the_network_prepared_for_inference(name):
+    check_clip(PARITY / f"{name}.npz", prepared=True)
+
+
+@pytest.mark.usefixtures("winograd")
+@pytest.mark.parametrize("name", ["clip_late_object", "clip_long_term"])
+def test_real_clips_with_the_network_prepared_for_inference(shared, name):
+    check_clip(shared / "parity" / f"{name}.npz", prepared=True)
