@@ -10,7 +10,7 @@ from model.network import XMem
 from tests.helpers.reference import PARITY, read_clip, reference_network
 
 TOLERANCE = 1e-4
-"""The smallest known mistakes move probabilities by 1e-3; float32 rounding by 3e-5, also that of Winograd's algorithm."""
+"""The smallest known mistakes move probabilities by 1e-3; rounding by 3e-5, also in Winograd's algorithm."""
 
 
 def check_clip(path: Path, prepared: bool = False) -> None:
