@@ -121,7 +121,7 @@ def run(arguments: argparse.Namespace) -> None:
     speed = matrix_speed(device)
     print(f"{hardware_name(device)}, {torch.get_num_threads()} threads; matrix product: {speed / 1e9:.0f} GFLOP/s")
     parts = list(dict.fromkeys(PARTS.values()))
-    print(f"| objects | elements | network | {' | '.join(parts)} | frame | FPS | limit | peak |")
+    print(f"| objects | elements | network | {' | '.join(parts)} | frame | FPS | limit | peak so far |")
     print("|---:|---:|---|" + "---:|" * (len(parts) + 4))
     bars: dict[str, dict[str, float]] = {}
     for objects in arguments.objects:
