@@ -189,6 +189,6 @@ def draw(bars: dict[str, dict[str, float]], path: Path) -> None:
         left = [before + width for before, width in zip(left, widths, strict=True)]
     axes.invert_yaxis()
     axes.set_xlabel("milliseconds a frame (parts of memory frames divided by five)")
-    axes.legend(ncols=len(PARTS), frameon=False, loc="upper center", bbox_to_anchor=(0.4, -0.12))
+    axes.legend(ncols=len(PARTS), frameon=False, loc="upper center", bbox_to_anchor=(0.4, -0.15))
     figure.savefig(path, dpi=150)
     plt.close(figure)

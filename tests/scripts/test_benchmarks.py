@@ -38,3 +38,23 @@ def test_training_is_measured(capsys):
     assert re.fullmatch(r"\d+%", cells[3])
     assert 0.1 < float(cells[4].removesuffix(" GiB")) < 10
     assert cells[5] == "–"
+
+
+@pytest.mark.slow
+def test_frames_are_measured_part_by_part(capsys, tmp_path):
+    flags = ["--objects", "1", "--elements", "0", "20", "--size", "32", "48", "--frames", "5", "--device", "cpu"]
+    assert main(["frame", *flags, "--figure", str(tmp_path / "frame.png")]) == 0
+    _, header, _, *rows = capsys.readouterr().out.splitlines()
+    columns = [cell.strip() for cell in header.strip("|").split("|")]
+    assert columns[:8] == ["objects", "elements", "network", "key", "read", "decode", "value", "store"]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert [row[:3] for row in cells] == [
+        ["1", elements, network] for elements in ("0", "20") for network in ("as loaded", "prepared")
+    ]
+    assert all(float(row[columns.index("FPS")]) > 0 for row in cells)
+    assert (tmp_path / "frame.png").stat().st_size > 1000
+
+
+def test_frames_that_cannot_be_measured_are_told_in_one_line(capsys):
+    assert main(["frame", "--objects", "0"]) == 2
+    assert "--objects, --size and --frames must be at least 1" in capsys.readouterr().err
