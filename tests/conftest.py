@@ -9,10 +9,14 @@ from pathlib import Path
 # bit from run to run. Before torch is imported, which reads it once.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import cv2
 import pytest
 from jaxtyping import install_import_hook
 
 from tests.helpers import REPOSITORY
+
+# Nor threads of OpenCV, which a process that is forked would wait for in vain.
+cv2.setNumThreads(0)
 
 # Must run before any package of the project is imported: every annotated function then checks shapes and types.
 PACKAGES = ["dataset", "evaluation", "inference", "model", "reproduction", "scoring", "training", "util", "xmem"]

@@ -29,6 +29,7 @@ from importlib import import_module
 from pathlib import Path, PurePath
 from typing import Any
 
+import cv2
 import torch
 from PIL import Image
 from torch import Tensor
@@ -139,6 +140,7 @@ class Process:
                 command = [sys.executable, str(REPOSITORY / f"{program}.py"), *flags]
                 os.execve(sys.executable, command, os.environ | {"OMP_NUM_THREADS": "1"})
             torch.set_num_threads(1)
+            cv2.setNumThreads(0)  # threads are not forked
             code = import_module(program).main(flags)
         except BaseException:
             traceback.print_exc()
