@@ -23,7 +23,7 @@ from model.network import XMem
 from scoring.folders import ScoredSequence, score_sequences
 from scoring.scores import Scores
 from util.device import device_name, is_out_of_memory, peak_device_bytes, peak_process_bytes, reset_peak
-from util.errors import UserError, first_few
+from util.errors import UserError, counted, first_few
 
 logger = logging.getLogger(__name__)
 
@@ -93,14 +93,14 @@ def report_what_is_left_out(evaluation_set: EvaluationSet, config: EvaluationCon
     later = [video for video in evaluation_set.videos if video.frames_before]
     if later and not config.backward:
         logger.warning(
-            "%d frames before the first label map with an object are skipped; backward segments them, too: %s",
-            sum(video.frames_before for video in later),
+            "%s before the first label map with an object are skipped; backward segments them, too: %s",
+            counted(sum(video.frames_before for video in later), "frame"),
             first_few([video.name for video in later]),
         )
     if unused := [video for video in evaluation_set.videos if video.later_label_maps and video.ground_truth is None]:
         logger.warning(
-            "only the first label map of a video is used; %d later ones are not, as scoring needs one for every frame; "
-            "use_all_masks uses them: %s",
+            "only the first label map of a video is used, not the later ones (%d), as scoring needs one for every "
+            "frame; use_all_masks uses them: %s",
             sum(len(video.later_label_maps) for video in unused),
             first_few([video.name for video in unused]),
         )

@@ -144,7 +144,7 @@ def test_later_label_maps_are_used_if_wanted_or_named(tmp_path, caplog):
 
     assert evaluate(videos, network, settings(root), tmp_path / "first").scores is None
     assert [record.getMessage() for record in caplog.records if "first label map" in record.message] == [
-        "only the first label map of a video is used; 2 later ones are not, as scoring needs one for every frame; "
+        "only the first label map of a video is used, not the later ones (2), as scoring needs one for every frame; "
         "use_all_masks uses them: a"
     ]
     assert same_as(tmp_path / "first", "a", [0])
