@@ -35,7 +35,7 @@ from evaluation.overlay_video import OverlayVideo
 from evaluation.prefetch import BackgroundWriter
 from evaluation.segmenter import SegmentedFrame
 from util.errors import UserError
-from util.files import atomic_path, remove_leftovers, sole_user, write_text_atomically
+from util.files import atomic_path, remove, remove_leftovers, sole_user, write_text_atomically
 from util.provenance import differences
 
 PARTS = frozenset({"annotations", "scores", "overlay", "config.json", "summary.json"})
@@ -306,14 +306,6 @@ def move(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     remove(target)
     source.replace(target)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def is_settings_of_run(path: Path) -> bool:

@@ -8,15 +8,13 @@ What is read is recognised by its content. See docs/data.md.
 
 import argparse
 import logging
-import shutil
 import sys
 from pathlib import Path
-from uuid import uuid4
 
 from dataset.mask_formats import JSON_FORMATS, WRITERS, read_masks
 from util.command_line import Parser, run_program
 from util.errors import UserError, counted
-from util.files import writing
+from util.files import atomic_path, writing
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -44,17 +42,13 @@ def convert(arguments: argparse.Namespace) -> int:
     if (arguments.to in JSON_FORMATS) != (target.suffix.lower() == ".json"):
         kind = "a file whose name ends in .json" if arguments.to in JSON_FORMATS else "a folder"
         raise UserError(f"--to {arguments.to} writes {kind}, not {target}")
-    unfinished = target.with_name(f".{target.name}.{uuid4().hex[:8]}.partial{target.suffix}")
     videos = read_masks(source)
-    try:
-        with writing(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(target) as unfinished:
             if arguments.to not in JSON_FORMATS:
                 unfinished.mkdir()
             notes = WRITERS[arguments.to](unfinished, videos)
-            unfinished.replace(target)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     print(*notes, f"{target}: {counted(len(videos), 'video')}", sep="\n")
     return 0
 

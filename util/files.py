@@ -3,8 +3,9 @@
 import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,9 +14,9 @@ from util.errors import UserError
 
 @contextmanager
 def atomic_path(target: Path | str) -> Iterator[Path]:
-    """A temporary path in `target`'s folder that replaces `target` when the block ends without an error.
+    """A temporary path of a file or folder, in `target`'s folder, that replaces `target` when the block ends well.
 
-    After an error the temporary file is gone and an existing `target` is as it was. The temporary name keeps the
+    After an error what the block has made is gone and an existing `target` is as it was. The temporary name keeps the
     target's suffix, since image and video writers choose their format by it.
 
     Raises:
@@ -27,18 +28,25 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, target)
     finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+        remove(temporary)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path, stem: str = "*") -> None:
-    """Remove the temporary files that processes which were killed have left of `atomic_path`: nobody may write there.
+    """Remove what killed processes have left under the temporary names of `atomic_path`: nobody may write there.
 
     Args:
         stem: of the targets; a pattern.
     """
     for path in folder.glob(f".{stem}.{'[0-9a-f]' * 8}.partial*"):
-        path.unlink(missing_ok=True)
+        remove(path)
 
 
 def write_text_atomically(target: Path | str, text: str) -> None:

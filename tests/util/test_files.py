@@ -58,3 +58,20 @@ def test_what_killed_processes_left_half_written_is_removed_and_nothing_else(tmp
     with sole_user(tmp_path):
         pass
     assert sorted(tmp_path.iterdir()) == sorted([*mine, *(tmp_path / name for name in ("a.pth", "b", "c.d.json"))])
+
+
+def test_a_folder_is_whole_or_absent_too(tmp_path):
+    with atomic_path(tmp_path / "whole") as temporary:
+        temporary.mkdir()
+        (temporary / "file").write_text("content")
+    assert (tmp_path / "whole/file").read_text() == "content"
+    with pytest.raises(FileExistsError), atomic_path(tmp_path / "absent") as temporary:
+        (temporary / "below").mkdir(parents=True) or temporary.mkdir()
+    assert os.listdir(tmp_path) == ["whole"]
+
+
+def test_half_folders_of_killed_runs_are_removed(tmp_path):
+    left = tmp_path / ".masks.0123abcd.partial"
+    (left / "v").mkdir(parents=True)
+    with sole_user(tmp_path):
+        assert not left.exists()
