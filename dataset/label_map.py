@@ -212,9 +212,14 @@ def colour_palette(sources: Iterable[LabelMapSource]) -> bytes | None:
     if not has_background:
         raise UserError(f"{source} has no black pixel, but black is the background: save it with a black background")
     for usual in (GREY_PALETTE, davis_palette()):
-        if colours.keys() <= set(_packed(np.frombuffer(usual, np.uint8).reshape(-1, 3)).tolist()):
+        if colours.keys() <= set(colours_of(usual).tolist()):
             return usual
     return b"".join(colour.to_bytes(3, "big") for colour in colours)
+
+
+def colours_of(palette: bytes) -> Integer[np.ndarray, " labels"]:
+    """Return the colours of a palette as numbers 0xrrggbb."""
+    return _packed(np.frombuffer(palette, np.uint8).reshape(-1, 3))
 
 
 def _packed_colours(image: Image.Image, path: Path) -> Integer[np.ndarray, "height width"]:
@@ -233,7 +238,7 @@ def _packed(rgb: UInt8[np.ndarray, "*shape 3"]) -> Integer[np.ndarray, "*shape"]
 
 
 def _labels_of_colours(packed: Integer[np.ndarray, "height width"], palette: bytes, path: Path) -> LabelMap:
-    known = _packed(np.frombuffer(palette, np.uint8).reshape(-1, 3))
+    known = colours_of(palette)
     order = np.argsort(known, kind="stable")
     labels = order[np.searchsorted(known[order], packed).clip(max=len(known) - 1)].astype(np.uint8)
     if (unknown := packed[known[labels] != packed]).size:

@@ -41,7 +41,7 @@ class VideoSegmenter:
         self.core = InferenceCore(network, config)
         self.device = next(network.parameters()).device
         self._size, self._flip, self._mixed_precision = size, flip, mixed_precision
-        self._frames, self._sum = 0, torch.zeros((), device=self.device)
+        self.reset()
 
     def reset(self, video_name: str = "", video_length: int | None = None) -> None:
         """Forget everything, as `InferenceCore.reset`."""

@@ -22,8 +22,8 @@ def convolve_shared(
     if objects == 1:
         return convolution(torch.cat([shared, own[:, 0]], dim=1)).unsqueeze(1)
     shared_weight, own_weight = convolution.weight.split([shared.shape[1], own.shape[2]], dim=1)
-    once = convolution._conv_forward(shared, shared_weight.contiguous(), convolution.bias)
-    each = convolution._conv_forward(own.flatten(0, 1), own_weight.contiguous(), None)
+    once = convolution._conv_forward(shared, shared_weight, convolution.bias)
+    each = convolution._conv_forward(own.flatten(0, 1), own_weight, None)
     return each.unflatten(0, (batch, objects)).add_(once.unsqueeze(1))
 
 

@@ -94,12 +94,13 @@ class XMem(nn.Module):
         """
         if self.is_prepared:
             return self
+        device = next(self.parameters()).device
         with torch.device("meta"):
             prepared = XMem(self.config)
         prepared.load_state_dict(self.state_dict(), assign=True)
         prepared.eval().requires_grad_(False)
         fold_batch_norms(prepared)
-        if next(self.parameters()).device.type == "cpu":
+        if device.type == "cpu":
             use_winograd(prepared.value_encoder, prepared.key_proj, prepared.decoder)
             prepared.value_encoder.objects_at_once = 1
             if min(self.config.decoder_dims) >= FEWEST_CHANNELS:  # else there is too little to do for one object
@@ -109,7 +110,7 @@ class XMem(nn.Module):
             for module in (prepared.key_encoder, prepared.value_encoder.conv1):
                 module.to(memory_format=torch.channels_last)
         if mixed_precision:
-            prepared.to(half_precision(next(self.parameters()).device))
+            prepared.to(half_precision(device))
         prepared.is_prepared = True
         return prepared
 

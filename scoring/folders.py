@@ -17,6 +17,7 @@ from dataset.label_map import (
     LabelMap,
     LabelMapSource,
     colour_palette,
+    colours_of,
     files_of,
     folder_labels,
     labels_of,
@@ -215,10 +216,7 @@ def _score_frame(plan: _Plan, frame: tuple[LabelMapSource, LabelMapSource]) -> F
 def by_colour(label_map: LabelMap, palette: bytes) -> UInt8[np.ndarray, "height width"]:
     """Return a label map with the labels that its colours have in another palette; colours that it lacks become 255."""
     assert label_map.palette is not None
-    own, other = (
-        [bytes(colours[3 * n : 3 * n + 3]) for n in range(len(colours) // 3)]
-        for colours in (label_map.palette, palette)
-    )
+    own, other = (colours_of(each).tolist() for each in (label_map.palette, palette))
     place = {colour: label for label, colour in reversed(list(enumerate(other)))}
     table = np.array([place.get(colour, 255) for colour in own] + [255] * (256 - len(own)), np.uint8)
     table[0] = 0

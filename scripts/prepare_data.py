@@ -107,15 +107,20 @@ def check(arguments: argparse.Namespace) -> int:
         complete = complete and not problems
         status = "ok" if not problems else "partly" if frames else "missing"
         print(f"{name:<12}{status:<9}{videos or '':>8}{frames or '':>10}  {root}", flush=True)
-        if more := problems[PROBLEMS_SHOWN:]:
-            problems[PROBLEMS_SHOWN:] = [f"and {len(more)} more"]
+        lines = first_lines(problems)
         if problems:
             entry = PARTS[name].entry
             source = f"; get it from: {entry.page}" if entry.page else ""
-            problems.append(f"--{entry.root_name} names another root{source}")
-        for line in problems:
+            lines.append(f"--{entry.root_name} names another root{source}")
+        for line in lines:
             print(f"    {line}")
     return 0 if complete else INCOMPLETE
+
+
+def first_lines(problems: Sequence[str]) -> list[str]:
+    """Return the first few of several problems, and a line that says how many more there are."""
+    more = len(problems) - PROBLEMS_SHOWN
+    return [*problems[:PROBLEMS_SHOWN], *([f"and {more} more"] if more > 0 else [])]
 
 
 def check_folders(folders: Sequence[Path], others: Collection[str]) -> int:
@@ -133,10 +138,8 @@ def check_folders(folders: Sequence[Path], others: Collection[str]) -> int:
         for video in check_folder(root):
             status = "ok" if not video.findings else "look"
             print(f"{status:<6}{video.name}: {video.frames} frames, {video.label_maps} label maps", flush=True)
-            for line in video.findings[:PROBLEMS_SHOWN]:
+            for line in first_lines(video.findings):
                 print(f"    {line}")
-            if more := video.findings[PROBLEMS_SHOWN:]:
-                print(f"    and {len(more)} more")
             noticed += bool(video.findings)
     return INCOMPLETE if noticed else 0
 

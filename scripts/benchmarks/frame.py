@@ -21,6 +21,7 @@ from inference.config import InferenceConfig
 from inference.inference_core import InferenceCore
 from model.memory_reading import memory_rows
 from model.network import XMem
+from model.precision import half_precision
 from scripts.benchmarks.read import synchronise
 from util.device import choose_device, hardware_name, peak_device_bytes, peak_process_bytes, reset_peak
 from util.errors import UserError
@@ -75,8 +76,7 @@ class TimedLoop:
 
     def precision(self) -> torch.autocast:
         """Return the context in which frames are computed."""
-        half = torch.bfloat16 if self.device.type == "cpu" else torch.float16
-        return torch.autocast(self.device.type, dtype=half, enabled=self.amp)
+        return torch.autocast(self.device.type, dtype=half_precision(self.device), enabled=self.amp)
 
     def _timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*arguments: Any) -> Any:
