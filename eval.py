@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from dataset.back_and_forth import repeat_videos
-from dataset.evaluation_sets import EvaluationSet
+from dataset.evaluation_video import EvaluationSet
 from dataset.registry import DATA_SETS
 from evaluation import networks
 from evaluation.config import PUBLISHED_SIZE, EvaluationConfig
@@ -43,7 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
     for root_name, data_set in {each.root_name: each for each in DATA_SETS.values()}.items():
         help_root = f"{data_set.root_holds} ({data_set.default_root or 'none'})"
         add(f"--{root_name}", type=Path, help=help_root)
-    add("--split", choices=("val", "test"), help="test: of D17, Y18 and Y19 (val)")
+    add("--split", choices=("val", "test"), help="test: of D17, Y18, Y19, LVOS1, LVOS2 and SAV (val)")
     add("--repeat", type=int, default=1, metavar="N", help="play videos back and forth, to N times their length")
     add("--video", type=Path, help="a video file or a folder of frames, instead of a data set")
     add("--mask", type=Path, help="for --video: the label map of its first frame")
@@ -52,6 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--backward", action="store_true", help="for G and --video: also from the first label map back to the beginning"
     )
+    add("--separate_objects", action="store_true", help="for SAV: follow every object by itself; results may overlap")
     add("--output", type=Path, help="(../output/DATASET_SPLIT, or ../output/NAME for a video file)")
     add("--overwrite", action="store_true", help="remove results that are in the output folder, and start over")
     add("--save_all", action="store_true", help="write every frame's mask, not just those to be scored")
@@ -114,6 +115,7 @@ def configure(
         masks=arguments.masks,
         use_all_masks=arguments.use_all_masks,
         backward=arguments.backward,
+        separate_objects=arguments.separate_objects,
         weights=weights,
         weights_sha256=sha256_of(weights),
         repeat=arguments.repeat,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import dropwhile
 
-from dataset.evaluation_sets import EvaluationSet, EvaluationVideo
+from dataset.evaluation_video import EvaluationSet, EvaluationVideo
 from dataset.frames import FrameFolder, FrameSource
 from util.errors import UserError
 
@@ -34,12 +34,14 @@ def repeat_videos(evaluation_set: EvaluationSet, times: int) -> EvaluationSet:
     """Play every video back and forth from its first annotation, to `times` its length; all of it is scored.
 
     Raises:
-        UserError: an evaluation server scores the set.
+        UserError: an evaluation server, or rules of its own, score the set.
     """
     if times == 1:
         return evaluation_set
     if evaluation_set.server_zip:
         raise UserError(f"repeat: {evaluation_set.name} is scored by a server, which takes every frame once")
+    if evaluation_set.protocol != "davis":
+        raise UserError(f"repeat: {evaluation_set.name} is scored by rules of its own, which take every frame once")
     return replace(evaluation_set, videos=tuple(_repeated(video, times) for video in evaluation_set.videos))
 
 

@@ -1,13 +1,22 @@
 """Label maps that define the objects of a video: what they share, and checks that they are what they should be."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 import numpy as np
 from jaxtyping import UInt8
 
-from dataset.label_map import VOID, LabelMap, LabelMapSource, colour_palette, labels_of, marks_void, read_label_map
+from dataset.label_map import (
+    VOID,
+    LabelMap,
+    LabelMapSource,
+    ObjectMasks,
+    colour_palette,
+    labels_of,
+    marks_void,
+    read_label_map,
+)
 from util.errors import UserError
 
 MOST_LABELS_UNCHECKED = 3
@@ -21,40 +30,62 @@ class GivenLabelMaps:
 
     Args:
         sources: those and all others of the video, so that a colour has one label in all of them.
+        has_void: 255 is void whatever other labels there are; otherwise `label_map.marks_void` decides.
+        objects: the labels that are objects, where the data set says so; others count as background.
 
     Raises:
         UserError: as `colour_palette`.
     """
 
-    def __init__(self, sources: Iterable[LabelMapSource]) -> None:
+    def __init__(
+        self, sources: Iterable[LabelMapSource], has_void: bool = False, objects: Collection[int] | None = None
+    ) -> None:
         self._palette = colour_palette(sources)
-        self._marks_void: bool | None = None  # not known before the first label map that holds an object
-        self._said_void = self._said_overlap = False  # once for a video is enough
+        self._has_void, self._objects = has_void, objects
+        self._marks_void = True if has_void else None  # None: not known before the first label map with an object
+        self._said: set[str] = set()  # once for a video is enough
 
-    def read(self, source: LabelMapSource) -> LabelMap:
+    def read(self, source: LabelMapSource, only: Collection[int] | None = None) -> LabelMap:
         """Read a label map that holds objects, or none; where 255 means void, it becomes the background.
+
+        Args:
+            only: the objects that are wanted; the others count as background.
 
         Raises:
             UserError: as `read_label_map` and `check_objects`.
         """
+        if only is not None and isinstance(source, ObjectMasks):
+            source = source.only(only)
         label_map = read_label_map(source, self._palette)
         labels = labels_of(label_map.labels)
         if labels == [0]:
             return label_map
         check_objects(label_map, source)
-        if label_map.overlap and not self._said_overlap:
-            self._said_overlap = True
-            logger.warning(
+        if label_map.overlap and not (isinstance(source, ObjectMasks) and source.smaller_on_top):
+            self._warn_once(
                 "%s: masks overlap in %d pixels; the object with the higher label has them", source, label_map.overlap
             )
         if self._marks_void is None:
             self._marks_void = marks_void(labels)
-        if not self._marks_void or VOID not in labels:
+        dropped = {VOID} if self._marks_void else set()
+        if VOID in dropped & set(labels) and not self._has_void:
+            self._warn_once("%s: label 255 beside others means void and is not followed; give it another label", source)
+        if self._objects is not None:
+            if unknown := set(labels) - {0, *dropped, *self._objects}:
+                names = ", ".join(map(str, sorted(unknown)))
+                self._warn_once("%s: labels that are no objects of the data set are not followed: %s", source, names)
+            dropped |= unknown
+        if only is not None:
+            dropped |= set(labels) - {0, *only}
+        if dropped.isdisjoint(labels):
             return label_map
-        if not self._said_void:
-            self._said_void = True
-            logger.warning("%s: label 255 beside others means void and is not followed; give it another label", source)
-        return replace(label_map, labels=np.where(label_map.labels == VOID, np.uint8(0), label_map.labels))
+        kept = np.array([0 if label in dropped else label for label in range(256)], np.uint8)
+        return replace(label_map, labels=kept[label_map.labels])
+
+    def _warn_once(self, message: str, *values: object) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            logger.warning(message, *values)
 
 
 def check_objects(label_map: LabelMap, source: LabelMapSource) -> None:

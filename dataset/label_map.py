@@ -7,7 +7,7 @@ them says which label a colour is (`colour_palette`), or one mask file for each 
 
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -50,10 +50,16 @@ class ObjectMasks:
     Attributes:
         folder: the folder of the video.
         files: the label and the mask of each object, which is where the mask is not 0. Later ones cover earlier ones.
+        smaller_on_top: the smaller of two masks covers the larger one instead.
     """
 
     folder: Path
     files: tuple[tuple[int, Path], ...]
+    smaller_on_top: bool = False
+
+    def only(self, labels: Collection[int]) -> "ObjectMasks":
+        """Return the masks of some objects alone; there may be none."""
+        return replace(self, files=tuple(each for each in self.files if each[0] in labels))
 
     @property
     def parent(self) -> Path:
@@ -249,18 +255,18 @@ def _labels_of_colours(packed: Integer[np.ndarray, "height width"], palette: byt
 
 
 def _joined(masks: ObjectMasks) -> LabelMap:
-    labels: UInt8[np.ndarray, "height width"] | None = None
+    read = [(label, path, read_object_mask(path)) for label, path in masks.files]
+    assert read, "a frame with no mask has no ObjectMasks"
+    if masks.smaller_on_top:
+        read.sort(key=lambda each: -np.count_nonzero(each[2]))
+    height, width = read[0][2].shape
+    labels = np.zeros((height, width), np.uint8)
     overlap = 0
-    for label, path in masks.files:
-        covered = read_object_mask(path)
-        if labels is None:
-            labels = np.zeros(covered.shape, np.uint8)
+    for label, path, covered in read:
         if covered.shape != labels.shape:
-            other = masks.files[0][1]
-            raise UserError(f"{path} is {size_text(covered.shape)}, but {other} is {size_text(labels.shape)}")
+            raise UserError(f"{path} is {size_text(covered.shape)}, but {read[0][1]} is {size_text((height, width))}")
         overlap += int(np.count_nonzero(labels[covered]))
         labels[covered] = label
-    assert labels is not None, "a frame with no mask has no ObjectMasks"
     return LabelMap(labels, davis_palette(), {label: path.parent.name for label, path in masks.files}, overlap)
 
 

@@ -1,6 +1,7 @@
 """The data sets: what each is called and holds, where it lies, where to get it, and how it is opened.
 
-A new data set is one entry here, and one function in `evaluation_sets.py` or `training_sets.py` that reads its layout.
+A new data set is one entry here, and one function that reads its layout, in `evaluation_sets.py`, `recent_sets.py` or
+`training_sets.py`.
 A new training set also needs a stage that trains on it (`training/config.py`, `training/data.py`).
 """
 
@@ -11,8 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dataset import evaluation_sets, training_sets
-from dataset.evaluation_sets import EvaluationSet, EvaluationVideo, folder_of_videos
+from dataset import evaluation_sets, recent_sets, training_sets
+from dataset.evaluation_sets import folder_of_videos
+from dataset.evaluation_video import EvaluationSet, EvaluationVideo
 from dataset.frames import MissingError, require_folder
 from util.errors import UserError
 
@@ -71,6 +73,8 @@ class DataSet(Entry):
         masks_folder: the folder around V/FRAME.png that the server expects: "" or "Annotations".
         at_own_size: by published convention, frames are not resized.
         is_davis: the set holds videos of DAVIS; the bundled network has seen some of those for validation.
+        protocol: the rules by which it is scored, a name in `scoring/protocols.py`.
+        truth: the folder with the ground truth of a split, as this protocol expects it; None where there is none.
     """
 
     layout: Callable[[Path, str, Sequence[int]], tuple[EvaluationVideo, ...]]
@@ -79,6 +83,8 @@ class DataSet(Entry):
     masks_folder: str = ""
     at_own_size: bool = False
     is_davis: bool = False
+    protocol: str = "davis"
+    truth: Callable[[Path, str], Path | None] = lambda root, split: None
 
     def open(self, root: Path | None, split: str, sizes: Sequence[int]) -> EvaluationSet:
         """Open a split of the set that lies in `root`.
@@ -94,7 +100,11 @@ class DataSet(Entry):
             raise UserError(f"split {split}: {self.name} has no such split, only {' and '.join(self.splits)}")
         with self.checked(root, f"the root of {self.name}") as folder:
             videos = self.layout(folder, split, sizes)
-        return EvaluationSet(self.name, videos, split in self.server_splits, self.masks_folder)
+            truth = self.truth(folder, split)
+        server_zip = split in self.server_splits
+        return EvaluationSet(
+            self.name, videos, server_zip, self.masks_folder if server_zip else "", self.protocol, truth
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +151,27 @@ _youtube_vos = partial(
     splits=("val", "test"),
     server_splits=("val", "test"),
     masks_folder="Annotations",
+    protocol="youtube",
+    truth=evaluation_sets.youtube_vos_truth,
+)
+_lvos = partial(
+    DataSet,
+    page="https://lingyihongfd.github.io/lvos.github.io/",
+    root_holds="the folder above valid and test, with valid_meta.json in valid or beside it",
+    layout=recent_sets.lvos,
+    splits=("val", "test"),
+    masks_folder="Annotations",
+    protocol="lvos",
+    truth=lambda root, split: root if split == "val" else None,
+)
+_vost = partial(
+    DataSet,
+    page="https://www.vostdataset.org",
+    root_name="vost_path",
+    root_holds="the folder with ImageSets, JPEGImages and Annotations, or above it (VOST)",
+    default_root=Path("../VOST"),
+    protocol="vost",
+    truth=lambda root, split: recent_sets.vost_folder(root) if split == "val" else None,
 )
 _long_video = partial(
     DataSet,
@@ -196,6 +227,44 @@ DATA_SETS: Mapping[str, DataSet] = {
             root_holds="the folder above valid",
             default_root=Path("../MOSE"),
             layout=lambda root, split, sizes: folder_of_videos(root / "valid"),
+        ),
+        DataSet(
+            name="MOSE2",
+            title="MOSEv2",
+            page="https://mose.video",
+            root_name="mose2_path",
+            root_holds="the folder above valid, with meta_valid.json beside it",
+            default_root=Path("../MOSEv2"),
+            layout=recent_sets.mose2,
+            server_splits=("val",),
+            protocol="mose2",
+            truth=recent_sets.mose2_truth,
+        ),
+        _lvos(
+            name="LVOS1",
+            title="LVOS v1",
+            root_name="lvos1_path",
+            default_root=Path("../LVOS_V1"),
+            server_splits=("test",),
+        ),
+        _lvos(name="LVOS2", title="LVOS v2", root_name="lvos2_path", default_root=Path("../LVOS_V2")),
+        _vost(name="VOST", title="VOST, 5 frames per second", layout=recent_sets.vost),
+        _vost(
+            name="VOST10",
+            title="VOST, 10 frames per second",
+            layout=partial(recent_sets.vost, images="JPEGImages_10fps"),
+        ),
+        DataSet(
+            name="SAV",
+            title="SA-V",
+            page="https://ai.meta.com/datasets/segment-anything-video/",
+            root_name="sav_path",
+            root_holds="the folder above sav_val and sav_test",
+            default_root=Path("../SA-V"),
+            layout=recent_sets.sav,
+            splits=("val", "test"),
+            protocol="sav",
+            truth=recent_sets.sav_folder,
         ),
         DataSet(
             name="G",

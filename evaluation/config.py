@@ -33,6 +33,7 @@ class EvaluationConfig:
         use_all_masks: every label map counts as given, rather than as ground truth: objects enter with it, and those
             that are known are corrected.
         backward: also follow the objects of the first label map from its frame back to the beginning of the video.
+        separate_objects: follow each object of a video by itself, so that results may overlap.
         repeat: videos are made so many times as long, by playing them back and forth.
         size: the shorter side in pixels at which frames are segmented; −1: their own. (Programs take what the network
             is meant for where no size is given: `evaluation/networks.py`.)
@@ -58,6 +59,7 @@ class EvaluationConfig:
     weights_sha256: str | None = None
     use_all_masks: bool = False
     backward: bool = False
+    separate_objects: bool = False
     repeat: int = 1
     size: int = PUBLISHED_SIZE
     other_sizes: tuple[int, ...] = ()
@@ -81,6 +83,9 @@ class EvaluationConfig:
             raise SettingError("flip", "does not go together", {"flip_too": True})
         if self.repeat < 1:
             raise SettingError("repeat", f"must be at least 1, not {self.repeat}")
+        for name in ("save_scores", "overlay"):
+            if self.separate_objects and getattr(self, name):
+                raise SettingError("separate_objects", "does not go together", {name: True})
         for name in ("use_all_masks", "backward"):
             if self.repeat > 1 and getattr(self, name):
                 raise SettingError("repeat", f"{self.repeat} does not go together", {name: True})

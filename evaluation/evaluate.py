@@ -7,20 +7,23 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from dataset.evaluation_sets import EvaluationSet, EvaluationVideo
+from dataset.evaluation_video import EvaluationSet, EvaluationVideo
+from dataset.frames import FrameFolder
 from dataset.label_map import LabelMapSource, ObjectMasks, colour_palette, files_of
 from evaluation.config import EvaluationConfig
 from evaluation.output_folder import OutputFolder, VideoRecord, VideoWriter
-from evaluation.segmenter import MultiViewSegmenter
+from evaluation.segmenter import MultiViewSegmenter, SegmentedFrame
 from evaluation.summary import Summary
 from evaluation.work_queue import Progress, WorkQueue
 from model.network import XMem
-from scoring.folders import ScoredSequence, score_sequences
+from scoring.davis import ScoredSequence, score_sequences
+from scoring.protocols import PROTOCOLS
 from scoring.scores import Scores
 from util.device import device_name, is_out_of_memory, peak_device_bytes, peak_process_bytes, reset_peak
 from util.errors import UserError, counted, first_few
@@ -64,6 +67,11 @@ def evaluate(
     if config.use_all_masks:
         videos = tuple(video.using_all_masks() for video in evaluation_set.videos)
         evaluation_set = replace(evaluation_set, videos=videos)
+    if any(video.object_folders for video in evaluation_set.videos) and config.save_scores:
+        raise UserError(f"save_scores: {evaluation_set.name} takes a mask for each object, which cannot be merged")
+    if config.separate_objects:
+        videos = tuple(each for video in evaluation_set.videos for each in video.separated())
+        evaluation_set = replace(evaluation_set, videos=videos)
     folder = OutputFolder(output, "Annotations" if config.save_scores else evaluation_set.masks_folder)
     segmenter = MultiViewSegmenter(network, config)
     with ExitStack() as held:
@@ -97,6 +105,10 @@ def report_what_is_left_out(evaluation_set: EvaluationSet, config: EvaluationCon
             counted(sum(video.frames_before for video in later), "frame"),
             first_few([video.name for video in later]),
         )
+    if evaluation_set.protocol != "davis":
+        if any(video.object_folders for video in evaluation_set.videos):
+            logger.info("where masks of a video overlap, the smaller one has the pixels; separate_objects keeps both")
+        return
     if unused := [video for video in evaluation_set.videos if video.later_label_maps and video.ground_truth is None]:
         logger.warning(
             "only the first label map of a video is used, not the later ones (%d), as scoring needs one for every "
@@ -147,8 +159,16 @@ def _digest(video: EvaluationVideo) -> str:
         for path in files_of(source):
             name = f"{path.parent.name}/{path.name}" if isinstance(source, ObjectMasks) else path.name
             digest.update(f"{frame} {name}\0".encode(errors="surrogateescape") + path.read_bytes())
-    for frames in (video.frames, *video.frames_elsewhere.values()):
-        for path in frames.files():
+    if video.starts:
+        starts = {frame: sorted(labels) for frame, labels in video.starts.items()}
+        digest.update(f"{starts} {sorted(video.object_folders.items())}\0".encode())
+    later = video.later_label_maps.values() if video.starts else ()  # an object may start later than it should
+    for files in (
+        video.frames.files(),
+        *(frames.files() for frames in video.frames_elsewhere.values()),
+        *(files_of(source) for source in later),
+    ):
+        for path in files:
             status = path.stat()
             digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
@@ -195,13 +215,17 @@ def segment_into_folder(
     begin = time.perf_counter()
     frames, seconds_backward = 0, 0.0
     try:
-        with folder.writer(video.name, video.frames.frame_rate, config.save_scores, config.overlay) as writer:
+        with folder.writer(
+            video.name, video.frames.frame_rate, config.save_scores, config.overlay, video.object_folders
+        ) as writer:
             if config.backward and video.frames_before:
                 segment_backward(video, segmenter, writer, on_frame)
                 frames, seconds_backward = video.frames_before, timer.seconds()
             with closing(segmenter.segment(video)) as segmented_frames:
                 for segmented in segmented_frames:
                     frame = segmented.frame
+                    if frames == 0 and video.empty_before:
+                        write_empty_before(video, segmented, writer, config.save_all)
                     if config.save_all or video.saved_frames is None or frame.name in video.saved_frames:
                         writer.write(segmented)
                     writer.write_overlay(frame.rgb, segmented.labels)
@@ -224,9 +248,19 @@ def segment_into_folder(
         inputs=inputs,
         label_maps=writer.label_maps,
         overlay=config.overlay,
-        names={str(label): name for label, name in segmenter.names.items()},
+        # Where results lie in a folder for each object, these say which is which.
+        names={} if video.empty_before else {str(label): name for label, name in segmenter.names.items()},
         grey=segmenter.palette is None,
     )
+
+
+def write_empty_before(video: EvaluationVideo, first: SegmentedFrame, writer: VideoWriter, save_all: bool) -> None:
+    """Write empty label maps for the frames before the first segmented one, for data sets that score these, too."""
+    assert isinstance(video.frames, FrameFolder)
+    empty = torch.zeros_like(first.labels)
+    for name in takewhile(lambda name: name != first.frame.name, video.frames.paths):
+        if save_all or video.saved_frames is None or name in video.saved_frames:
+            writer.write_labels(name, empty, first.palette)
 
 
 def segment_backward(
@@ -264,26 +298,36 @@ def summarise(
     return Summary(
         records=records,
         failures={video.name: failures[video.name] for video in evaluation_set.videos if video.name in failures},
-        scores=score_if_possible(videos, folder),
+        scores=score_if_possible(evaluation_set, videos, folder),
         peak_process_bytes=max((each.peak_process_bytes for each in records.values()), default=peak_process_bytes()),
         videos_seen=list(videos_seen),
         config=config.to_json_dict(),
     )
 
 
-def score_if_possible(videos: Sequence[EvaluationVideo], folder: OutputFolder) -> Scores | None:
-    """Return J&F of the videos that have ground truth for every evaluated frame; the others are named in warnings."""
-    with_truth = [video for video in videos if video.ground_truth is not None]
-    if not with_truth:
-        return None
-    reason = "there is no label map for every frame to be scored"
-    left_out = {video.name: reason for video in videos if video.ground_truth is None}
+def score_if_possible(
+    evaluation_set: EvaluationSet, videos: Sequence[EvaluationVideo], folder: OutputFolder
+) -> Scores | None:
+    """Return the scores of finished videos that have ground truth; the others are named in warnings."""
+    left_out: dict[str, str] = {}
     try:
-        scores = score(with_truth, folder)
+        if evaluation_set.protocol == "davis":
+            with_truth = [video for video in videos if video.ground_truth is not None]
+            if not with_truth:
+                return None
+            reason = "there is no label map for every frame to be scored"
+            left_out = {video.name: reason for video in videos if video.ground_truth is None}
+            scores = score(with_truth, folder)
+        elif evaluation_set.truth is None or not videos:
+            return None
+        else:
+            names = list(dict.fromkeys(video.name.partition("/")[0] for video in videos))
+            protocol = PROTOCOLS[evaluation_set.protocol]
+            scores = protocol.score(evaluation_set.truth, folder.label_maps, names)
         scores = replace(scores, left_out={**left_out, **scores.left_out})
         left_out = dict(scores.left_out)
     except UserError as error:
-        scores, left_out = None, {with_truth[0].name: str(error)}
+        scores, left_out = None, {evaluation_set.name: str(error)}
     for name, reason in left_out.items():
         logger.warning("not scored: %s: %s", name, reason)
     return scores

@@ -37,6 +37,7 @@ SOURCES_OF_FLAGS = {  # flags that have an effect with some sources of videos on
     "masks": ["--video"],
     "use_all_masks": ["--dataset G"],
     "backward": ["--video", "--dataset G"],
+    "separate_objects": ["--dataset SAV"],
     **{
         root_name: [f"--dataset {name}" for name, data_set in DATA_SETS.items() if data_set.root_name == root_name]
         for root_name in dict.fromkeys(data_set.root_name for data_set in DATA_SETS.values())

@@ -1,14 +1,14 @@
 """A video's frames with the label maps that define its objects, checked against each other."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dataset.evaluation_sets import EvaluationSet, EvaluationVideo, from_first_object_on
+from dataset.evaluation_video import EvaluationSet, EvaluationVideo, from_first_object_on
 from dataset.frames import FRAME_SUFFIXES, Frame, FrameFolder, read_frame, size_text
 from dataset.given_label_maps import GivenLabelMaps
-from dataset.label_map import LabelMap, LabelMapSource, list_label_maps
+from dataset.label_map import LabelMap, LabelMapSource, ObjectMasks, labels_of, list_label_maps
 from dataset.video_file import VideoFile
 from util.errors import UserError, first_few
 
@@ -26,16 +26,9 @@ def annotated_frames(video: EvaluationVideo) -> Iterator[tuple[Frame, LabelMap |
     if video.problem is not None:
         raise UserError(video.problem)
     first: Frame | None = None
-    label_maps = GivenLabelMaps(video.label_maps)
-    to_come = dict(video.annotations)
+    annotations = Annotations(video)
     for frame in video.frames:
-        source = to_come.pop(frame.name, None)
-        label_map = None
-        if source is not None:
-            # Where objects may start later, a label map without any is no mistake, as long as others follow.
-            label_map = read_annotation(
-                label_maps, source, video.output_size or frame.rgb.shape[:2], may_be_empty=bool(first or to_come)
-            )
+        label_map = annotations.of(frame, is_first=first is None)
         if first is None and label_map is None:
             continue
         first = first or frame
@@ -45,10 +38,69 @@ def annotated_frames(video: EvaluationVideo) -> Iterator[tuple[Frame, LabelMap |
                 f"{size_text(first.rgb.shape[:2])}; frames of one video have one size"
             )
         yield frame, label_map
+    if first is None and annotations.waiting:
+        raise UserError(f"{video.name}: no label map shows any of its objects")
     if first is None and video.annotations:
         raise UserError(f"{video.name} ends before frame {next(iter(video.annotations))}, that of its first label map")
-    if to_come:
-        logger.warning("%s ends before the frames of its label maps: %s", video.name, first_few(list(to_come)))
+    annotations.report_unused()
+
+
+class Annotations:
+    """The label maps that define a video's objects, as its frames go by."""
+
+    def __init__(self, video: EvaluationVideo) -> None:
+        self._video = video
+        objects = frozenset().union(*video.starts.values()) if video.starts else None
+        self._reader = GivenLabelMaps(video.label_maps, video.has_void, objects)
+        self._to_come = dict(video.annotations)
+        self.waiting: set[int] = set()
+        """The objects that should have started, by the data set, and have not been seen yet."""
+
+    def of(self, frame: Frame, is_first: bool) -> LabelMap | None:
+        """Return the label map of the objects that start in a frame, if any.
+
+        Args:
+            is_first: no object has started yet.
+
+        Raises:
+            UserError: a label map cannot be read, does not fit its frame, or has no object although it is the only one.
+        """
+        video = self._video
+        source = self._to_come.pop(frame.name, None)
+        size = video.output_size or frame.rgb.shape[:2]
+        if not video.starts:
+            # Where objects may start later, a label map without any is no mistake, as long as others follow.
+            may_be_empty = not is_first or bool(self._to_come)
+            return None if source is None else read_annotation(self._reader, source, size, may_be_empty)
+        self.waiting |= video.starts.get(frame.name, frozenset())
+        source = source or video.later_label_maps.get(frame.name)
+        if source is None or not self.waiting:
+            return None
+        if isinstance(source, ObjectMasks) and not source.only(self.waiting).files:
+            return None
+        label_map = read_annotation(self._reader, source, size, may_be_empty=True, only=self.waiting)
+        seen = set() if label_map is None else set(labels_of(label_map.labels))
+        if frame.name in video.starts and (missing := sorted(video.starts[frame.name] - seen)):
+            self._report_late(missing, source)
+        self.waiting -= seen
+        return label_map
+
+    def _report_late(self, labels: Sequence[int], source: LabelMapSource) -> None:
+        named = ", ".join(self._video.object_folders.get(label, str(label)) for label in labels)
+        message = f"{source} does not show object {named}, which the data set has start there"
+        if not self._video.later_label_maps and not self._to_come:
+            raise UserError(f"{message}; there is no other label map of it")
+        logger.warning("%s: taken from the first label map that shows it", message)
+
+    def report_unused(self) -> None:
+        """Name, at the end of a video, annotations of frames that it does not have, and objects that never appeared."""
+        if self._to_come:
+            logger.warning(
+                "%s ends before the frames of its label maps: %s", self._video.name, first_few(list(self._to_come))
+            )
+        if self.waiting:
+            named = first_few([self._video.object_folders.get(label, str(label)) for label in sorted(self.waiting)])
+            logger.warning("%s: no label map shows object %s, which was not followed", self._video.name, named)
 
 
 def annotated_frames_for(
@@ -136,14 +188,21 @@ def _by_frame(masks: Path, frames: FrameFolder | VideoFile) -> dict[str, LabelMa
 
 
 def read_annotation(
-    label_maps: GivenLabelMaps, source: LabelMapSource, size: tuple[int, int], may_be_empty: bool = False
+    label_maps: GivenLabelMaps,
+    source: LabelMapSource,
+    size: tuple[int, int],
+    may_be_empty: bool = False,
+    only: Collection[int] | None = None,
 ) -> LabelMap | None:
     """Read the label map of a frame of `size` = (height, width); None if it defines no object and `may_be_empty`.
+
+    Args:
+        only: the objects that are wanted; the others count as background.
 
     Raises:
         UserError: as `GivenLabelMaps.read`; it has another size, or defines no object.
     """
-    label_map = label_maps.read(source)
+    label_map = label_maps.read(source, only)
     if label_map.labels.shape != size:
         raise UserError(
             f"{source} is {size_text(label_map.labels.shape)}, but its frame {size_text(size)}; they must have one size"

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from dataset.evaluation_sets import EvaluationSet
+from dataset.evaluation_video import EvaluationSet
 from dataset.registry import DATA_SETS
 from evaluation.config import PUBLISHED_SIZE, SMALLEST_SIZE
 from model.checkpoint import Checkpoint

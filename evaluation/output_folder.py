@@ -2,6 +2,7 @@
 
     OUTPUT/config.json          the settings that made this folder; other ones are refused
     OUTPUT/V/FRAME.png          label maps (OUTPUT/Annotations/V/… for YouTubeVOS and with save_scores)
+    OUTPUT/V/OBJECT/FRAME.png   masks of single objects, for data sets that have them so (SA-V)
     OUTPUT/Scores/V/FRAME.npz   save_scores: probabilities as 8-bit maps
     OUTPUT/Overlay/V.mp4        overlay
     OUTPUT/summary.json         figures of the whole run
@@ -28,7 +29,7 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
 
-from dataset.evaluation_sets import EvaluationVideo
+from dataset.evaluation_video import EvaluationVideo
 from dataset.label_map import write_label_map
 from dataset.soft_masks import write_probabilities
 from evaluation.overlay_video import OverlayVideo
@@ -70,17 +71,23 @@ class VideoRecord:
 
 
 class VideoWriter:
-    """Writes the label maps, probabilities and overlay of one video in threads beside the network."""
+    """Writes the label maps, probabilities and overlay of one video in threads beside the network.
+
+    Args:
+        object_folders: the folders of objects by their labels, where each has a mask of its own instead of a label.
+    """
 
     def __init__(
         self,
         masks: Path,
+        object_folders: Mapping[int, str],
         scores: Path | None,
         overlay: OverlayVideo | None,
         images: BackgroundWriter,
         frames: BackgroundWriter,
     ) -> None:
         self._masks, self._scores, self._overlay = masks, scores, overlay
+        self._object_folders = object_folders
         self._images, self._frames = images, frames
         self.label_maps = 0
         """The number of label maps so far."""
@@ -101,9 +108,15 @@ class VideoWriter:
             self._frames.submit(write_overlay, self._overlay, rgb, labels)
 
     def write_labels(self, frame: str, labels: UInt8[Tensor, "height width"], palette: bytes | None) -> None:
-        """Write the label map of one frame."""
-        self.label_maps += 1
-        self._images.submit(write_mask, self._masks / f"{frame}.png", labels, palette)
+        """Write the label map of one frame, or the mask of each object: 1 where it is."""
+        if not self._object_folders:
+            self.label_maps += 1
+            self._images.submit(write_mask, self._masks / f"{frame}.png", labels, palette)
+        for label, folder in self._object_folders.items():
+            self.label_maps += 1
+            self._images.submit(
+                write_mask, self._masks / folder / f"{frame}.png", (labels == label).to(labels.dtype), palette
+            )
 
 
 def write_mask(path: Path, labels: UInt8[Tensor, "height width"], palette: bytes | None) -> None:
@@ -190,7 +203,7 @@ class OutputFolder:
             )
 
     def _remove_results(self) -> None:
-        names = [path.stem for path in self._record_files()]
+        names = list(self._record_files())
         for folder in (self.path, self.path / "Annotations", self.path / "Scores"):
             for name in names:
                 remove(folder / name)
@@ -199,9 +212,12 @@ class OutputFolder:
         for path in (self.path / ".finished", self.path / "summary.json", self.zip_file):
             remove(path)
 
-    def _record_files(self) -> list[Path]:
+    def _record_files(self) -> dict[str, Path]:
+        """The files of records by the names of their videos, which may be in a folder: V, or V/OBJECT."""
+        folder = self.path / ".finished"
         # Another process of this run may be writing one, under a hidden temporary name.
-        return [path for path in sorted((self.path / ".finished").glob("*.json")) if not path.name.startswith(".")]
+        files = [path for path in sorted(folder.rglob("*.json")) if not path.name.startswith(".")]
+        return {path.relative_to(folder).as_posix().removesuffix(".json"): path for path in files}
 
     def finished(self) -> dict[str, VideoRecord]:
         """Return the records of complete videos, by name, without those of which somebody has removed files.
@@ -210,33 +226,44 @@ class OutputFolder:
             UserError: a record is damaged.
         """
         records = {}
-        for path in self._record_files():
+        for name, path in self._record_files().items():
             try:
                 record = VideoRecord(**read_json(path))
             except TypeError as error:
                 raise UserError(f"{path} is damaged; choose another output folder, or overwrite it") from error
-            folder, overlay = self.label_maps / path.stem, self.path / "Overlay" / f"{path.stem}.mp4"
-            is_whole = folder.is_dir() and len(list(folder.glob("*.png"))) >= record.label_maps
+            folder, overlay = self.label_maps / name, self.path / "Overlay" / f"{name}.mp4"
+            is_whole = folder.is_dir() and len(list(folder.rglob("*.png"))) >= record.label_maps
             if is_whole and (overlay.exists() or not record.overlay):
-                records[path.stem] = record
+                records[name] = record
         return records
 
     @contextmanager
-    def writer(self, name: str, frame_rate: Fraction, save_scores: bool, overlay: bool) -> Iterator[VideoWriter]:
+    def writer(
+        self,
+        name: str,
+        frame_rate: Fraction,
+        save_scores: bool,
+        overlay: bool,
+        object_folders: Mapping[int, str] | None = None,
+    ) -> Iterator[VideoWriter]:
         """Write a video while the block runs; its results appear when the block ends without an error, or not at all.
+
+        Args:
+            object_folders: the folders of objects by their labels, where each has a mask of its own.
 
         Raises:
             UserError: the folder cannot be written to, or the disk is full.
         """
-        folder = self.path / f".video-{name}"
+        folder = self.path / f".video-{name.replace('%', '%25').replace('/', '%2F')}"
         masks, scores, video = folder / "masks", folder / "scores", folder / "overlay.mp4"
         with writing_to(self.path):
             try:
-                masks.mkdir(parents=True)
-                scores.mkdir()
+                for place in (masks, scores, *(masks / each for each in (object_folders or {}).values())):
+                    place.mkdir(parents=True)
                 with ExitStack() as stack:
                     yield VideoWriter(
                         masks,
+                        object_folders or {},
                         scores if save_scores else None,
                         stack.enter_context(OverlayVideo(video, frame_rate)) if overlay else None,
                         images=stack.enter_context(BackgroundWriter(threads=2)),
@@ -259,7 +286,7 @@ class OutputFolder:
             UserError: it cannot be written.
         """
         with writing_to(self.path):
-            self._record_file(record.name).parent.mkdir(exist_ok=True)
+            self._record_file(record.name).parent.mkdir(parents=True, exist_ok=True)
             write_text_atomically(self._record_file(record.name), json.dumps(asdict(record)))
 
     def _record_file(self, name: str) -> Path:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from dataset.evaluation_sets import EvaluationVideo
+from dataset.evaluation_video import EvaluationVideo
 from dataset.frames import Frame
 from dataset.label_map import LabelMap
 from evaluation.config import EvaluationConfig, View

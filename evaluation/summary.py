@@ -109,7 +109,7 @@ class Summary:
         if scores := self.scores:
             partly = f"  of {len(scores.sequences)} of {self.videos + len(self.failures)} videos"
             partly = partly if scores.left_out or self.failures else ""
-            lines.append(f"J&F {scores.j_and_f:.1f}  J {scores.j:.1f}  F {scores.f:.1f}{partly}")
+            lines.append(f"{scores.line()}{partly}")
         if not self.config["overlay"] and any(record.grey for record in self.records.values()):
             lines.append(
                 "Label maps without a palette look black in viewers; overlay shows them painted over the frames"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from dataset.evaluation_sets import EvaluationVideo
+from dataset.evaluation_video import EvaluationVideo
 from dataset.registry import open_evaluation_set
 from evaluation.config import PUBLISHED_SIZE, EvaluationConfig
 from evaluation.evaluate import score, segment_into_folder
@@ -13,7 +13,7 @@ from evaluation.output_folder import OutputFolder
 from evaluation.segmenter import MultiViewSegmenter
 from inference.config import InferenceConfig
 from model.network import XMem
-from scoring.folders import ScoredSequence, score_sequences
+from scoring.davis import ScoredSequence, score_sequences
 from scoring.scores import Scores
 from util.errors import UserError
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch.distributed as dist
 from tqdm import tqdm
 
-from dataset.evaluation_sets import EvaluationVideo
+from dataset.evaluation_video import EvaluationVideo
 from util.errors import UserError
 
 POLL_SECONDS = 0.2

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from dataset.back_and_forth import repeat_videos, turning_order
-from dataset.evaluation_sets import EvaluationSet
+from dataset.evaluation_video import EvaluationSet
 from dataset.label_map import read_label_map, write_label_map
 from dataset.registry import open_evaluation_set
 from dataset.synthetic.long_video import long_video

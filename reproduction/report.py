@@ -1,8 +1,7 @@
 """The report: one page with every table and figure, and each of them in files of its own (Markdown, JSON, PNG, SVG)."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -17,13 +16,12 @@ from reproduction.profiles import CannotRunError
 from reproduction.results import Cell, Claim, TableResult, check_claims, fill
 from reproduction.runs import GROWTH_BETWEEN, Runner, RunRecord, Trace, checksum
 from reproduction.tables import TRACE_FIGURES, TRACED_VARIANTS, Column, Difference, Row, published_results, table_of
-from util.errors import UserError
-from util.files import atomic_path, write_text_atomically
+from util.figures import COLOURS, drawing
+from util.files import write_text_atomically
 
 PARTS = "results"
 """The folder beside the page with tables and figures."""
 NOTHING = "–"
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # everybody can tell them apart (Okabe and Ito)
 
 
 def make_report(names: Iterable[str], runner: Runner, folder: Path, remarks: Path | None = None) -> Path:
@@ -246,43 +244,6 @@ def occupied_mebibytes(trace: Trace) -> list[float]:
 
 
 # --- Figures ----------------------------------------------------------------------------------------------------------
-
-
-def require_matplotlib() -> Any:
-    """Return matplotlib, which nothing else needs.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        import matplotlib
-    except ModuleNotFoundError:
-        raise UserError("figures are drawn by matplotlib, which is not installed: pip install matplotlib") from None
-    return matplotlib
-
-
-@contextmanager
-def drawing(path: Path, title: str, x_label: str, y_label: str) -> Iterator[Any]:
-    """Give the axes of a figure, which is written with the suffixes .png and .svg when the block ends.
-
-    Raises:
-        UserError: matplotlib is not installed.
-    """
-    matplotlib = require_matplotlib()
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context({"svg.hashsalt": path.name, "font.size": 10}):  # the same drawing is the same file
-        figure = Figure(figsize=(7, 4.2), layout="constrained", facecolor="white")
-        axes = figure.add_subplot()
-        axes.set_prop_cycle(color=COLOURS)
-        yield axes
-        axes.set(title=title, xlabel=x_label, ylabel=y_label)
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
-        for suffix, metadata in ((".png", None), (".svg", {"Date": None})):
-            with atomic_path(path.with_suffix(suffix)) as temporary:
-                figure.savefig(temporary, dpi=150, metadata=metadata)
 
 
 def link(name: str, caption: str) -> str:

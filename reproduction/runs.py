@@ -5,6 +5,7 @@ Several processes may work on one output folder: a run that another process is c
 
 import json
 import logging
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -18,24 +19,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dataset.evaluation_sets import EvaluationSet, EvaluationVideo
+from dataset.evaluation_video import EvaluationSet, EvaluationVideo
 from evaluation.config import EvaluationConfig
 from evaluation.evaluate import evaluate
 from evaluation.networks import videos_seen
 from evaluation.segmenter import MultiViewSegmenter
-from evaluation.summary import Summary
 from inference.memory.element_store import ElementStore
 from model.checkpoint import Checkpoint, read_checkpoint
 from model.network import XMem
 from reproduction.plan import Budget, Run
 from reproduction.profiles import CannotRunError, Profile
-from scoring.youtube_vos import has_ground_truth, score_youtube_vos
 from util.device import hardware_name, peak_process_bytes
 from util.errors import UserError
 from util.files import sha256_of, sole_user, write_text_atomically
 from util.provenance import differences, git_commit
-
-YOUTUBE_VOS = ("Y18", "Y19")
 
 GROWTH_BETWEEN = (100, 200)
 """The frames between which the paper measures how fast memory grows."""
@@ -302,7 +299,9 @@ class Runner:
             described(config),
             **self.provenance,
             folder=run.folder,
-            scores=scores_of(summary, config, folder),
+            scores={name: each for name, each in summary.scores.figures.items() if not math.isnan(each)}
+            if summary.scores
+            else {},
             fps=summary.fps,
             end_to_end_fps=summary.end_to_end_fps,
             frames=summary.frames,
@@ -338,19 +337,6 @@ def frames_of(evaluation_set: EvaluationSet, config: EvaluationConfig) -> int:
     """Return how many frames the network sees, every view counted by its pixels, in frames of the first size."""
     frames = sum(video.frames.frame_count or 0 for video in evaluation_set.videos)
     return round(frames * sum((view.size / config.size) ** 2 for view in config.views))
-
-
-def scores_of(summary: Summary, config: EvaluationConfig, folder: Path) -> dict[str, float]:
-    """Return scores by metric, in percent; those of YouTubeVOS where its ground truth is here."""
-    if (scores := summary.scores) is not None:
-        return {"J&F": scores.j_and_f, "J": scores.j, "F": scores.f}
-    if config.dataset not in YOUTUBE_VOS or summary.failures or not has_ground_truth(config.root):
-        return {}
-    try:
-        return score_youtube_vos(config.root, folder / "Annotations")
-    except UserError as error:
-        logger.warning("not scored: %s", error)
-        return {}
 
 
 def trace_video(network: XMem, config: EvaluationConfig, video: EvaluationVideo, frames: int) -> Mapping[str, Any]:

@@ -5,69 +5,90 @@ The evaluation server keeps the ground truth of the published sets to itself. Wh
 """
 
 import json
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 
+from dataset.evaluation_sets import YOUTUBE_VOS_TRUTH
 from dataset.frames import read_text
-from dataset.label_map import read_label_map
-from scoring.measures import score_label_maps
+from scoring.measures import FrameScore, score_label_maps
+from scoring.planning import ScoredFrame, SequencePlan, chosen_sequences, read_pair, require_predictions
+from scoring.scores import FrameValues, ObjectScore, Rules, Shown, in_groups
 from util.errors import UserError
 
-GROUND_TRUTH = "GroundTruth"
+
+def of_object(values: FrameValues, shown: Shown) -> dict[str, float]:
+    """J&F, J and F of an object in percent."""
+    j, f = (100 * float(values[measure].mean()) for measure in ("J", "F"))
+    return {"J&F": (j + f) / 2, "J": j, "F": f}
 
 
-def has_ground_truth(root: Path, part: str = "valid") -> bool:
-    """Whether there are label maps of all frames of a part of the data set that lies in `root`."""
-    return (root / part / GROUND_TRUTH).is_dir()
+def of_all(objects: Collection[ObjectScore]) -> dict[str, float]:
+    """G, Js, Fs, Ju and Fu in percent; nan without seen or without unseen objects."""
+    figures = {
+        f"{name}{group[0]}": in_groups(objects, group, name) for group in ("seen", "unseen") for name in ("J", "F")
+    }
+    return {"G": float(np.mean(list(figures.values()))), **figures}
 
 
-def score_youtube_vos(root: Path, prediction: Path, part: str = "valid") -> dict[str, float]:
-    """G, Js, Fs, Ju and Fu in percent: means over objects of each object's mean over frames.
+RULES = Rules("youtube", ("J", "F"), ("J&F", "J", "F"), of_object, of_all)
 
-    An object is scored in the frames that meta.json names for it, except its first, in which it is given.
+
+def plans(
+    ground_truth: Path, prediction: Path, names: Collection[str] | None = None, part: str = "valid"
+) -> Mapping[str, Callable[[], SequencePlan]]:
+    """Return what makes the plan of each video.
 
     Args:
-        root: the data set's folder, above train and valid.
+        ground_truth: the data set's folder, above train and valid.
         prediction: V/FRAME.png.
 
     Raises:
-        UserError: a file is missing or damaged, or there are no seen or no unseen objects.
+        UserError: a file is missing or damaged, or the ground truth lacks one of `names`.
     """
-    seen_categories = {thing["category"] for _, thing in objects_of(root / "train" / "meta.json")}
-    objects: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for name, thing in objects_of(root / part / "meta.json"):
-        objects[name].append(thing)
-    figures: dict[str, list[float]] = {name: [] for name in ("Js", "Fs", "Ju", "Fu")}
-    for name, things in objects.items():
-        frames_of = {thing["label"]: thing["frames"] for thing in things}
-        scores = score_video(root / part / GROUND_TRUTH / name, prediction / name, frames_of)
-        for thing in things:
-            if thing["label"] in scores:
-                kind = "s" if thing["category"] in seen_categories else "u"
-                for measure, value in zip("JF", scores[thing["label"]], strict=True):
-                    figures[measure + kind].append(value)
-    if not all(figures.values()):
-        raise UserError(f"{root / part}: G needs objects of seen and of unseen categories")
-    means = {name: 100 * fmean(values) for name, values in figures.items()}
-    return {"G": fmean(means.values()), **means}
+    seen_categories = {thing["category"] for _, thing in objects_of(ground_truth / "train" / "meta.json")}
+    objects: dict[str, list[dict[str, Any]]] = {}
+    for name, thing in objects_of(ground_truth / part / "meta.json"):
+        objects.setdefault(name, []).append(thing)
+    masks = ground_truth / part / YOUTUBE_VOS_TRUTH
+    return {
+        name: partial(plan, name, objects[name], masks / name, prediction / name, seen_categories)
+        for name in chosen_sequences(objects, names, prediction)
+    }
 
 
-def score_video(truth: Path, prediction: Path, frames_of: Mapping[int, list[str]]) -> dict[int, tuple[float, float]]:
-    """Mean J and F (0 to 1) of each object over the frames that are named for it, its first left out."""
-    scores: dict[int, list[tuple[float, float]]] = defaultdict(list)
-    for frame in sorted(set().union(*frames_of.values())):
-        labels = [label for label, frames in frames_of.items() if frame in sorted(frames)[1:]]
-        if labels:
-            maps = [read_label_map(folder / f"{frame}.png").labels for folder in (truth, prediction)]
-            measured = score_label_maps(maps[0], maps[1], labels)
-            for label, j, f in zip(labels, measured.j, measured.f, strict=True):
-                scores[label].append((float(j), float(f)))
-    return {label: tuple(np.mean(pairs, axis=0).tolist()) for label, pairs in scores.items()}
+def plan(
+    name: str, things: Collection[Mapping[str, Any]], truth: Path, prediction: Path, seen_categories: Collection[str]
+) -> SequencePlan:
+    """Return what is scored of a video: each object in the frames that meta.json names for it, but in its first.
+
+    Raises:
+        UserError: a predicted label map is missing, or no object has a second frame.
+    """
+    frames_of = {thing["label"]: sorted(thing["frames"])[1:] for thing in things}
+    frames_of = {label: frames for label, frames in frames_of.items() if frames}
+    if not frames_of:
+        raise UserError(f"{name} has no object with more than the frame in which it is given")
+    frames = tuple(
+        ScoredFrame(
+            frame,
+            prediction / f"{frame}.png",
+            truth / f"{frame}.png",
+            tuple(label for label, of_object in frames_of.items() if frame in of_object),
+        )
+        for frame in sorted(set().union(*frames_of.values()))
+    )
+    require_predictions(frames)
+    groups = {thing["label"]: "seen" if thing["category"] in seen_categories else "unseen" for thing in things}
+    return SequencePlan(name, {label: label for label in frames_of}, frames, score_frame, groups)
+
+
+def score_frame(frame: ScoredFrame) -> FrameScore:
+    """J and F of a frame's objects, as in DAVIS 2017, without void."""
+    return score_label_maps(*read_pair(frame), frame.objects)
 
 
 def objects_of(meta: Path) -> list[tuple[str, dict[str, Any]]]:

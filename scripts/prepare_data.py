@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dataset.evaluation_sets import EvaluationSet
+from dataset.evaluation_video import EvaluationSet
 from dataset.folder_check import check_folder
 from dataset.registry import DATA_SETS, TRAINING_SETS, Entry
 from dataset.resize import TARGET, resize_videos, train_videos

@@ -16,12 +16,13 @@ from evaluation.networks import default_network_file, intended_size
 from model.checkpoint import read_checkpoint
 from reproduction.plan import Budget, plan
 from reproduction.profiles import Profile, paper_profile, small_profile
-from reproduction.report import make_report, require_matplotlib
+from reproduction.report import make_report
 from reproduction.runs import Runner
 from reproduction.tables import NAMES
 from util.command_line import Parser, run_program
 from util.device import choose_device
 from util.errors import UserError
+from util.figures import require_matplotlib
 
 DATA_ROOTS = (Path(".."), Path("../shared"))
 

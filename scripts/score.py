@@ -1,6 +1,7 @@
-"""Score predicted label maps against the ground truth: J, F and J&F as the DAVIS 2017 toolkit computes them.
+"""Score predicted label maps against the ground truth, by the rules of DAVIS 2017 or of another benchmark.
 
 python -m scripts.score --gt DIR --pred DIR [--json FILE] [--csv FILE], with label maps as DIR/SEQUENCE/FRAME.png.
+python -m scripts.score --protocol lvos --gt DIR --pred DIR, with DIR as the data set has it; see docs/evaluation.md.
 """
 
 import argparse
@@ -9,9 +10,13 @@ import logging
 import sys
 from pathlib import Path
 
-from scoring.folders import find_sequences, score_sequences
+from scoring.davis import find_sequences, score_sequences
+from scoring.plots import draw_scores
+from scoring.protocols import PROTOCOLS, lvos_with
+from scoring.scores import Scores
 from util.command_line import run_program
 from util.errors import UserError
+from util.figures import require_matplotlib
 from util.files import write_text_atomically
 
 INCOMPLETE = 1  # exit code
@@ -19,16 +24,36 @@ INCOMPLETE = 1  # exit code
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of this program's flags."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.score", description=__doc__.partition("\n")[0])
-    parser.add_argument("--gt", type=Path, required=True, help="ground truth: SEQUENCE/FRAME.png in this folder")
-    parser.add_argument("--pred", type=Path, required=True, help="predictions, in the same layout")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures, in percent")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write one row per object, in percent")
-    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="score these only; default: all of --gt")
-    parser.add_argument("--all_frames", action="store_true", help="score the first and the last frame as well")
-    parser.add_argument("--all_objects", action="store_true", help="score objects that enter later, too")
-    parser.add_argument("--binary", action="store_true", help="take all labels but 0 as one object: 255 there, 1 here")
-    parser.add_argument("--threads", type=int, help="default: one per core")
+    rules = "".join(
+        f"  {name:<9}{each.title}\n{'':<11}--gt holds {each.ground_truth}\n" for name, each in PROTOCOLS.items()
+    )
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.score",
+        description=__doc__.partition("\n")[0],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="protocols, as their published figures are computed:\n"
+        "  davis    DAVIS 2017, semi-supervised; any folders "
+        f"of label maps\n           --gt holds SEQUENCE/FRAME.png\n{rules}",
+    )
+    add = parser.add_argument
+    add("--protocol", default="davis", choices=("davis", *PROTOCOLS), help="whose rules (%(default)s); see below")
+    add("--gt", type=Path, required=True, help="folder of the ground truth; see below")
+    add("--pred", type=Path, required=True, help="predictions: SEQUENCE/FRAME.png (sav: SEQUENCE/OBJECT/FRAME.png)")
+    add("--json", type=Path, metavar="FILE", help="write all figures, in the protocol's unit")
+    add("--csv", type=Path, metavar="FILE", help="write one row per object, in percent")
+    add("--per_frame", type=Path, metavar="FILE", help="write one row per frame of each object as CSV, in percent")
+    add(
+        "--plots",
+        type=Path,
+        metavar="DIR",
+        help="draw scores over time, and by the time out of sight (needs matplotlib)",
+    )
+    add("--sequences", nargs="+", metavar="NAME", help="score these only; default: all of --gt")
+    add("--unseen", type=Path, metavar="FILE", help="lvos: a list of the unseen videos, in place of LVOS's")
+    add("--all_frames", action="store_true", help="davis: score the first and the last frame as well")
+    add("--all_objects", action="store_true", help="davis: score objects that enter later, too")
+    add("--binary", action="store_true", help="davis: take all labels but 0 as one object: 255 there, 1 here")
+    add("--threads", type=int, help="default: one per core")
     return parser
 
 
@@ -36,13 +61,41 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     """Check, before scoring, the flags whose mistakes would show only afterwards.
 
     Raises:
-        UserError: a flag has a value that cannot work.
+        UserError: a flag has a value that cannot work, or no effect.
     """
     if arguments.threads is not None and arguments.threads < 1:
         raise UserError(f"--threads must be at least 1, not {arguments.threads}")
-    for flag, path in ("json", arguments.json), ("csv", arguments.csv):
+    for flag in ("json", "csv", "per_frame"):
+        path = getattr(arguments, flag)
         if path is not None and (path.is_dir() or not path.parent.is_dir()):
             raise UserError(f"--{flag} must name a file in a folder that exists, not {path}")
+    for protocol, flags in (("davis", ("all_frames", "all_objects", "binary")), ("lvos", ("unseen",))):
+        if arguments.protocol != protocol:
+            for flag in flags:
+                if getattr(arguments, flag):
+                    raise UserError(f"--{flag} goes with --protocol {protocol}, not with {arguments.protocol}")
+    if arguments.plots is not None:
+        if arguments.plots.exists() and not arguments.plots.is_dir():
+            raise UserError(f"--plots must name a folder, not {arguments.plots}")
+        require_matplotlib()
+
+
+def scores_of(arguments: argparse.Namespace) -> Scores:
+    """Return the scores that the flags ask for.
+
+    Raises:
+        UserError: folders or files that cannot be scored.
+    """
+    if arguments.protocol != "davis":
+        protocol = lvos_with(arguments.unseen) if arguments.unseen else PROTOCOLS[arguments.protocol]
+        return protocol.score(arguments.gt, arguments.pred, arguments.sequences, arguments.threads)
+    return score_sequences(
+        find_sequences(arguments.gt, arguments.pred, arguments.sequences),
+        skip_first_and_last=not arguments.all_frames,
+        all_objects=arguments.all_objects,
+        binary=arguments.binary,
+        threads=arguments.threads,
+    )
 
 
 def score(arguments: argparse.Namespace) -> int:
@@ -52,23 +105,23 @@ def score(arguments: argparse.Namespace) -> int:
         UserError: folders or files that cannot be scored.
     """
     check_arguments(arguments)
-    sequences = find_sequences(arguments.gt, arguments.pred, arguments.sequences)
-    scores = score_sequences(
-        sequences,
-        skip_first_and_last=not arguments.all_frames,
-        all_objects=arguments.all_objects,
-        binary=arguments.binary,
-        threads=arguments.threads,
-    )
-    if arguments.json is not None:
-        write_text_atomically(arguments.json, json.dumps(scores.to_json_dict(), indent=2) + "\n")
-    if arguments.csv is not None:
-        write_text_atomically(arguments.csv, scores.to_csv())
+    scores = scores_of(arguments)
+    for path, text in (
+        (arguments.json, lambda: json.dumps(scores.to_json_dict(), indent=2) + "\n"),
+        (arguments.csv, scores.to_csv),
+        (arguments.per_frame, scores.to_frame_csv),
+    ):
+        if path is not None:
+            write_text_atomically(path, text())
+    if arguments.plots is not None:
+        draw_scores(scores, arguments.plots)
     print(scores.table())
     for name, reason in scores.left_out.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)
-    if scores.left_out:
-        print(f"{len(scores.sequences)} of {len(sequences)} sequences were scored", file=sys.stderr)
+    if without := [name for name in scores.left_out if "/" not in name]:
+        print(
+            f"{len(scores.sequences)} of {len(scores.sequences) + len(without)} sequences were scored", file=sys.stderr
+        )
     return INCOMPLETE if scores.left_out else 0
 
 

@@ -104,7 +104,7 @@ def test_imports_are_found_wherever_they_stand():
     [
         ("model.network", {"inference.config"}, ["inference.config"]),
         ("model.network", {"util.errors", "model.config"}, []),
-        ("scoring.folders", {"dataset.frames", "model.network"}, ["model.network"]),
+        ("scoring.davis", {"dataset.frames", "model.network"}, ["model.network"]),
         ("evaluation.evaluate", {"eval", "scripts.score"}, ["eval", "scripts.score"]),
         ("eval", {"evaluation.evaluate", "scripts.score"}, ["scripts.score"]),
         ("scripts.demo", {"eval", "model.network"}, []),

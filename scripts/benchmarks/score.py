@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, UInt8
 
 from dataset.label_map import read_label_map, write_label_map
-from scoring.folders import find_sequences, score_sequences
+from scoring.davis import find_sequences, score_sequences
 from scoring.scores import Scores
 from util.device import available_cores
 from util.errors import UserError

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataset.back_and_forth import back_and_forth, repeat_videos, turning_order
-from dataset.evaluation_sets import EvaluationVideo
+from dataset.evaluation_video import EvaluationVideo
 from dataset.frames import FrameFolder, read_frame
 from dataset.registry import open_evaluation_set
 from tests.helpers.layouts import davis_2016_pairs, frame_name, write_frames, write_masks, write_text

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dataset.evaluation_sets import EvaluationSet, EvaluationVideo
+from dataset.evaluation_video import EvaluationSet, EvaluationVideo
 from dataset.registry import open_evaluation_set
 from tests.helpers.layouts import davis_2016_pairs, write_frames, write_masks, write_text, youtube_meta
 from util.errors import UserError

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from dataset.evaluation_sets import EvaluationSet
+from dataset.evaluation_video import EvaluationSet
 from dataset.given_label_maps import GivenLabelMaps
 from dataset.label_map import ObjectMasks, colour_palette, list_label_maps, read_label_map
 from dataset.registry import open_evaluation_set
 from evaluation.frame_reader import annotated_frames, open_video
-from scoring.folders import find_sequences, score_sequences
+from scoring.davis import find_sequences, score_sequences
 from tests.helpers.layouts import label_map, write_frames, write_masks
 from util.errors import UserError
 from util.painting import davis_palette

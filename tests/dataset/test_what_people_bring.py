@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dataset.evaluation_sets import EvaluationSet
+from dataset.evaluation_video import EvaluationSet
 from dataset.frames import (
     FRAME_SUFFIXES,
     MASK_SUFFIXES,

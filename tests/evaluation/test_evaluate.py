@@ -11,7 +11,7 @@ import pytest
 import torch.distributed as dist
 from PIL import Image
 
-from dataset.evaluation_sets import EvaluationSet
+from dataset.evaluation_video import EvaluationSet
 from dataset.registry import open_evaluation_set
 from evaluation.config import EvaluationConfig
 from evaluation.evaluate import evaluate
@@ -20,7 +20,7 @@ from evaluation.summary import Summary
 from evaluation.work_queue import StartFailedElsewhereError, WorkQueue
 from inference.config import InferenceConfig
 from inference.inference_core import InferenceCore
-from scoring.folders import find_sequences, score_sequences
+from scoring.davis import find_sequences, score_sequences
 from tests.helpers.layouts import frame_name, label_map, write_frames, write_masks, write_text, youtube_meta
 from tests.helpers.plain_loop import equal, plain_loop, read_frames
 from tests.helpers.tiny_network import tiny_network

@@ -28,7 +28,7 @@ from evaluation.networks import intended_size
 from evaluation.overlay_video import OverlayVideo
 from inference.config import InferenceConfig
 from model.checkpoint import read_checkpoint
-from scoring.folders import find_sequences, score_sequences
+from scoring.davis import find_sequences, score_sequences
 from tests.helpers.layouts import (
     davis_2016_pairs,
     frame_name,

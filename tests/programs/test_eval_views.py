@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 
 from dataset import frames
-from dataset.evaluation_sets import EvaluationVideo
+from dataset.evaluation_video import EvaluationVideo
 from dataset.frames import read_frame
 from dataset.registry import open_evaluation_set
 from evaluation.config import EvaluationConfig
 from evaluation.frame_reader import annotated_frames_for
 from evaluation.segmenter import MultiViewSegmenter, SegmentedFrame
-from scoring.folders import find_sequences, score_sequences
+from scoring.davis import find_sequences, score_sequences
 from scripts import merge_multi_scale
 from tests.helpers.layouts import frame_name, label_map, write_frames, write_masks, write_text, youtube_meta
 from tests.helpers.plain_loop import equal, names_in, plain_loop, read_frames, read_mask

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from dataset.label_map import write_label_map
-from scoring.folders import ScoredSequence, find_sequences, score_sequences
+from scoring.davis import ScoredSequence, find_sequences, score_sequences
 from scoring.measures import (
     boundary,
     boundary_accuracy,
@@ -122,12 +123,17 @@ def test_images_of_usual_sizes_score_as_with_dilated_frames(size):
     assert 0 < score.f[1] < 1
 
 
-@pytest.mark.parametrize("radius", range(1, 41))
-def test_the_rectangles_make_up_the_disk(radius):
-    offsets = np.arange(-radius, radius + 1)
-    y, x = np.abs(np.meshgrid(offsets, offsets, indexing="ij"))
-    union = np.any([(y <= height) & (x <= width) for height, width in disk_rectangles(radius)], axis=0)
-    np.testing.assert_array_equal(union, y**2 + x**2 <= radius**2)
+@pytest.mark.parametrize(
+    ("radius", "shift"), [*((float(radius), 0.0) for radius in range(1, 41)), (17.6, 0.4), (0.7, 0.3)]
+)
+def test_the_rectangles_make_up_the_disk(radius, shift):
+    offsets = np.arange(-math.ceil(radius), math.ceil(radius) + 1)
+    y, x = np.meshgrid(offsets, offsets, indexing="ij")
+    rectangles = disk_rectangles(radius, shift)
+    union = np.any(
+        [(y >= top) & (y <= bottom) & (x >= left) & (x <= right) for top, bottom, left, right in rectangles], 0
+    )
+    np.testing.assert_array_equal(union, (y + shift) ** 2 + (x + shift) ** 2 <= radius**2)
 
 
 def test_figures_worked_out_by_hand():

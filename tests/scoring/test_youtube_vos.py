@@ -1,12 +1,14 @@
 """G, and J and F of seen and unseen categories, on label maps made by hand."""
 
 import json
+import math
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from scoring.youtube_vos import has_ground_truth, score_youtube_vos
+from dataset.evaluation_sets import youtube_vos_truth
+from scoring.protocols import PROTOCOLS
 from util.errors import UserError
 
 SIZE = (24, 40)
@@ -51,7 +53,7 @@ def test_figures_by_hand(root, tmp_path):
             "00010": rectangles(label_1=(2, 12)),
         },
     )
-    figures = score_youtube_vos(root, tmp_path / "prediction")
+    figures = PROTOCOLS["youtube"].score(root, tmp_path / "prediction").figures
     assert figures["Js"] == pytest.approx(100 * (0.5 + 1) / 2)
     assert 50 < figures["Fs"] < 100
     assert figures["Ju"] == figures["Fu"] == 0
@@ -59,20 +61,25 @@ def test_figures_by_hand(root, tmp_path):
 
 
 def test_the_truth_scores_everything(root):
-    assert set(score_youtube_vos(root, root / "valid/GroundTruth").values()) == {100}
+    assert set(PROTOCOLS["youtube"].score(root, root / "valid/GroundTruth").figures.values()) == {100}
 
 
 def test_where_there_is_no_ground_truth(root, tmp_path):
-    assert has_ground_truth(root)
-    assert not has_ground_truth(tmp_path / "elsewhere")
+    assert youtube_vos_truth(root, "val") == root
+    assert youtube_vos_truth(root, "test") is None
+    assert youtube_vos_truth(tmp_path / "elsewhere", "val") is None
 
 
 def test_mistakes_are_named(root, tmp_path):
-    with pytest.raises(UserError, match=r"00005\.png does not exist"):
-        score_youtube_vos(root, tmp_path / "nothing")
+    protocol = PROTOCOLS["youtube"]
+    write(tmp_path / "prediction/v", {"00005": rectangles(label_1=(2, 7))})
+    with pytest.raises(UserError, match=r"prediction/v lacks 1 of 2 frames: 00010\.png"):
+        protocol.score(root, tmp_path / "prediction")
     (root / "train/meta.json").write_text('{"videos": {}}')
-    with pytest.raises(UserError, match="seen and of unseen"):
-        score_youtube_vos(root, root / "valid/GroundTruth")
+    scores = protocol.score(root, root / "valid/GroundTruth")
+    assert math.isnan(scores.figures["G"])
+    assert scores.figures["Ju"] == 100
+    assert "G –" in scores.line()
     (root / "train/meta.json").unlink()
     with pytest.raises(UserError, match=r"meta\.json does not exist"):
-        score_youtube_vos(root, root / "valid/GroundTruth")
+        protocol.score(root, root / "valid/GroundTruth")

@@ -12,6 +12,7 @@ from dataset.registry import DATA_SETS, TRAINING_SETS
 from dataset.resize import resize_frame, resize_video, size_at_480p
 from dataset.training_sets import PUBLISHED_SETS, youtube_vos
 from scripts import prepare_data
+from tests.helpers.benchmarks import write_lvos, write_mose2, write_sav, write_vost
 from tests.helpers.layouts import davis_2016_pairs, frame_name, write_frames, write_masks, write_text, youtube_meta
 from util.errors import UserError
 from util.files import sole_user
@@ -63,6 +64,11 @@ def everything(tmp_path_factory) -> Path:
     write_video(top / "YouTube/train_480p/JPEGImages", top / "YouTube/train_480p/Annotations", "v")
     for name in PUBLISHED_SETS:
         write_pairs(top / "static" / name / "ant" if name == "fss" else top / "static" / name, 2)
+    for name in ("LVOS_V1", "LVOS_V2"):
+        write_lvos(top / name)
+    write_mose2(top / "MOSEv2")
+    write_vost(top / "VOST")
+    write_sav(top / "SA-V")
     (top / "xmem").mkdir()
     return top / "xmem"
 

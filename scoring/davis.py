@@ -1,16 +1,16 @@
-"""Scoring folders of label maps: which sequences, frames and objects count, and which are missing."""
+"""Scoring folders of label maps as the DAVIS 2017 toolkit does: which sequences, frames and objects count."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from statistics import fmean
 
 import numpy as np
 from jaxtyping import UInt8
 
-from dataset.frames import folder_entries, require_folder, size_text
+from dataset.frames import folder_entries, require_folder
 from dataset.label_map import (
     GREY_PALETTE,
     VOID,
@@ -18,7 +18,6 @@ from dataset.label_map import (
     LabelMapSource,
     colour_palette,
     colours_of,
-    files_of,
     folder_labels,
     labels_of,
     lacking_objects,
@@ -27,15 +26,12 @@ from dataset.label_map import (
     read_label_map,
 )
 from scoring.measures import FrameScore, score_label_maps
-from scoring.scores import ObjectScore, Scores, SequenceScore
-from util.device import available_cores
+from scoring.planning import ScoredFrame, SequencePlan, require_predictions, require_same_size, score_plans
+from scoring.scores import FrameValues, ObjectScore, Rules, Scores, Shown
 from util.errors import UserError, first_few
 from util.painting import davis_palette
 
 logger = logging.getLogger(__name__)
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -49,24 +45,17 @@ class ScoredSequence:
     label_maps: Mapping[LabelMapSource, LabelMapSource]
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """The scored part of a sequence.
+def _of_object(values: FrameValues, shown: Shown) -> dict[str, float]:
+    j, f = (100 * float(values[measure].mean()) for measure in ("J", "F"))
+    return {"J&F": (j + f) / 2, "J": j, "F": f}
 
-    Attributes:
-        frames: predicted and true label maps.
-        palette: that of label maps in colours.
-        starts: object → the first of `frames` in which it is scored.
-        void: 255 means void.
-        binary: all labels are one object, whose label is 1.
-    """
 
-    name: str
-    frames: tuple[tuple[LabelMapSource, LabelMapSource], ...]
-    palette: bytes | None
-    starts: Mapping[int, int]
-    void: bool
-    binary: bool
+def _of_all(objects: Collection[ObjectScore]) -> dict[str, float]:
+    j, f = (fmean(score.figures[name] for score in objects) for name in ("J", "F"))
+    return {"J&F": (j + f) / 2, "J": j, "F": f}
+
+
+RULES = Rules("davis", ("J", "F"), ("J&F", "J", "F"), _of_object, _of_all)
 
 
 def find_sequences(
@@ -138,32 +127,13 @@ def score_sequences(
     Raises:
         UserError: no sequence can be scored; the reason is that of the first one.
     """
-    if not sequences:
-        raise UserError("there are no sequences to score")
-    threads = available_cores() if threads is None else threads
-    left_out: dict[str, str] = {}
-    plans = []
-    planned = _map(lambda item: _plan(item, skip_first_and_last, all_objects, binary), sequences, threads)
-    for sequence, plan in zip(sequences, planned, strict=True):
-        if isinstance(plan, UserError):
-            left_out[sequence.name] = str(plan)
-        else:
-            plans.append(plan)
-    frames = [(plan, frame) for plan in plans for frame in plan.frames]
-    frame_scores = iter(_map(lambda item: _score_frame(*item), frames, threads))
-    scores = {}
-    for plan in plans:
-        of_frames = [next(frame_scores) for _ in plan.frames]
-        if errors := [each for each in of_frames if isinstance(each, UserError)]:
-            left_out[plan.name] = str(errors[0])
-        else:
-            scores[plan.name] = _gather(plan, [each for each in of_frames if isinstance(each, FrameScore)])
-    if not scores:
-        raise UserError(next(iter(left_out.values())))
-    return Scores(scores, left_out)
+    makers = {
+        sequence.name: partial(_plan, sequence, skip_first_and_last, all_objects, binary) for sequence in sequences
+    }
+    return score_plans(RULES, makers, threads)
 
 
-def _plan(sequence: ScoredSequence, skip_first_and_last: bool, all_objects: bool, binary: bool) -> _Plan:
+def _plan(sequence: ScoredSequence, skip_first_and_last: bool, all_objects: bool, binary: bool) -> SequencePlan:
     all_frames = frames = tuple(sequence.label_maps.items())
     if not frames:
         raise UserError(f"{sequence.name} has no label maps to be scored by")
@@ -172,9 +142,8 @@ def _plan(sequence: ScoredSequence, skip_first_and_last: bool, all_objects: bool
         if len(frames) < 3:
             raise UserError(f"{first.parent}: only its first and last label map, which are not to be scored")
         frames = frames[1:-1]
-    if missing := [prediction for prediction, _ in frames if not all(path.is_file() for path in files_of(prediction))]:
-        names = first_few([path.name for path in missing])
-        raise UserError(f"{missing[0].parent} lacks {len(missing)} of {len(frames)} frames: {names}")
+    scored = tuple(ScoredFrame(Path(each.name).stem, each, truth, ()) for each, truth in frames)
+    require_predictions(scored)
     palette = colour_palette(sequence.label_maps.values())
     first_frames: dict[int, int] = {}
     void = False
@@ -194,23 +163,30 @@ def _plan(sequence: ScoredSequence, skip_first_and_last: bool, all_objects: bool
             "%s: the ground truth is in colours, taken for labels in the order in which they appear, since the "
             "predictions have no palette", sequence.name,
         )  # fmt: skip
-    return _Plan(sequence.name, frames, palette, starts, void, binary)
+    return SequencePlan(
+        name=sequence.name,
+        objects={label: label for label in starts},
+        frames=tuple(
+            replace(frame, objects=tuple(label for label, start in starts.items() if start <= index))
+            for index, frame in enumerate(scored)
+        ),
+        measure=partial(_score_frame, palette=palette, void=void, binary=binary),
+        later="objects that enter after the first ground-truth map; not scored (all_objects scores them)",
+        hint="no label is in both; binary scoring takes all labels as one object",
+    )
 
 
-def _score_frame(plan: _Plan, frame: tuple[LabelMapSource, LabelMapSource]) -> FrameScore:
-    predicted_path, true_path = frame
-    truth = read_label_map(true_path, plan.palette).labels
-    predicted = read_label_map(predicted_path, plan.palette)
+def _score_frame(frame: ScoredFrame, palette: bytes | None, void: bool, binary: bool) -> FrameScore:
+    truth = read_label_map(frame.truth, palette).labels
+    predicted = read_label_map(frame.prediction, palette)
     prediction = predicted.labels
-    if plan.palette is not None and plan.palette != GREY_PALETTE and predicted.palette:
-        prediction = by_colour(predicted, plan.palette)
-    if truth.shape != prediction.shape:
-        size, true_size = size_text(prediction.shape), size_text(truth.shape)
-        raise UserError(f"{predicted_path} is {size} pixels, but its ground truth {true_path} {true_size}")
-    if plan.binary:
-        truth = np.where((truth == VOID) & plan.void, truth, (truth > 0).view(np.uint8))
+    if palette is not None and palette != GREY_PALETTE and predicted.palette:
+        prediction = by_colour(predicted, palette)
+    require_same_size(frame, truth, prediction)
+    if binary:
+        truth = np.where((truth == VOID) & void, truth, (truth > 0).view(np.uint8))
         prediction = (prediction > 0).view(np.uint8)
-    return score_label_maps(truth, prediction, list(plan.starts), void=plan.void)
+    return score_label_maps(truth, prediction, frame.objects, void=void)
 
 
 def by_colour(label_map: LabelMap, palette: bytes) -> UInt8[np.ndarray, "height width"]:
@@ -221,40 +197,3 @@ def by_colour(label_map: LabelMap, palette: bytes) -> UInt8[np.ndarray, "height 
     table = np.array([place.get(colour, 255) for colour in own] + [255] * (256 - len(own)), np.uint8)
     table[0] = 0
     return table[label_map.labels]
-
-
-def _gather(plan: _Plan, frames: Sequence[FrameScore]) -> SequenceScore:
-    objects = plan.starts.keys()
-    predicted = frozenset().union(*(frame.predicted_labels for frame in frames))
-    later = frozenset().union(*(frame.true_labels for frame in frames)) - objects
-    for labels, meaning in (
-        (predicted - objects - later, "predicted, but no objects of the ground truth; taken as background"),
-        (objects - predicted, "objects of the ground truth that are never predicted"),
-        (later, "objects that enter after the first ground-truth map; not scored (all_objects scores them)"),
-    ):
-        if labels:
-            logger.warning("%s: labels %s: %s", plan.name, ", ".join(map(str, sorted(labels))), meaning)
-    if predicted and predicted.isdisjoint(objects):
-        logger.warning("%s: no label is in both; binary scoring takes all labels as one object", plan.name)
-    j, f = np.array([frame.j for frame in frames]), np.array([frame.f for frame in frames])
-    return SequenceScore(
-        {
-            label: ObjectScore(j[start:, channel], f[start:, channel])
-            for channel, (label, start) in enumerate(plan.starts.items())
-        }
-    )
-
-
-def _map(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> list[Result | UserError]:
-    """Results in the order of `items`; a user error takes the place of its item's result."""
-
-    def result(item: Item) -> Result | UserError:
-        try:
-            return function(item)
-        except UserError as error:
-            return error
-
-    if threads == 1:
-        return [result(item) for item in items]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(result, items))

@@ -1,0 +1,99 @@
+"""SA-V's figures: J and F of each object, whose masks are files of its own and may overlap those of others.
+
+Leading frames in which neither the ground truth nor the prediction has had anything yet do not count: a late object is
+not paid for waiting.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+
+from dataset.frames import require_folder
+from dataset.label_map import ObjectMasks, read_object_mask
+from dataset.recent_sets import sav_folder, sav_masks, sav_names
+from scoring.measures import FrameScore, boundary_radius, score_masks
+from scoring.planning import ScoredFrame, SequencePlan, chosen_sequences, require_predictions, require_same_size
+from scoring.scores import FrameValues, ObjectScore, Rules, Shown
+from util.errors import UserError
+
+
+def of_object(values: FrameValues, shown: Shown) -> dict[str, float]:
+    """J&F, J and F of an object in percent."""
+    if not shown.any():
+        raise UserError("its ground truth is empty in every frame that is to be scored")
+    j, f = (100 * float(values[measure].mean()) for measure in ("J", "F"))
+    return {"J&F": (j + f) / 2, "J": j, "F": f}
+
+
+def of_all(objects: Collection[ObjectScore]) -> dict[str, float]:
+    """Means over all objects, in percent."""
+    j, f = (fmean(score.figures[name] for score in objects) for name in ("J", "F"))
+    return {"J&F": (j + f) / 2, "J": j, "F": f}
+
+
+def first_counted(shown: Shown, predicted: Shown) -> int:
+    """Return the first frame in which the ground truth or the prediction has something, or the number of frames."""
+    something = shown | predicted
+    return int(something.argmax()) if something.any() else len(something)
+
+
+RULES = Rules("sav", ("J", "F"), ("J&F", "J", "F"), of_object, of_all, first_counted=first_counted)
+
+
+def plans(
+    ground_truth: Path, prediction: Path, names: Collection[str] | None = None, split: str = "val"
+) -> Mapping[str, Callable[[], SequencePlan]]:
+    """Return what makes the plan of each video.
+
+    Args:
+        ground_truth: the folder that holds Annotations_6fps and the list of videos.
+
+    Raises:
+        UserError: a file or folder is missing, or the ground truth lacks one of `names`.
+    """
+    folder = sav_folder(ground_truth, split)
+    masks = require_folder(folder / "Annotations_6fps")
+    return {
+        name: partial(plan, name, masks / name, prediction / name)
+        for name in chosen_sequences(sav_names(folder), names, prediction)
+    }
+
+
+def plan(name: str, truth: Path, prediction: Path) -> SequencePlan:
+    """Return what is scored of a video: each object, in all frames that it has a file for but the first and last.
+
+    Raises:
+        UserError: there are no masks, or a predicted one is missing.
+    """
+    files: dict[int, list[Path]] = {}
+    for source in sav_masks(truth).values():
+        assert isinstance(source, ObjectMasks)
+        for label, path in source.files:
+            files.setdefault(label, []).append(path)
+    frames = tuple(
+        ScoredFrame(path.stem, prediction / path.parent.name / f"{path.stem}.png", path, (label,))
+        for label, paths in sorted(files.items())
+        for path in paths[1:-1]
+    )
+    require_predictions(frames)
+    objects: dict[int, int | str] = {label: paths[0].parent.name for label, paths in sorted(files.items())}
+    return SequencePlan(name, objects, frames, score_frame, of_masks=True)
+
+
+def score_frame(frame: ScoredFrame) -> FrameScore:
+    """J and F of one object's mask."""
+    assert isinstance(frame.truth, Path)
+    assert isinstance(frame.prediction, Path)
+    truth, prediction = read_object_mask(frame.truth), read_object_mask(frame.prediction)
+    require_same_size(frame, truth, prediction)
+    j, f = score_masks(truth, prediction, boundary_radius(*truth.shape))
+    return FrameScore(
+        {"J": np.array([j], np.float64), "F": np.array([f], np.float64)},
+        truth.any(keepdims=True).ravel(),
+        prediction.any(keepdims=True).ravel(),
+        frozenset(),
+        frozenset(),
+    )
