@@ -73,7 +73,7 @@ class ProfileDataSet:
     Attributes:
         name: the folder of its runs.
         title: its name for people.
-        layout: D16, D17, Y18, Y19, LV1, LV3, MOSE or G.
+        layout: the name of a data set for evaluation (`dataset/registry.py`).
         folder: its place below the data root, or below the folder of made sets.
         split: "val" or "test".
         size: shorter side in pixels at which frames are segmented; −1: their own.
@@ -211,6 +211,14 @@ def paper_profile() -> Profile:
             "Y18": ProfileDataSet("Y18", "YouTubeVOS 2018 val", "Y18", "YouTube2018"),
             "Y19": ProfileDataSet("Y19", "YouTubeVOS 2019 val", "Y19", "YouTube"),
             "MOSE": ProfileDataSet("MOSE", "MOSE val", "MOSE", "MOSE"),
+            "LVOS1": ProfileDataSet("LVOS1", "LVOS v1 val", "LVOS1", "LVOS_V1"),
+            "LVOS1-test": ProfileDataSet("LVOS1-test", "LVOS v1 test", "LVOS1", "LVOS_V1", "test"),
+            "LVOS2": ProfileDataSet("LVOS2", "LVOS v2 val", "LVOS2", "LVOS_V2"),
+            "MOSE2": ProfileDataSet("MOSE2", "MOSEv2 val", "MOSE2", "MOSEv2"),
+            "VOST": ProfileDataSet("VOST", "VOST val, 5 frames a second", "VOST", "VOST"),
+            "VOST10": ProfileDataSet("VOST10", "VOST val, 10 frames a second", "VOST10", "VOST"),
+            "SAV": ProfileDataSet("SAV", "SA-V val", "SAV", "SA-V"),
+            "SAV-test": ProfileDataSet("SAV-test", "SA-V test", "SAV", "SA-V", "test"),
             **lengthened(long, lengths),
             "L3x": replace(long, name="long_3x", title="Long-time Video (3×)", layout="LV3"),
             "single": davis_2016,

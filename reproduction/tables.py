@@ -2,10 +2,11 @@
 
 Numbering is that of the full paper. Data sets are named as in the paper's tables: D16, D17, D17-test, D17-test-600,
 Y18, Y19, MOSE, and L1x, L3x, … for Long-time Video and its longer variants. The profile says what they consist of.
+The benchmarks of later years have tables beside the paper's, with figures of later systems.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,14 @@ SECTIONS = {
     "D17-test": "davis_2017_test_dev",
     "D17-test-600": "davis_2017_test_dev",
     "MOSE": "mose_val",
+    "LVOS1": "lvos_v1_val",
+    "LVOS1-test": "lvos_v1_test",
+    "LVOS2": "lvos_v2_val",
+    "MOSE2": "mose_v2_val",
+    "VOST": "vost_val",
+    "VOST10": "vost_val",
+    "SAV": "sav_val",
+    "SAV-test": "sav_test",
     "single": "davis_2016_val",
     "multi": "davis_2017_val",
 }
@@ -86,7 +95,7 @@ class Column:
     @property
     def over_offsets(self) -> bool:
         """Whether it is a mean over several offsets of the memory insertion."""
-        return self.data_set.startswith("L") and self.metric in ("J&F", "J", "F")
+        return self.data_set.endswith("x") and self.metric in ("J&F", "J", "F")
 
 
 class Difference(NamedTuple):
@@ -378,10 +387,102 @@ SPEED = Table(
     "Total frames over total time of the network, without reading and writing files; end to end is with them.",
 )
 
-_ALL = (TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5, TABLE_6, TABLE_7, TABLE_8, LENGTHS, MULTI_SCALE, SPEED)
-TABLES = {table.name: table for table in _ALL}
+AT_480P = "Frames at 480p, r = 5, long-term memory as published. Sources: `reproduction/published_results.json`."
 
-NAMES = (*(f"table{number}" for number in range(1, 9)), "figure1", "figure7", "multiscale", "speed")
+
+def benchmark(data_set: str, figures: Mapping[str, str], published: Collection[str] = ()) -> tuple[Column, ...]:
+    """Return the columns of a data set: heading → figure of its scoring; those in `published` were published."""
+    return tuple(
+        Column(f"{title} {data_set}", data_set, figure, figure if figure in published else None)
+        for title, figure in figures.items()
+    )
+
+
+LVOS_FIGURES = {
+    "J&F": "J&F-Mean",
+    "J seen": "J-seen-Mean",
+    "F seen": "F-seen-Mean",
+    "J unseen": "J-unseen-Mean",
+    "F unseen": "F-unseen-Mean",
+    "V": "V-Mean",
+}
+LVOS = Table(
+    "lvos",
+    "LVOS",
+    (
+        *benchmark("LVOS1", LVOS_FIGURES, ("J&F-Mean",)),
+        *benchmark("LVOS1-test", {"J&F": "J&F-Mean"}, ("J&F-Mean",)),
+        *benchmark("LVOS2", LVOS_FIGURES, ("J&F-Mean",)),
+    ),
+    (Row("XMem", v.XMEM, "", priority=1), *others("LiVOS", "SAM 2.1", "SAMURAI", "SAM2.1Long", "SeC")),
+    f"{AT_480P} V1 test is scored by a server.",
+    by_data_set=True,
+)
+
+MOSE_2 = Table(
+    "mose2",
+    "MOSEv2, validation",
+    benchmark(
+        "MOSE2",
+        {
+            "J&Ḟ": "J&F_new",
+            "J": "J",
+            "Ḟ": "F_new",
+            "J&Ḟ disappearance": "disappear_J&F_new",
+            "J&Ḟ reappearance": "reappear_J&F_new",
+            "F": "F",
+            "J&F": "J&F",
+        },
+        ("J&F_new", "J", "F_new", "disappear_J&F_new", "reappear_J&F_new", "F", "J&F"),
+    ),
+    (
+        Row("XMem", v.XMEM, "", priority=1),
+        *others("SAM 2.1", "SAM 2.1-B+, fine-tuned, and RCMS", "SAM 2.1-L, fine-tuned, and RCMS"),
+    ),
+    f"{AT_480P} Scored by a server, which takes the zip file.",
+)
+
+VOST = Table(
+    "vost",
+    "VOST, validation",
+    (*benchmark("VOST", {"J_tr": "J_tr", "J": "J"}, ("J_tr", "J")), *benchmark("VOST10", {"J_tr": "J_tr", "J": "J"})),
+    (
+        Row("XMem", v.XMEM, "", priority=1),
+        *others("AOT-L", "DeAOT-L", "AOT-L and RMem", "DeAOT-L and RMem", data_set="VOST"),
+    ),
+    f"{AT_480P} The other methods were trained on VOST, and read frames at 10 a second and another size.",
+    by_data_set=True,
+)
+
+SA_V = Table(
+    "sav",
+    "SA-V",
+    (*benchmark("SAV", {"J&F": "J&F", "J": "J", "F": "F"}, ("J&F",)), *benchmark("SAV-test", {"J&F": "J&F"}, ("J&F",))),
+    (
+        Row("XMem", v.XMEM, priority=1),
+        *others("STCN", "SwinB-AOT", "SwinB-DeAOT", "DEVA", "Cutie-base", "SAM 2.1-B+"),
+        *others("SAM 2.1", "SAMURAI", "SAM2.1Long", "SeC"),
+    ),
+    f"{AT_480P} Objects of a video are followed together: where masks overlap, the smaller one has the pixels. How "
+    "the published figure of XMem was made is not known; its network was probably trained with MOSE.",
+    by_data_set=True,
+)
+
+_ALL = (TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5, TABLE_6, TABLE_7, TABLE_8, LENGTHS, MULTI_SCALE, SPEED)
+_LATER = (LVOS, MOSE_2, VOST, SA_V)
+TABLES = {table.name: table for table in (*_ALL, *_LATER)}
+
+NAMES = (
+    *(f"table{number}" for number in range(1, 9)),
+    "figure1",
+    "figure7",
+    "multiscale",
+    "speed",
+    "lvos",
+    "mose2",
+    "vost",
+    "sav",
+)
 """Everything that can be asked for. Figure 1 and part of speed are made of traces, frame by frame."""
 TRACED_VARIANTS = {"XMem": v.XMEM, "No long-term memory": v.NO_LONG_TERM}
 """The variants that are traced, by their names in figures."""

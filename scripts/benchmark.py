@@ -1,16 +1,16 @@
 """Time frames, memory reads and scoring beside plain formulations of the same, and training by itself.
 
-python -m scripts.benchmark {frame,read,score,train}
+python -m scripts.benchmark {frame,read,score,toolkits,train}
 """
 
 import argparse
 import logging
 import sys
 
-from scripts.benchmarks import frame, read, score, train
+from scripts.benchmarks import frame, read, score, toolkits, train
 from util.command_line import run_program
 
-BENCHMARKS = {"frame": frame, "read": read, "score": score, "train": train}
+BENCHMARKS = {"frame": frame, "read": read, "score": score, "toolkits": toolkits, "train": train}
 
 
 def main(argv: list[str] | None = None) -> int:

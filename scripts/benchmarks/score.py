@@ -73,14 +73,17 @@ def write_sequences(root: Path, frames: int) -> None:
                 write_label_map(path, draw_objects(paths + noise, (frame - start) / FRAMES_PER_SEQUENCE))
 
 
-def draw_objects(phases: Float64[np.ndarray, "objects 8"], progress: float) -> UInt8[np.ndarray, "{HEIGHT} {WIDTH}"]:
-    """Draw a label map: objects are closed curves with varying radii; `phases` set their motion and shape."""
-    labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+def draw_objects(
+    phases: Float64[np.ndarray, "objects 8"], progress: float, size: tuple[int, int] = (HEIGHT, WIDTH)
+) -> UInt8[np.ndarray, "height width"]:
+    """Draw a label map of `size`; objects are closed curves with varying radii; `phases` set their motion and shape."""
+    height, width = size
+    labels = np.zeros(size, np.uint8)
     angles = np.linspace(0, 2 * math.pi, 200, endpoint=False)
-    for label, (x, y, *wobble) in zip(OBJECTS, phases, strict=True):
-        centre = (0.5 + 0.3 * math.sin(x + progress)) * WIDTH, (0.5 + 0.3 * math.sin(y + 2 * progress)) * HEIGHT
+    for label, (x, y, *wobble) in enumerate(phases, start=1):
+        centre = (0.5 + 0.3 * math.sin(x + progress)) * width, (0.5 + 0.3 * math.sin(y + 2 * progress)) * height
         waves = sum(np.sin(k * angles + phase + 3 * progress) / k for k, phase in enumerate(wobble, start=1))
-        radius = HEIGHT * (0.2 + 0.04 * waves)
+        radius = height * (0.2 + 0.04 * waves)
         outline = np.stack([centre[0] + radius * np.cos(angles), centre[1] + radius * np.sin(angles)], axis=1)
         cv2.fillPoly(labels, [outline.round().astype(np.int32)], label)
     return labels

@@ -312,9 +312,8 @@ def test_an_interrupted_run_goes_on_with_the_objects_that_are_missing(run, capsy
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flags", [[], ["--separate_objects"]])
-def test_two_processes_killed_and_resumed_make_the_same(tmp_path, network_file, flags):
-    sav = write_sav(tmp_path / "SAV")
+def test_two_processes_killed_and_resumed_make_the_same(tmp_path, network_file):
+    sav, flags = write_sav(tmp_path / "SAV"), ["--separate_objects"]
     _, alone = evaluate(network_file, tmp_path / "alone", "--dataset", "SAV", "--sav_path", sav, *flags)
     together = tmp_path / "together"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "eval.py"]

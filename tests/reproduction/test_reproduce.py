@@ -16,11 +16,14 @@ from reproduction.report import make_report
 from reproduction.runs import Runner
 from reproduction.tables import NAMES, TABLES
 from scripts import reproduce
+from tests.helpers.benchmarks import write_mose2, write_vost
 from tests.helpers.layouts import write_frames, write_masks
 from tests.helpers.reproduction_setup import FRAMES, make_runner, tiny_profile, write_davis
 from tests.helpers.tiny_network import save_tiny_network
 from util.errors import UserError
 from util.files import sha256_of, sole_user
+
+LATER = {"VOST": "VOST", "MOSE2": "MOSEv2"}
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +89,24 @@ def test_the_reason_is_given_for_what_is_missing(tables):
     missing = tables["table5"]["With neither"]["J&F D17"]["absent"]
     assert missing == "weights: XMem-tiny-scaling-neither.pth, looked for beside XMem-tiny.pth"
     assert "mixed precision" in tables["speed"]["XMem"]["Mixed precision, one object"]["absent"]
+
+
+def test_later_benchmarks_have_their_own_scores(model, tmp_path):
+    write_vost(tmp_path / "VOST")
+    write_mose2(tmp_path / "MOSEv2")
+    runner = make_runner(model, tmp_path, tmp_path / "reproduce")
+    sets = {name: ProfileDataSet(name, name, name, folder, size=32) for name, folder in LATER.items()}
+    runner.profile = replace(runner.profile, data_sets=sets)
+    runner.carry_out(plan(["vost", "mose2"], runner.profile, runner.mixed))
+    make_report(["vost", "mose2"], runner, runner.output)
+    vost, mose2 = (
+        json.loads((runner.output / f"results/{name}.json").read_text())["cells"] for name in ("vost", "mose2")
+    )
+    summary = json.loads((runner.output / "runs/VOST/xmem/summary.json").read_text())
+    assert vost["XMem"]["J_tr VOST"]["here"]["mean"] == pytest.approx(100 * summary["scores"]["global"]["J_tr"])
+    assert vost["DeAOT-L and RMem"]["J_tr VOST"]["published"]["mean"] == 40.4
+    assert vost["XMem"]["J_tr VOST10"]["absent"].startswith("data: the profile tiny has no VOST10")
+    assert mose2["XMem"]["J&Ḟ MOSE2"]["absent"] == "scored by a server, which takes runs/MOSE2/xmem.zip"
 
 
 def test_the_page_says_first_what_the_figures_are_of(everything, model):

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from scripts.benchmark import main
+from scripts.benchmarks import toolkits
 
 SMALLEST = ["--device", "cpu", "--crop", "32", "--frames", "2", "--batch_size", "1", "--objects", "1"]
 
@@ -24,6 +25,22 @@ def test_what_cannot_be_trained_is_told_in_one_line(capsys, arguments, message):
     assert message in output.err
     assert output.err.count("\n") == 1
     assert output.out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give a toolkit's checkout with --lvos or --vost"),
+        (["--vost", ".", "--frames", "3"], "--frames must be at least 12, not 3"),
+        (["--vost", ".", "--frames", "12", "--repeats", "1"], "the toolkit failed: ["),
+    ],
+)
+def test_toolkits_that_cannot_be_timed_are_told_in_one_line(capsys, monkeypatch, arguments, message):
+    monkeypatch.setitem(toolkits.SIZES, "vost", (20, 30))
+    assert main(["toolkits", *arguments]) == 2
+    output = capsys.readouterr()
+    assert message in output.err
+    assert output.err.count("\n") == 1
 
 
 @pytest.mark.slow
