@@ -577,7 +577,7 @@ def test_default_output_folders(generic, clip, network_file, tmp_path, monkeypat
 
 def test_published_defaults(network_file):
     arguments = program.parse_arguments([])
-    assert {data_set.root_name: str(data_set.default_root) for data_set in DATA_SETS.values()} == {
+    published = {
         "d16_path": "../DAVIS/2016",
         "d17_path": "../DAVIS/2017",
         "y18_path": "../YouTube2018",
@@ -586,6 +586,8 @@ def test_published_defaults(network_file):
         "mose_path": "../MOSE",
         "generic_path": "None",
     }
+    roots = {data_set.root_name: str(data_set.default_root) for data_set in DATA_SETS.values()}
+    assert published.items() <= roots.items()
     assert intended_size(read_checkpoint(network_file)) == 480
 
     def configure(arguments: argparse.Namespace, device: str) -> EvaluationConfig:
