@@ -24,8 +24,7 @@ from evaluation.flags import add_inference_flags, check_source_flags, in_flags, 
 from evaluation.frame_reader import open_video
 from evaluation.summary import Summary
 from evaluation.work_queue import StartFailedElsewhereError, WorkQueue
-from model.checkpoint import read_checkpoint
-from model.network import XMem
+from export.running import PROVIDERS
 from util.command_line import MISTAKE, Parser, run_program
 from util.device import choose_device
 from util.errors import SettingError, UserError
@@ -38,7 +37,8 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of this program's flags. Where it matters whether one was given, the default is None."""
     parser = Parser(prog="eval.py", usage="%(prog)s [flags]", description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("--model", type=Path, help="network file (saves/XMem.pth, or else the bundled saves/XMem-small.pth)")
+    add("--model", type=Path, help="network file, or export (saves/XMem.pth, or else the bundled saves/XMem-small.pth)")
+    add("--provider", choices=PROVIDERS, help="for exports: what runs them in ONNX Runtime (cpu, on a GPU cuda)")
     add("--dataset", help=f"one of {', '.join(DATA_SETS)} (D17)")
     for root_name, data_set in {each.root_name: each for each in DATA_SETS.values()}.items():
         help_root = f"{data_set.root_holds} ({data_set.default_root or 'none'})"
@@ -154,17 +154,17 @@ def run(arguments: argparse.Namespace, queue: WorkQueue) -> int:
         StartFailedElsewhereError: process 0 cannot start.
     """
     device = choose_device(arguments.device, queue.local_rank)
-    checkpoint = read_checkpoint(arguments.model or networks.default_network_file())
-    sizes = arguments.size or [networks.size_without_flag(checkpoint, arguments.dataset)]
+    file = networks.read_network_file(arguments.model or networks.default_network_file())
+    sizes = arguments.size or [networks.size_without_flag(file, arguments.dataset)]
     videos, root = open_videos(arguments, sizes)
-    config = configure(arguments, videos.name, root, checkpoint.path, sizes, device)
+    config = configure(arguments, videos.name, root, file.path, sizes, device)
     videos = repeat_videos(videos, config.repeat)
-    seen = networks.videos_seen(checkpoint, videos)
+    seen = networks.videos_seen(file, videos)
     default_name = videos.videos[0].name if arguments.video else f"{videos.name}_{config.split}"
     output = arguments.output or Path("../output") / default_name
-    network = XMem.from_checkpoint(checkpoint, device)
+    network = networks.build_network(file, device, arguments.provider)
     if queue.rank == 0:
-        networks.warn_of_training_videos(checkpoint.path, videos, seen)
+        networks.warn_of_training_videos(file.path, videos, seen)
     summary = evaluate(
         videos, network, config, output,
         queue=queue, videos_seen=seen, overwrite=arguments.overwrite, restart=arguments.benchmark,

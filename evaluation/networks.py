@@ -4,14 +4,22 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from dataset.evaluation_video import EvaluationSet
 from dataset.registry import DATA_SETS
 from evaluation.config import PUBLISHED_SIZE, SMALLEST_SIZE
-from model.checkpoint import Checkpoint
+from export.manifest import Export, read_export
+from export.running import ExportedNetwork
+from model.checkpoint import Checkpoint, read_checkpoint
+from model.network import XMem
 from util.errors import UserError, first_few
 from util.provenance import REPOSITORY
 
 logger = logging.getLogger(__name__)
+
+NetworkFile = Checkpoint | Export
+"""What a network is built from: the content of a network file, or an export."""
 
 PUBLISHED = Path("saves/XMem.pth")
 """Where the published network is looked for: below the working directory, then below the repository."""
@@ -42,30 +50,55 @@ def default_network_file() -> Path:
     )
 
 
+def read_network_file(path: Path) -> NetworkFile:
+    """Read a network file, or the manifest of an export, which is a folder.
+
+    Raises:
+        UserError: it is missing, damaged, or no network.
+    """
+    return read_export(path) if path.is_dir() else read_checkpoint(path)
+
+
+def build_network(file: NetworkFile, device: torch.device, provider: str | None = None) -> XMem:
+    """Return the network, ready for inference.
+
+    Args:
+        provider: which of ONNX Runtime's providers runs an export; None: cuda on a CUDA device, else cpu.
+
+    Raises:
+        UserError: weights do not fit together, or the provider cannot be used.
+    """
+    if isinstance(file, Export):
+        return ExportedNetwork(file, device, provider)
+    if provider is not None:
+        raise UserError(f"{file.path} is no export: a provider goes with the folder that scripts.export writes")
+    return XMem.from_checkpoint(file, device)
+
+
 def is_bundled(path: Path | None) -> bool:
     """Return whether this is the network that comes with the repository."""
     return path is not None and path.resolve() == BUNDLED.resolve()
 
 
-def intended_size(checkpoint: Checkpoint) -> int:
+def intended_size(file: NetworkFile) -> int:
     """Return the shorter side in pixels that a network is meant for: "size" of its metadata, or the published one.
 
     Raises:
         UserError: what the metadata say is no size.
     """
-    size = checkpoint.metadata.get("size", PUBLISHED_SIZE)
+    size = file.metadata.get("size", PUBLISHED_SIZE)
     if not isinstance(size, int) or size < SMALLEST_SIZE:
-        raise UserError(f"{checkpoint.path} says that it is meant for the size {size!r}, which is none: give a size")
+        raise UserError(f"{file.path} says that it is meant for the size {size!r}, which is none: give a size")
     return size
 
 
-def size_without_flag(checkpoint: Checkpoint, dataset: str | None) -> int:
+def size_without_flag(file: NetworkFile, dataset: str | None) -> int:
     """Return the size at which a data set is segmented where none is given; −1: the frames' own.
 
     Raises:
         UserError: as `intended_size`.
     """
-    size = intended_size(checkpoint)
+    size = intended_size(file)
     at_own_size = dataset is not None and dataset in DATA_SETS and DATA_SETS[dataset].at_own_size
     if at_own_size and size == PUBLISHED_SIZE:
         logger.info("no size is given: taking frames of %s at their own, as published", dataset)
@@ -75,14 +108,14 @@ def size_without_flag(checkpoint: Checkpoint, dataset: str | None) -> int:
     return size
 
 
-def videos_seen(checkpoint: Checkpoint, evaluation_set: EvaluationSet) -> list[str]:
+def videos_seen(file: NetworkFile, evaluation_set: EvaluationSet) -> list[str]:
     """Return the videos of a DAVIS set that the network was trained on, by "videos_seen" of its metadata.
 
     Other sets have none: a video of the same name is another video there.
     """
     if not is_davis(evaluation_set):
         return []
-    seen = set(checkpoint.metadata.get("videos_seen", ()))
+    seen = set(file.metadata.get("videos_seen", ()))
     return [video.name for video in evaluation_set.videos if video.name in seen]
 
 

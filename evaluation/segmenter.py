@@ -62,7 +62,7 @@ class MultiViewSegmenter:
         """The palette of the last video's first label map that has one."""
         self.names: dict[int, str] = {}
         """The objects of the last video by their labels, where its label maps have something else for them."""
-        self.device = next(network.parameters()).device
+        self.device = network.device
         self.timer = NetworkTimer(self.device)
 
     @property

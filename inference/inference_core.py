@@ -243,7 +243,7 @@ class InferenceCore:
         Raises:
             UserError: the file is missing, damaged, no memory, or that of another network; this core is as before.
         """
-        device = next(self.network.parameters()).device
+        device = self.network.device
         content = read_torch_file(Path(path), MEMORY_FORMAT, "a saved memory", map_location=device)
         before = dict(vars(self))
         try:

@@ -39,7 +39,7 @@ class VideoSegmenter:
         mixed_precision: bool = False,
     ) -> None:
         self.core = InferenceCore(network, config)
-        self.device = next(network.parameters()).device
+        self.device = network.device
         self._size, self._flip, self._mixed_precision = size, flip, mixed_precision
         self.reset()
 

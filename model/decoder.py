@@ -81,10 +81,8 @@ class Decoder(nn.Module):
         g16 = self.fuser(features.f16, own)
         skip8, skip4 = self.up_16_8.skip_conv(features.f8), self.up_8_4.skip_conv(features.f4)
         update_hidden = update_hidden and hidden is not None
-        parts = [
-            self.upsampled(part, skip8, skip4, update_hidden)
-            for part in g16.split(self.objects_at_once or g16.shape[1], dim=1)
-        ]
+        split = (g16,) if self.objects_at_once is None else g16.split(self.objects_at_once, dim=1)
+        parts = [self.upsampled(part, skip8, skip4, update_hidden) for part in split]
         logits, pooled8, pooled4 = parts[0]
         if len(parts) > 1:
             logits = torch.cat([part.logits for part in parts], dim=1)

@@ -82,6 +82,11 @@ class XMem(nn.Module):
         network.load_state_dict(checkpoint.state_dict, assign=True)
         return network.float().to(device).eval().requires_grad_(False)
 
+    @property
+    def device(self) -> torch.device:
+        """The device of its parameters."""
+        return next(self.parameters()).device
+
     def for_inference(self, mixed_precision: bool = False) -> "XMem":
         """Return the same network prepared for inference: a frame takes less time, and results differ by rounding.
 
@@ -94,7 +99,7 @@ class XMem(nn.Module):
         """
         if self.is_prepared:
             return self
-        device = next(self.parameters()).device
+        device = self.device
         with torch.device("meta"):
             prepared = XMem(self.config)
         prepared.load_state_dict(self.state_dict(), assign=True)

@@ -16,7 +16,8 @@ LAYERS = {  # package → the packages it may import, beside itself
     "model": {"util"},
     "training": {"dataset", "model", "util"},
     "inference": {"model", "util"},
-    "evaluation": {"dataset", "inference", "model", "scoring", "util"},
+    "export": {"dataset", "inference", "model", "util"},
+    "evaluation": {"dataset", "export", "inference", "model", "scoring", "util"},
     "xmem": {"dataset", "evaluation", "inference", "model", "util"},
     "reproduction": {"dataset", "evaluation", "inference", "model", "scoring", "training", "util"},
 }

@@ -9,7 +9,7 @@ for result in xmem.segment_video(network, "clip.mp4", "first.png"):
 import importlib
 from pathlib import Path
 
-for _name in ("dataset", "evaluation", "inference", "model", "util"):  # names that other programs have, too
+for _name in ("dataset", "evaluation", "export", "inference", "model", "util"):  # names that other programs have, too
     _found = Path(str(importlib.import_module(_name).__file__)).resolve().parent.parent
     if _found != Path(__file__).resolve().parent.parent:
         raise ImportError(f"xmem needs its own package {_name!r}, but {_found / _name} is found first on Python's path")

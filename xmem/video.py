@@ -17,7 +17,7 @@ from dataset.frames import FrameFolder
 from dataset.given_label_maps import GivenLabelMaps
 from dataset.video_file import VideoFile
 from evaluation.config import SMALLEST_SIZE
-from evaluation.networks import default_network_file
+from evaluation.networks import build_network, default_network_file, read_network_file
 from inference.config import InferenceConfig
 from inference.images import label_map_of
 from inference.inputs import as_tensor
@@ -43,20 +43,22 @@ class FrameResult(NamedTuple):
     """The labels of the objects that are followed."""
 
 
-def load_network(file: str | PathLike[str] | None = None, device: str = "auto") -> XMem:
+def load_network(file: str | PathLike[str] | None = None, device: str = "auto", provider: str | None = None) -> XMem:
     """Load a network, ready for inference.
 
     Args:
-        file: a network file, published or trained with this program; None: saves/XMem.pth if it is there, or else the
-            small network that comes with the program.
+        file: a network file, published or trained with this program, or the folder of an export; None: saves/XMem.pth
+            if it is there, or else the small network that comes with the program.
         device: auto (a GPU if there is one), cuda, cuda:N, mps or cpu.
+        provider: what runs an export in ONNX Runtime: cpu, cuda, tensorrt, openvino or coreml; None: cuda on a CUDA
+            device, else cpu.
 
     Raises:
-        UserError: the file is missing, damaged, or no network.
+        UserError: the file is missing, damaged, or no network; what an export needs is not installed.
         SettingError: there is no such device here.
     """
     path = Path(file) if file is not None else default_network_file()
-    return XMem.from_checkpoint(path, choose_device(device)).for_inference()
+    return build_network(read_network_file(path), choose_device(device), provider).for_inference()
 
 
 def segment_video(
@@ -94,7 +96,7 @@ def segment_video(
         raise ValueError("there is no mask: at least one frame's objects have to be given")
     if size != -1 and size < SMALLEST_SIZE:
         raise ValueError(f"size is at least {SMALLEST_SIZE} pixels, or -1 for the frames' own, not {size}")
-    device = next(network.parameters()).device
+    device = network.device
     mixed = device.type == "cuda" if mixed_precision is None else mixed_precision
     segmenter = VideoSegmenter(network, config, size=size, mixed_precision=mixed)
     return _segment(segmenter, _open_frames(frames), masks)

@@ -1,0 +1,114 @@
+"""The manifest of an export: what its graphs take and give, and which files they are."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from export.graphs import MEMORY_GRAPHS, NETWORK_GRAPHS, GraphShapes
+from model.config import NetworkConfig
+from util.errors import UserError
+from util.files import sha256_of
+
+FORMAT = "xmem-export-1"
+MANIFEST = "manifest.json"
+FORMATS = ("onnx", "pt2")
+
+
+@dataclass(frozen=True)
+class Export:
+    """An export that lies in a folder.
+
+    Attributes:
+        path: its manifest.
+        graph_format: "onnx" or "pt2".
+        network_config: the network.
+        metadata: what the network file said of its training, size and videos.
+        precision: float32, float16 or int8.
+        size: the (height, width) of the images that it takes; None: any multiple of 16.
+        objects: the number of objects that it takes; None: any.
+        shapes: the graphs' inputs and outputs.
+        files: file → its SHA-256.
+    """
+
+    path: Path
+    graph_format: str
+    network_config: NetworkConfig
+    metadata: Mapping[str, Any]
+    precision: str
+    size: tuple[int, int] | None
+    objects: int | None
+    shapes: Mapping[str, GraphShapes]
+    files: Mapping[str, str]
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the export."""
+        return self.path.parent
+
+    def file_of(self, graph: str) -> Path:
+        """Return the file of a graph."""
+        return self.folder / f"{graph}.{self.graph_format}"
+
+    def to_json_dict(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the content of the manifest, with what else there is to say about the export."""
+        return {
+            "format": FORMAT,
+            "graph_format": self.graph_format,
+            "precision": self.precision,
+            "size": self.size,
+            "objects": self.objects,
+            **about,
+            "network": asdict(self.network_config),
+            "metadata": dict(self.metadata),
+            "graphs": {
+                name: {"file": self.file_of(name).name, **asdict(shapes)} for name, shapes in self.shapes.items()
+            },
+            "files": dict(self.files),
+        }
+
+
+def read_export(folder: Path) -> Export:
+    """Read the manifest of an export, and check that its files are those that were written.
+
+    Raises:
+        UserError: there is no export, or it is damaged, in part missing, or of another version.
+    """
+    path = folder / MANIFEST
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} is a folder without {MANIFEST}; python -m scripts.export makes exports") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged: export the network again") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise UserError(f"{path} has the format {found!r}; this program reads {FORMAT!r}")
+    try:
+        export = Export(
+            path=path,
+            graph_format=content["graph_format"],
+            network_config=NetworkConfig.from_plain(content["network"]),
+            metadata=dict(content["metadata"]),
+            precision=content["precision"],
+            size=None if content["size"] is None else (int(content["size"][0]), int(content["size"][1])),
+            objects=None if content["objects"] is None else int(content["objects"]),
+            shapes={name: _shapes(graph) for name, graph in content["graphs"].items()},
+            files=dict(content["files"]),
+        )
+        is_whole = export.graph_format in FORMATS and set(export.shapes) == {*NETWORK_GRAPHS, *MEMORY_GRAPHS}
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error!r}): export the network again") from error
+    if not is_whole or any(export.file_of(name).name not in export.files for name in export.shapes):
+        raise UserError(f"{path} is damaged, it lacks a graph: export the network again")
+    for name, digest in export.files.items():
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} lacks {name}, which its {MANIFEST} names: export the network again")
+        if sha256_of(folder / name) != digest:
+            raise UserError(f"{folder / name} is not the file that {MANIFEST} describes: export the network again")
+    return export
+
+
+def _shapes(graph: Mapping[str, Any]) -> GraphShapes:
+    return GraphShapes(*({name: tuple(shape) for name, shape in graph[part].items()} for part in ("inputs", "outputs")))
