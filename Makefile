@@ -68,6 +68,6 @@ broken:
 	echo "None of $(PYTHONS) is a Python 3.11 to 3.14 with venv: install one (on Debian and Ubuntu: python3 and" \
 		"python3-venv), or give its path: make PYTHONS=/path/to/python" >&2; exit 1
 
-$(INSTALLED): pyproject.toml requirements.txt requirements-dev.txt constraints.txt $(BROKEN)
+$(INSTALLED): pyproject.toml requirements.txt requirements-dev.txt requirements-export.txt constraints.txt $(BROKEN)
 	$(INSTALL) -c constraints.txt
 	@touch $@

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from util.files import sha256_of
 FORMAT = "xmem-export-1"
 MANIFEST = "manifest.json"
 FORMATS = ("onnx", "pt2")
+OF_EXPORT = ("format", "graph_format", "precision", "size", "objects", "network", "metadata", "graphs", "files")
+"""The entries of a manifest that are fields of `Export`."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Export:
         objects: the number of objects that it takes; None: any.
         shapes: the graphs' inputs and outputs.
         files: file → its SHA-256.
+        about: what else there is to say: opset, statistics of images, the network's file, ….
     """
 
     path: Path
@@ -41,6 +44,7 @@ class Export:
     objects: int | None
     shapes: Mapping[str, GraphShapes]
     files: Mapping[str, str]
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -51,15 +55,15 @@ class Export:
         """Return the file of a graph."""
         return self.folder / f"{graph}.{self.graph_format}"
 
-    def to_json_dict(self, about: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the content of the manifest, with what else there is to say about the export."""
+    def to_json_dict(self) -> dict[str, Any]:
+        """Return the content of the manifest."""
         return {
             "format": FORMAT,
             "graph_format": self.graph_format,
             "precision": self.precision,
             "size": self.size,
             "objects": self.objects,
-            **about,
+            **self.about,
             "network": asdict(self.network_config),
             "metadata": dict(self.metadata),
             "graphs": {
@@ -96,6 +100,7 @@ def read_export(folder: Path) -> Export:
             objects=None if content["objects"] is None else int(content["objects"]),
             shapes={name: _shapes(graph) for name, graph in content["graphs"].items()},
             files=dict(content["files"]),
+            about={name: value for name, value in content.items() if name not in OF_EXPORT},
         )
         is_whole = export.graph_format in FORMATS and set(export.shapes) == {*NETWORK_GRAPHS, *MEMORY_GRAPHS}
     except (LookupError, TypeError, ValueError, AttributeError) as error:

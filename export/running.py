@@ -129,12 +129,13 @@ class ExportedNetwork(XMem):
         self.is_prepared = True
         self.config = export.network_config
         self._export, self._device = export, device
-        self._graphs: dict[str, Runnable] = {}
+        self.graphs: dict[str, Runnable] = {}
+        """The graphs of the network by name."""
         if export.graph_format == "pt2":
             if provider is not None:
                 raise UserError(f"{export.folder} is an export for PyTorch, which has no provider {provider}")
             for name in NETWORK_GRAPHS:
-                self._graphs[name] = ProgramGraph(export.file_of(name), export.shapes[name], device)
+                self.graphs[name] = ProgramGraph(export.file_of(name), export.shapes[name], device)
             return
         provider = provider or ("cuda" if device.type == "cuda" else "cpu")
         if provider not in PROVIDERS:
@@ -142,7 +143,7 @@ class ExportedNetwork(XMem):
         if (provider in ON_CUDA) != (device.type == "cuda"):
             raise UserError(f"the provider {provider} does not go together with the device {device}")
         for name in NETWORK_GRAPHS:
-            self._graphs[name] = OnnxGraph(export.file_of(name), export.shapes[name], provider, device)
+            self.graphs[name] = OnnxGraph(export.file_of(name), export.shapes[name], provider, device)
 
     @property
     def device(self) -> torch.device:
@@ -222,7 +223,7 @@ class ExportedNetwork(XMem):
         if objects > capacity:
             raise UserError(f"{export.folder} is an export for {capacity} objects, and there are {objects}")
         inputs = {name: self._filled(tensor.float(), shapes.inputs[name], capacity) for name, tensor in inputs.items()}
-        outputs = self._graphs[graph](inputs, {"height": height, "width": width, "objects": capacity})
+        outputs = self.graphs[graph](inputs, {"height": height, "width": width, "objects": capacity})
         if capacity == objects:
             return outputs
         return {

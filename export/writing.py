@@ -100,39 +100,36 @@ def write_export(checkpoint: Checkpoint, folder: Path, settings: ExportSettings)
             differences[name] = compare(plain[name], file, shapes, sizes)
             logger.info("%s: largest difference from PyTorch %.1e", name, max(differences[name].values()))
         files = {path.name: sha256_of(path) for path in sorted(temporary.iterdir())}
-        export = Export(
-            path=temporary / MANIFEST,
-            graph_format=settings.graph_format,
-            network_config=network.config,
-            metadata=checkpoint.metadata,
-            precision="float16" if settings.half else "float32",
-            size=settings.size,
-            objects=settings.objects,
-            shapes=all_shapes,
-            files=files,
-        )
         about = {
             "opset": OPSET if settings.graph_format == "onnx" else None,
             "torch": torch.__version__,
             "network_file": {"name": checkpoint.path.name, "sha256": sha256_of(checkpoint.path)},
-            "images": {
-                "range": [0, 1],
-                "mean": IMAGE_MEAN,
-                "deviation": IMAGE_STD,
-                "channels": "RGB",
-                "multiple": STRIDE,
-            },
+            "images": {"channels": "RGB", "range": [0, 1], "mean": IMAGE_MEAN, "deviation": IMAGE_STD},
+            "stride": STRIDE,
             "top_k": settings.top_k,
             "elements": sizes["elements"] if settings.size else None,
             "largest_differences": differences,
         }
-        write_manifest(export, about)
+        write_manifest(
+            Export(
+                path=temporary / MANIFEST,
+                graph_format=settings.graph_format,
+                network_config=network.config,
+                metadata=checkpoint.metadata,
+                precision="float16" if settings.half else "float32",
+                size=settings.size,
+                objects=settings.objects,
+                shapes=all_shapes,
+                files=files,
+                about=about,
+            )
+        )
     return differences
 
 
-def write_manifest(export: Export, about: Mapping[str, Any]) -> None:
+def write_manifest(export: Export) -> None:
     """Write the manifest of an export into its folder."""
-    text = json.dumps(export.to_json_dict(about), indent=2, default=str)
+    text = json.dumps(export.to_json_dict(), indent=2, default=str)
     export.path.write_text(text + "\n", encoding="utf-8")
 
 

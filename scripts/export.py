@@ -9,14 +9,21 @@ See docs/export.md.
 import argparse
 import logging
 import sys
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from evaluation.networks import default_network_file
-from export.manifest import FORMATS
+import torch
+
+from evaluation.networks import default_network_file, intended_size
+from export.manifest import FORMATS, read_export
+from export.quantising import METHODS, quantise_export, recorded
+from export.running import ExportedNetwork
 from export.writing import ExportSettings, write_export
-from model.checkpoint import read_checkpoint
+from model.checkpoint import Checkpoint, read_checkpoint
 from util.command_line import Parser, run_program
 from util.errors import SettingError, UserError
+from xmem.video import segment_video
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -31,8 +38,28 @@ def make_parser() -> argparse.ArgumentParser:
     size.add_argument("--dynamic", action="store_true", help="for frames of any size (without --size anyway)")
     add("--objects", type=int, metavar="K", help="for at most so many objects, in place of any number")
     add("--half", action="store_true", help="compute in float16; tensors in and out stay float32")
+    add("--int8", choices=METHODS, help="convolutions in INT8: dynamic, or static with ranges from --calibrate")
+    add("--calibrate", type=Path, metavar="VIDEO", help="for --int8 static: a video file or a folder of frames")
+    add("--calibrate_mask", type=Path, metavar="MASK", help="for --int8 static: the label map of its first frame")
+    add("--calibrate_frames", type=int, default=60, metavar="N", help="for --int8 static: its first N (%(default)s)")
     add("--top_k", type=int, default=30, help="elements read per query in read_memory (%(default)s)")
     return parser
+
+
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Check that the flags of INT8 belong together.
+
+    Raises:
+        UserError: one is missing, or would have no effect.
+    """
+    if arguments.int8 and (arguments.format != "onnx" or arguments.half):
+        raise UserError("--int8 goes with --format onnx and without --half")
+    for name in ("calibrate", "calibrate_mask"):
+        given = getattr(arguments, name) is not None
+        if given != (arguments.int8 == "static"):
+            raise UserError(f"--{name} goes with --int8 static" if given else f"--int8 static needs --{name}")
+    if arguments.calibrate_frames < 2:
+        raise UserError(f"--calibrate_frames must be at least 2, not {arguments.calibrate_frames}")
 
 
 def export(arguments: argparse.Namespace) -> int:
@@ -41,19 +68,47 @@ def export(arguments: argparse.Namespace) -> int:
     Raises:
         UserError: it cannot be made.
     """
+    check_arguments(arguments)
     size = None if arguments.size is None else (arguments.size[0], arguments.size[1])
     try:
         settings = ExportSettings(arguments.format, size, arguments.objects, arguments.half, arguments.top_k)
     except SettingError as error:
         raise UserError(f"--{error}") from None
     checkpoint = read_checkpoint(arguments.model or default_network_file())
-    differences = write_export(checkpoint, arguments.output, settings)
-    print("largest differences from PyTorch in float32, on random inputs")
+    if arguments.int8:
+        title, differences = "float32", write_int8(arguments, checkpoint, settings)
+    else:
+        title, differences = "PyTorch in float32", write_export(checkpoint, arguments.output, settings)
+    print(f"largest differences from {title}, on random inputs")
     for graph, outputs in differences.items():
         print(f"  {graph:<13}", "  ".join(f"{name} {value:.1e}" for name, value in outputs.items()))
     size_on_disk = sum(path.stat().st_size for path in arguments.output.iterdir())
     print(f"{arguments.output}: {size_on_disk / 2**20:.1f} MiB")
     return 0
+
+
+def write_int8(
+    arguments: argparse.Namespace, checkpoint: Checkpoint, settings: ExportSettings
+) -> dict[str, dict[str, float]]:
+    """Export in float32, record the graphs' calls on the video if ranges are to be fixed, and quantise.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    if arguments.output.exists():
+        raise UserError(f"{arguments.output} is there already: choose another folder, or remove it")
+    with TemporaryDirectory(prefix="export-") as folder:
+        write_export(checkpoint, Path(folder) / "float32", settings)
+        plain = read_export(Path(folder) / "float32")
+        calls = None
+        if arguments.int8 == "static":
+            network = ExportedNetwork(plain, torch.device("cpu"))
+            size = -1 if settings.size else intended_size(plain)
+            with recorded(network) as calls:
+                results = segment_video(network, arguments.calibrate, arguments.calibrate_mask, size)
+                for _ in islice(results, arguments.calibrate_frames):
+                    pass
+        return quantise_export(plain, arguments.output, settings.example_sizes(), calls)
 
 
 def main(argv: list[str] | None = None) -> int:
