@@ -77,12 +77,17 @@ def youtube_vos_truth(root: Path, split: str) -> Path | None:
 
 
 def folder_of_videos(
-    folder: Path, *, save_masked_frames: bool = False, from_first_object: bool = False
+    folder: Path,
+    *,
+    save_masked_frames: bool = False,
+    from_first_frame: bool = False,
+    from_first_object: bool = False,
 ) -> tuple[EvaluationVideo, ...]:
     """The videos of {folder}/JPEGImages and {folder}/Annotations; a video that is in only one of them is a problem.
 
     Args:
         save_masked_frames: only frames that have a mask are saved, rather than every frame.
+        from_first_frame: the first frame must have a mask.
         from_first_object: label maps before the first one that holds an object count as absent, which has to be read.
     """
     frames_root = require_folder(folder / "JPEGImages")
@@ -97,6 +102,7 @@ def folder_of_videos(
             frames_root / name,
             masks_root / name,
             save_masked_frames=save_masked_frames,
+            from_first_frame=from_first_frame,
             from_first_object=from_first_object,
         )
 

@@ -27,8 +27,8 @@ class EvaluationVideo:
     Attributes:
         name: the video's name, its folder in the output.
         frames: all frames of the video, also those before the first annotation.
-        annotations: frame name → label map defining the objects that start there, in the order of the frames; exactly
-            one, the first, in all sets but YouTubeVOS.
+        annotations: frame name → label map defining the objects that start there, in the order of the frames; one, the
+            first, where all objects start together.
         saved_frames: names of the frames whose masks are written unless all are asked for; None: every frame.
         ground_truth: frame name → the label map that its mask is scored by, for every saved frame from the first
             annotation on, in the order of the frames; None if a saved frame has no label map.

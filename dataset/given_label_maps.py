@@ -42,7 +42,8 @@ class GivenLabelMaps:
     ) -> None:
         self._palette = colour_palette(sources)
         self._has_void, self._objects = has_void, objects
-        self._marks_void = True if has_void else None  # None: not known before the first label map with an object
+        # None: not known before the first label map with an object. Where objects are named, 255 may be one of them.
+        self._marks_void: bool | None = has_void if has_void or objects is not None else None
         self._said: set[str] = set()  # once for a video is enough
 
     def read(self, source: LabelMapSource, only: Collection[int] | None = None) -> LabelMap:

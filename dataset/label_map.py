@@ -35,12 +35,14 @@ class LabelMap:
         palette: up to 256 RGB triples with one byte a channel; None for a grey image.
         names: what the file has instead of a label, where it has something else: a colour, or a folder's name.
         overlap: the number of pixels that several objects' masks cover.
+        covered: objects whose masks are not empty, but covered by others'.
     """
 
     labels: UInt8[np.ndarray, "height width"]
     palette: bytes | None = None
     names: Mapping[int, str] = field(default_factory=dict)
     overlap: int = 0
+    covered: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -267,7 +269,9 @@ def _joined(masks: ObjectMasks) -> LabelMap:
             raise UserError(f"{path} is {size_text(covered.shape)}, but {read[0][1]} is {size_text((height, width))}")
         overlap += int(np.count_nonzero(labels[covered]))
         labels[covered] = label
-    return LabelMap(labels, davis_palette(), {label: path.parent.name for label, path in masks.files}, overlap)
+    names = {label: path.parent.name for label, path in masks.files}
+    hidden = {label for label, _, mask in read if mask.any()} - set(labels_of(labels))
+    return LabelMap(labels, davis_palette(), names, overlap, frozenset(hidden))
 
 
 def read_object_mask(path: Path) -> Bool[np.ndarray, "height width"]:

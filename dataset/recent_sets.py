@@ -51,8 +51,40 @@ def read_json_videos(path: Path, form: str) -> Mapping[str, Any]:
     try:
         videos = json.loads(read_text(path))["videos"]
         return {plain_name(name, path): video for name, video in videos.items()}
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not {form}: {error!r}") from error
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path} is not {form}") from error
+
+
+def whole_number(value: Any) -> int:
+    """Return a number that a meta file holds as such or as a text.
+
+    Raises:
+        TypeError, ValueError: it is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError
+    return int(value)
+
+
+def list_of(value: Any) -> list[Any]:
+    """Return a value that is a list.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(value, list):
+        raise TypeError
+    return value
+
+
+def require_label(label: int, name: str, path: Path) -> None:
+    """Check that the meta file `path` gives an object of the video `name` a label that label maps can have.
+
+    Raises:
+        UserError: it does not.
+    """
+    if not 1 <= label <= 255:
+        raise UserError(f"{path}: {name} has an object {label}; labels go from 1 to 255")
 
 
 # --- LVOS -------------------------------------------------------------------------------------------------------------
@@ -80,13 +112,13 @@ class LvosObject:
         Raises:
             UserError: they are not as many as the meta file says.
         """
-        names = tuple(f"{number:08d}" for number in range(self.start, self.end, LVOS_STEP))
-        if not 1 <= self.label <= 255 or len(names) != self.frame_count or not names:
+        numbers = range(self.start, self.end, LVOS_STEP)
+        if len(numbers) != self.frame_count or not numbers:
             raise UserError(
                 f"the meta file has object {self.label} in {self.frame_count} frames from {self.start} to below "
-                f"{self.end}, which are {len(names)} in steps of {LVOS_STEP}"
+                f"{self.end}, which are {len(numbers)} in steps of {LVOS_STEP}"
             )
-        return names
+        return tuple(f"{number:08d}" for number in numbers)
 
 
 def lvos_folder(root: Path, split: str) -> Path:
@@ -109,14 +141,19 @@ def read_lvos_meta(root: Path) -> dict[str, tuple[LvosObject, ...]]:
     def objects(things: Mapping[str, Any]) -> tuple[LvosObject, ...]:
         ranges = ((label, thing["frame_range"]) for label, thing in things.items())
         return tuple(
-            LvosObject(int(label), int(each["start"]), int(each["end"]), int(each["frame_nums"]))
+            LvosObject(*map(whole_number, (label, each["start"], each["end"], each["frame_nums"])))
             for label, each in ranges
         )
 
     try:
         videos = {name: objects(video["objects"]) for name, video in read_json_videos(path, form).items()}
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not {form}: {error!r}") from error
+        raise UserError(f"{path} is not {form}") from error
+    for name, things in videos.items():
+        for thing in things:
+            require_label(thing.label, name, path)
+        if len({thing.label for thing in things}) < len(things):
+            raise UserError(f"{path} names an object of {name} twice")
     if not videos:
         raise UserError(f"{path} names no video")
     return videos
@@ -128,6 +165,8 @@ def lvos(root: Path, split: str, sizes: Sequence[int]) -> tuple[EvaluationVideo,
     frames_root, masks_root = require_folder(folder / "JPEGImages"), require_folder(folder / "Annotations")
     if split == "test":
         names = [path.name for path in folder_entries(masks_root) if path.is_dir()]
+        if not names:
+            raise UserError(f"{masks_root} has no folders, one for each video")
         return open_videos(
             names, lambda name: list_video(name, frames_root / name, masks_root / name, objects_start_later=True)
         )
@@ -155,7 +194,7 @@ def _starting(video: EvaluationVideo, masks: Path, starts: Mapping[str, Collecti
             if frame not in there:
                 named = ", ".join(map(str, sorted(labels)))
                 raise UserError(f"{place} lacks the frame {frame}, in which the meta file has object {named} start")
-    in_order = [frame for frame in sources if frame in starts]
+    in_order = [frame for frame in sources if starts.get(frame)]
     if not in_order:
         raise UserError(f"{video.name}: the meta file names no object of it")
     after = list(sources)[list(sources).index(in_order[0]) :]
@@ -198,16 +237,22 @@ def read_mose2_meta(root: Path) -> dict[str, Mose2Video] | None:
         for place in (folder, folder.parent)
         for name in ("meta_valid.json", "meta.json", "valid_meta.json")
     )
-    if not path.is_file():
+    if not path.exists():
         return None
     form = "a meta file of MOSEv2 (videos.V.objects, .length)"
     try:
-        return {
-            name: Mose2Video(tuple(int(label) for label in video["objects"]), int(video["length"]))
+        videos = {
+            name: Mose2Video(tuple(map(whole_number, list_of(video["objects"]))), whole_number(video["length"]))
             for name, video in read_json_videos(path, form).items()
         }
     except (ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{path} is not {form}: {error!r}") from error
+        raise UserError(f"{path} is not {form}") from error
+    for name, video in videos.items():
+        for label in video.labels:
+            require_label(label, name, path)
+    if not videos:
+        raise UserError(f"{path} names no video")
+    return videos
 
 
 def mose2_truth(root: Path, split: str) -> Path | None:
@@ -215,15 +260,15 @@ def mose2_truth(root: Path, split: str) -> Path | None:
     folder, meta = mose2_folder(root), read_mose2_meta(root)
     if not meta:
         return None
-    name, video = next(iter(meta.items()))
-    masks = folder / "Annotations" / name
-    return folder if os.path.isdir(masks) and len(list_images(masks)) >= video.length > 1 else None
+    masks = {name: folder / "Annotations" / name for name in meta}
+    whole = (os.path.isdir(masks[name]) and len(list_images(masks[name])) >= meta[name].length > 1 for name in meta)
+    return folder if any(whole) else None
 
 
 def mose2(root: Path, split: str, sizes: Sequence[int]) -> tuple[EvaluationVideo, ...]:
     """MOSEv2: the objects of the first frame; the meta file, where it is there, says which these are."""
     folder, meta = mose2_folder(root), read_mose2_meta(root)
-    videos = {video.name: video for video in folder_of_videos(folder)}
+    videos = {video.name: video for video in folder_of_videos(folder, from_first_frame=True)}
     if meta is None:
         return tuple(videos.values())
 
@@ -280,19 +325,29 @@ def vost(root: Path, split: str, sizes: Sequence[int], images: str = "JPEGImages
 # --- SA-V -------------------------------------------------------------------------------------------------------------
 
 
-def sav_folder(root: Path, split: str) -> Path:
-    """Return the folder of a split of SA-V: `root`/sav_val (or sav_test), or `root` itself."""
-    is_root = os.path.isdir(root / "Annotations_6fps")
-    return root if is_root else require_folder(root / f"sav_{split}")
+def sav_folder(root: Path, split: str | None = None) -> Path:
+    """Return the folder of a split of SA-V: `root`/sav_val (or sav_test), or `root` itself.
+
+    Args:
+        split: "val" or "test"; None: that of `root`, or else val.
+
+    Raises:
+        UserError: there is none, or `root` is the other split.
+    """
+    if not os.path.isdir(root / "Annotations_6fps"):
+        return require_folder(root / f"sav_{split or 'val'}")
+    if split is not None and not os.path.isfile(root / f"sav_{split}.txt"):
+        raise UserError(f"{root} lacks sav_{split}.txt, the list of the split {split}")
+    return root
 
 
-def sav_names(folder: Path) -> list[str]:
+def sav_names(folder: Path, split: str | None = None) -> list[str]:
     """Return the videos of a split of SA-V, from its list, sav_val.txt or sav_test.txt.
 
     Raises:
         MissingError, UserError: as `listed_videos`.
     """
-    names = [f"{folder.name}.txt", "sav_val.txt", "sav_test.txt"]
+    names = [f"sav_{split}.txt"] if split else [f"{folder.name}.txt", "sav_val.txt", "sav_test.txt"]
     return list(dict.fromkeys(listed_videos(first_existing(folder / name for name in names))))
 
 
@@ -340,4 +395,4 @@ def sav(root: Path, split: str, sizes: Sequence[int]) -> tuple[EvaluationVideo, 
             empty_before=True,
         )
 
-    return open_videos(sav_names(folder), open_video)
+    return open_videos(sav_names(folder, split), open_video)

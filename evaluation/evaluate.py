@@ -17,6 +17,7 @@ from dataset.evaluation_video import EvaluationSet, EvaluationVideo
 from dataset.frames import FrameFolder
 from dataset.label_map import LabelMapSource, ObjectMasks, colour_palette, files_of
 from evaluation.config import EvaluationConfig
+from evaluation.frame_reader import NoObjectError
 from evaluation.output_folder import OutputFolder, VideoRecord, VideoWriter
 from evaluation.segmenter import MultiViewSegmenter, SegmentedFrame
 from evaluation.summary import Summary
@@ -26,7 +27,11 @@ from scoring.davis import ScoredSequence, score_sequences
 from scoring.protocols import PROTOCOLS
 from scoring.scores import Scores
 from util.device import device_name, is_out_of_memory, peak_device_bytes, peak_process_bytes, reset_peak
-from util.errors import UserError, counted, first_few
+from util.errors import SettingError, UserError, counted, first_few
+from util.painting import davis_palette
+
+BACKWARD = ("G", "video")
+"""The sets whose videos may be followed backward, too."""
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +73,10 @@ def evaluate(
         videos = tuple(video.using_all_masks() for video in evaluation_set.videos)
         evaluation_set = replace(evaluation_set, videos=videos)
     if any(video.object_folders for video in evaluation_set.videos) and config.save_scores:
-        raise UserError(f"save_scores: {evaluation_set.name} takes a mask for each object, which cannot be merged")
+        raise SettingError(
+            "save_scores",
+            f"does not go with {evaluation_set.name}: masks of single objects cannot be merged",
+        )
     if config.separate_objects:
         videos = tuple(each for video in evaluation_set.videos for each in video.separated())
         evaluation_set = replace(evaluation_set, videos=videos)
@@ -101,13 +109,17 @@ def report_what_is_left_out(evaluation_set: EvaluationSet, config: EvaluationCon
     later = [video for video in evaluation_set.videos if video.frames_before]
     if later and not config.backward:
         logger.warning(
-            "%s before the first label map with an object are skipped; backward segments them, too: %s",
+            "%s before the first label map with an object are skipped%s: %s",
             counted(sum(video.frames_before for video in later), "frame"),
+            "; backward segments them, too" if evaluation_set.name in BACKWARD else "",
             first_few([video.name for video in later]),
         )
     if evaluation_set.protocol != "davis":
         if any(video.object_folders for video in evaluation_set.videos):
-            logger.info("where masks of a video overlap, the smaller one has the pixels; separate_objects keeps both")
+            logger.info(
+                "where given masks of a frame overlap, the smaller one has the pixels, and a later object takes its "
+                "pixels from others; separate_objects keeps all"
+            )
         return
     if unused := [video for video in evaluation_set.videos if video.later_label_maps and video.ground_truth is None]:
         logger.warning(
@@ -159,6 +171,8 @@ def _digest(video: EvaluationVideo) -> str:
         for path in files_of(source):
             name = f"{path.parent.name}/{path.name}" if isinstance(source, ObjectMasks) else path.name
             digest.update(f"{frame} {name}\0".encode(errors="surrogateescape") + path.read_bytes())
+    if video.saved_frames is not None:
+        digest.update(f"{sorted(video.saved_frames)}\0".encode(errors="surrogateescape"))
     if video.starts:
         starts = {frame: sorted(labels) for frame, labels in video.starts.items()}
         digest.update(f"{starts} {sorted(video.object_folders.items())}\0".encode())
@@ -231,6 +245,11 @@ def segment_into_folder(
                     writer.write_overlay(frame.rgb, segmented.labels)
                     frames += 1
                     on_frame(seconds_backward + timer.seconds_so_far)
+    except NoObjectError as error:
+        if not video.empty_before:
+            raise
+        logger.warning("%s; its masks are empty", error)
+        writer = write_nothing(video, folder, config.save_all)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -252,6 +271,17 @@ def segment_into_folder(
         names={} if video.empty_before else {str(label): name for label, name in segmenter.names.items()},
         grey=segmenter.palette is None,
     )
+
+
+def write_nothing(video: EvaluationVideo, folder: OutputFolder, save_all: bool) -> VideoWriter:
+    """Write empty masks for a video without anything to follow, as data sets with masks of single objects want them."""
+    frame = next(iter(video.frames))
+    empty = torch.zeros(frame.rgb.shape[:2], dtype=torch.uint8)
+    with folder.writer(video.name, video.frames.frame_rate, False, False, video.object_folders) as writer:
+        for name in video.frames.paths if isinstance(video.frames, FrameFolder) else ():
+            if save_all or video.saved_frames is None or name in video.saved_frames:
+                writer.write_labels(name, empty, davis_palette())
+    return writer
 
 
 def write_empty_before(video: EvaluationVideo, first: SegmentedFrame, writer: VideoWriter, save_all: bool) -> None:

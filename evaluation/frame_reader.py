@@ -8,11 +8,15 @@ from pathlib import Path
 from dataset.evaluation_video import EvaluationSet, EvaluationVideo, from_first_object_on
 from dataset.frames import FRAME_SUFFIXES, Frame, FrameFolder, read_frame, size_text
 from dataset.given_label_maps import GivenLabelMaps
-from dataset.label_map import LabelMap, LabelMapSource, ObjectMasks, labels_of, list_label_maps
+from dataset.label_map import LabelMap, LabelMapSource, ObjectMasks, folder_labels, labels_of, list_label_maps
 from dataset.video_file import VideoFile
 from util.errors import UserError, first_few
 
 logger = logging.getLogger(__name__)
+
+
+class NoObjectError(UserError):
+    """None of a video's objects is ever to be seen."""
 
 
 def annotated_frames(video: EvaluationVideo) -> Iterator[tuple[Frame, LabelMap | None]]:
@@ -39,7 +43,7 @@ def annotated_frames(video: EvaluationVideo) -> Iterator[tuple[Frame, LabelMap |
             )
         yield frame, label_map
     if first is None and annotations.waiting:
-        raise UserError(f"{video.name}: no label map shows any of its objects")
+        raise NoObjectError(f"{video.name}: no label map shows any of its objects")
     if first is None and video.annotations:
         raise UserError(f"{video.name} ends before frame {next(iter(video.annotations))}, that of its first label map")
     annotations.report_unused()
@@ -80,14 +84,20 @@ class Annotations:
             return None
         label_map = read_annotation(self._reader, source, size, may_be_empty=True, only=self.waiting)
         seen = set() if label_map is None else set(labels_of(label_map.labels))
-        if frame.name in video.starts and (missing := sorted(video.starts[frame.name] - seen)):
+        covered = frozenset() if label_map is None else label_map.covered
+        if covered:
+            logger.warning(
+                "%s: the mask of object %s is covered by others, and it is not followed; separate_objects follows it",
+                source, names_of(covered, source),
+            )  # fmt: skip
+        missing = video.starts.get(frame.name, frozenset()) - seen - covered
+        if missing and not video.empty_before:  # in such data sets objects start wherever they are first seen
             self._report_late(missing, source)
-        self.waiting -= seen
+        self.waiting -= seen | covered
         return label_map
 
-    def _report_late(self, labels: Sequence[int], source: LabelMapSource) -> None:
-        named = ", ".join(self._video.object_folders.get(label, str(label)) for label in labels)
-        message = f"{source} does not show object {named}, which the data set has start there"
+    def _report_late(self, labels: Collection[int], source: LabelMapSource) -> None:
+        message = f"{source} does not show object {names_of(labels, source)}, which the data set has start there"
         if not self._video.later_label_maps and not self._to_come:
             raise UserError(f"{message}; there is no other label map of it")
         logger.warning("%s: taken from the first label map that shows it", message)
@@ -99,8 +109,14 @@ class Annotations:
                 "%s ends before the frames of its label maps: %s", self._video.name, first_few(list(self._to_come))
             )
         if self.waiting:
-            named = first_few([self._video.object_folders.get(label, str(label)) for label in sorted(self.waiting)])
+            named = names_of(self.waiting, next(iter(self._video.label_maps)))
             logger.warning("%s: no label map shows object %s, which was not followed", self._video.name, named)
+
+
+def names_of(labels: Collection[int], source: LabelMapSource) -> str:
+    """Return the names of objects: their labels, or their folders where they have such."""
+    folders = {label: name for name, label in folder_labels([source]).items()}
+    return first_few([folders.get(label, str(label)) for label in sorted(labels)])
 
 
 def annotated_frames_for(

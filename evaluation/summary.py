@@ -105,9 +105,11 @@ class Summary:
         lines = [f"objects of {name}: {meanings}" for name, meanings in list(named.items())[:MOST_LISTED]]
         if more := len(named) - len(lines):
             lines.append(f"objects of {more} more videos: see names in summary.json")
-        lines += [f"{counted(self.videos, 'video')}, {counted(self.frames, 'frame')}, {fps}; peak memory: {memory}"]
+        what = "object" if self.config["separate_objects"] else "video"
+        lines += [f"{counted(self.videos, what)}, {counted(self.frames, 'frame')}, {fps}; peak memory: {memory}"]
         if scores := self.scores:
-            partly = f"  of {len(scores.sequences)} of {self.videos + len(self.failures)} videos"
+            videos = {name.partition("/")[0] for name in (*self.records, *self.failures)}
+            partly = f"  of {len(scores.sequences)} of {len(videos)} videos"
             partly = partly if scores.left_out or self.failures else ""
             lines.append(f"{scores.line()}{partly}")
         if not self.config["overlay"] and any(record.grey for record in self.records.values()):

@@ -66,6 +66,8 @@ class OnnxGraph:
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
+        # Its threads would wait by turning in circles, and take the cores from PyTorch's, which read the memory.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = runtime.InferenceSession(file, options, providers=[wanted])
         except Exception as error:  # ONNX Runtime's errors have no class in common

@@ -5,7 +5,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 from jaxtyping import UInt8
@@ -27,7 +26,7 @@ from dataset.label_map import (
 )
 from scoring.measures import FrameScore, score_label_maps
 from scoring.planning import ScoredFrame, SequencePlan, require_predictions, require_same_size, score_plans
-from scoring.scores import FrameValues, ObjectScore, Rules, Scores, Shown
+from scoring.scores import Rules, Scores, j_and_f_of_all, j_and_f_of_object
 from util.errors import UserError, first_few
 from util.painting import davis_palette
 
@@ -45,17 +44,7 @@ class ScoredSequence:
     label_maps: Mapping[LabelMapSource, LabelMapSource]
 
 
-def _of_object(values: FrameValues, shown: Shown) -> dict[str, float]:
-    j, f = (100 * float(values[measure].mean()) for measure in ("J", "F"))
-    return {"J&F": (j + f) / 2, "J": j, "F": f}
-
-
-def _of_all(objects: Collection[ObjectScore]) -> dict[str, float]:
-    j, f = (fmean(score.figures[name] for score in objects) for name in ("J", "F"))
-    return {"J&F": (j + f) / 2, "J": j, "F": f}
-
-
-RULES = Rules("davis", ("J", "F"), ("J&F", "J", "F"), _of_object, _of_all)
+RULES = Rules("davis", ("J", "F"), ("J&F", "J", "F"), j_and_f_of_object, j_and_f_of_all)
 
 
 def find_sequences(

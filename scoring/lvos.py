@@ -4,6 +4,7 @@ V is the standard deviation of J&F over an object's frames: how steadily it is f
 extension finds other boundaries and thus other figures; this is the toolkit without it.
 """
 
+import logging
 import math
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -18,6 +19,8 @@ from scoring.measures import FrameScore, score_label_maps
 from scoring.planning import ScoredFrame, SequencePlan, chosen_sequences, read_pair, require_predictions
 from scoring.scores import FrameValues, ObjectScore, Rules, Shown, in_groups
 from util.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 _UNSEEN = """
 R3UJGYwy K3OUeINk 058oeZ2p xpI7xRWN FiRTBMg2 nfcT3owb JGG6MrhF yfzVCnvU 6mNj04tC yWnanBID v3uNUctx 49TNsJzk gw84JOqH
@@ -67,6 +70,8 @@ def plans(
     """
     objects_of = read_lvos_meta(ground_truth)
     unseen_videos = UNSEEN if unseen is None else frozenset(listed_videos(unseen))
+    if unseen is not None and unseen_videos.isdisjoint(objects_of):
+        logger.warning("%s names no video of %s", unseen, ground_truth)
     masks = lvos_folder(ground_truth, "val") / "Annotations"
     return {
         name: partial(
@@ -82,6 +87,8 @@ def plan(name: str, things: Collection[LvosObject], truth: Path, prediction: Pat
     Raises:
         UserError: a label map is missing, or the meta file contradicts itself.
     """
+    if not things:
+        raise UserError(f"the meta file names no object of {name}")
     frames_of = {thing.label: thing.frames()[1:-1] for thing in things}
     names = sorted(set().union(*frames_of.values()))
     there = list_images(truth, MASK_SUFFIXES)

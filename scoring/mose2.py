@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from dataset.frames import list_images
-from dataset.label_map import MASK_SUFFIXES
+from dataset.label_map import MASK_SUFFIXES, labels_of, read_label_map
 from dataset.recent_sets import Mose2Video, mose2_folder, read_mose2_meta
 from scoring.measures import BOUNDARY_TOLERANCE, FrameScore, boundary, boundary_match, content_window, score_objects
 from scoring.planning import ScoredFrame, SequencePlan, chosen_sequences, read_pair, require_predictions
@@ -127,13 +127,16 @@ def plan(name: str, video: Mose2Video, truth: Path, prediction: Path) -> Sequenc
         raise UserError(f"{truth} holds {len(there)} label maps, but the meta file says {video.length}")
     if video.length < 3:
         raise UserError(f"{truth}: only its first and last label map, which are not to be scored")
+    if not video.labels:
+        raise UserError(f"the meta file names no object of {name}")
     objects = {label: label for label in video.labels}
     names = list(there)
     if not prediction.is_dir():
         logger.warning("%s: there are no predictions, and it counts as 0, as the server does", name)
         frames = tuple(ScoredFrame(each, prediction, there[each], tuple(objects)) for each in names[1:-1])
-        return SequencePlan(name, objects, frames, score_nothing, of_masks=True)
-    if not (prediction / f"{names[0]}.png").is_file():
+        return SequencePlan(name, objects, frames, score_nothing, of_masks=True, of_object=of_no_prediction)
+    first, second = (prediction / f"{each}.png" for each in names[:2])
+    if second.is_file() and not first.is_file():
         logger.warning(
             "%s lacks the first frame, %s: the frames that count are one later, as for the server", prediction, names[0]
         )
@@ -151,7 +154,14 @@ def score_frame(frame: ScoredFrame) -> FrameScore:
 
 
 def score_nothing(frame: ScoredFrame) -> FrameScore:
-    """Scores of 0 for a frame without a prediction; the objects neither disappear nor reappear."""
+    """Scores of 0 for a frame without a prediction."""
+    shown = set(labels_of(read_label_map(frame.truth).labels))
     count = len(frame.objects)
     values = {measure: np.zeros(count) for measure in MEASURES}
-    return FrameScore(values, np.ones(count, bool), np.zeros(count, bool), frozenset(), frozenset())
+    is_shown = np.array([label in shown for label in frame.objects], bool)
+    return FrameScore(values, is_shown, np.zeros(count, bool), frozenset(), frozenset())
+
+
+def of_no_prediction(values: FrameValues, shown: Shown) -> dict[str, float]:
+    """The figures of an object without predictions: 0, and nothing for disappearance and reappearance."""
+    return {name: math.nan if "appear" in name else 0.0 for name in of_object(values, shown)}

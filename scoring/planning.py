@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from dataset.frames import folder_entries, require_folder, size_text
 from dataset.label_map import LabelMapSource, files_of, read_label_map
 from scoring.measures import FrameScore
-from scoring.scores import ObjectScore, Rules, Scores, SequenceScore, mean_figures
+from scoring.scores import Figures, FrameValues, ObjectScore, Rules, Scores, SequenceScore, Shown, mean_figures
 from util.device import available_cores
 from util.errors import UserError, first_few
 
@@ -47,6 +47,8 @@ class SequencePlan:
         later: what is said of true labels that are no objects.
         hint: what is said where no predicted label is that of an object.
         of_masks: the files hold one object each, whose labels mean nothing.
+        left_out: why some objects cannot be scored, by their labels.
+        of_object: makes an object's figures in place of the rules' function.
     """
 
     name: str
@@ -57,6 +59,8 @@ class SequencePlan:
     later: str = "in the ground truth, but no objects that are scored"
     hint: str = "no label is in both"
     of_masks: bool = False
+    left_out: Mapping[int, str] = field(default_factory=dict)
+    of_object: Callable[[FrameValues, Shown], Figures] | None = None
 
 
 def require_predictions(frames: Sequence[ScoredFrame]) -> None:
@@ -109,7 +113,7 @@ def score_plans(rules: Rules, makers: Mapping[str, Callable[[], SequencePlan]], 
         if sequence.objects:
             scores[plan.name] = sequence
     if not scores:
-        raise UserError(next(iter(left_out.values())))
+        raise UserError(next(iter(left_out.values()), "there is nothing to score"))
     return Scores(rules, scores, left_out)
 
 
@@ -128,6 +132,9 @@ def gather(
     objects: dict[int | str, ObjectScore] = {}
     reasons: dict[int | str, str] = {}
     for label, name in plan.objects.items():
+        if label in plan.left_out:
+            reasons[name] = plan.left_out[label]
+            continue
         if not series[label]:
             reasons[name] = "it has only its first and last frame, which are not to be scored"
             continue
@@ -135,7 +142,7 @@ def gather(
         first = rules.first_counted(np.array(shown), np.array(predicted))
         values = dict(zip(measures, np.array(rows, np.float64)[first:].T, strict=True))
         try:
-            figures = rules.of_object(values, np.array(shown[first:], bool))
+            figures = (plan.of_object or rules.of_object)(values, np.array(shown[first:], bool))
         except UserError as error:
             reasons[name] = str(error)
             continue

@@ -15,15 +15,15 @@ MOST_OBJECTS_NAMED = 12
 
 
 def draw_scores(scores: Scores, folder: Path) -> list[Path]:
-    """Draw all plots into a folder: SEQUENCE.png, and out_of_sight.png; return them.
+    """Draw all plots into a folder: out_of_sight.png and sequences/SEQUENCE.png; return them.
 
     Raises:
         UserError: matplotlib is not installed.
     """
     measure = "&".join(scores.rules.measures)
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sequences").mkdir(parents=True, exist_ok=True)
     return [
-        *(draw_sequence(scores, name, measure, folder) for name in scores.sequences),
+        *(draw_sequence(scores, name, measure, folder / "sequences") for name in scores.sequences),
         draw_absences(scores, measure, folder),
     ]
 
@@ -44,7 +44,7 @@ def draw_sequence(scores: Scores, name: str, measure: str, folder: Path) -> Path
             y = 100 * scores.by_frame(score)
             (line,) = axes.plot(x, y, linewidth=0.6, alpha=0.5)
             shown = np.where(score.shown, y, np.nan)
-            title = f"object {label}: {np.mean(y):.1f}" if number < MOST_OBJECTS_NAMED else None
+            title = f"object {label}: {np.mean(y):.1f}".replace("$", r"\$") if number < MOST_OBJECTS_NAMED else None
             axes.plot(x, shown, color=line.get_color(), linewidth=1.6, label=title, marker="." if len(x) < 40 else None)
         axes.set_ylim(-3, 103)
     return folder / f"{name}.png"

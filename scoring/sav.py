@@ -7,16 +7,15 @@ not paid for waiting.
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 
-from dataset.frames import require_folder
+from dataset.frames import natural_key, require_folder
 from dataset.label_map import ObjectMasks, read_object_mask
 from dataset.recent_sets import sav_folder, sav_masks, sav_names
 from scoring.measures import FrameScore, boundary_radius, score_masks
 from scoring.planning import ScoredFrame, SequencePlan, chosen_sequences, require_predictions, require_same_size
-from scoring.scores import FrameValues, ObjectScore, Rules, Shown
+from scoring.scores import FrameValues, Rules, Shown, j_and_f_of_all, j_and_f_of_object
 from util.errors import UserError
 
 
@@ -24,14 +23,7 @@ def of_object(values: FrameValues, shown: Shown) -> dict[str, float]:
     """J&F, J and F of an object in percent."""
     if not shown.any():
         raise UserError("its ground truth is empty in every frame that is to be scored")
-    j, f = (100 * float(values[measure].mean()) for measure in ("J", "F"))
-    return {"J&F": (j + f) / 2, "J": j, "F": f}
-
-
-def of_all(objects: Collection[ObjectScore]) -> dict[str, float]:
-    """Means over all objects, in percent."""
-    j, f = (fmean(score.figures[name] for score in objects) for name in ("J", "F"))
-    return {"J&F": (j + f) / 2, "J": j, "F": f}
+    return j_and_f_of_object(values, shown)
 
 
 def first_counted(shown: Shown, predicted: Shown) -> int:
@@ -40,11 +32,11 @@ def first_counted(shown: Shown, predicted: Shown) -> int:
     return int(something.argmax()) if something.any() else len(something)
 
 
-RULES = Rules("sav", ("J", "F"), ("J&F", "J", "F"), of_object, of_all, first_counted=first_counted)
+RULES = Rules("sav", ("J", "F"), ("J&F", "J", "F"), of_object, j_and_f_of_all, first_counted=first_counted)
 
 
 def plans(
-    ground_truth: Path, prediction: Path, names: Collection[str] | None = None, split: str = "val"
+    ground_truth: Path, prediction: Path, names: Collection[str] | None = None
 ) -> Mapping[str, Callable[[], SequencePlan]]:
     """Return what makes the plan of each video.
 
@@ -54,7 +46,7 @@ def plans(
     Raises:
         UserError: a file or folder is missing, or the ground truth lacks one of `names`.
     """
-    folder = sav_folder(ground_truth, split)
+    folder = sav_folder(ground_truth)
     masks = require_folder(folder / "Annotations_6fps")
     return {
         name: partial(plan, name, masks / name, prediction / name)
@@ -65,22 +57,32 @@ def plans(
 def plan(name: str, truth: Path, prediction: Path) -> SequencePlan:
     """Return what is scored of a video: each object, in all frames that it has a file for but the first and last.
 
+    Objects that lack predictions are left out by themselves.
+
     Raises:
-        UserError: there are no masks, or a predicted one is missing.
+        UserError: there are no masks, or the video is not predicted at all.
     """
     files: dict[int, list[Path]] = {}
     for source in sav_masks(truth).values():
         assert isinstance(source, ObjectMasks)
         for label, path in source.files:
             files.setdefault(label, []).append(path)
-    frames = tuple(
-        ScoredFrame(path.stem, prediction / path.parent.name / f"{path.stem}.png", path, (label,))
-        for label, paths in sorted(files.items())
-        for path in paths[1:-1]
-    )
-    require_predictions(frames)
+    require_folder(prediction)
+    frames: list[ScoredFrame] = []
+    left_out: dict[int, str] = {}
+    for label, paths in files.items():
+        of_object = [
+            ScoredFrame(path.stem, prediction / path.parent.name / f"{path.stem}.png", path, (label,))
+            for path in paths[1:-1]
+        ]
+        try:
+            require_predictions(of_object)
+            frames += of_object
+        except UserError as error:
+            left_out[label] = str(error)
+    frames.sort(key=lambda frame: (natural_key(frame.name), frame.objects))
     objects: dict[int, int | str] = {label: paths[0].parent.name for label, paths in sorted(files.items())}
-    return SequencePlan(name, objects, frames, score_frame, of_masks=True)
+    return SequencePlan(name, objects, tuple(frames), score_frame, of_masks=True, left_out=left_out)
 
 
 def score_frame(frame: ScoredFrame) -> FrameScore:

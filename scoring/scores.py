@@ -55,17 +55,17 @@ class Score:
 
     @property
     def j(self) -> float:
-        """Mean J in percent."""
+        """Mean J in percent, where the benchmark has it."""
         return self.figures["J"]
 
     @property
     def f(self) -> float:
-        """Mean F in percent."""
+        """Mean F in percent, where the benchmark has it."""
         return self.figures["F"]
 
     @property
     def j_and_f(self) -> float:
-        """(J + F) / 2 in percent."""
+        """(J + F) / 2 in percent, where the benchmark has it."""
         return self.figures["J&F"]
 
 
@@ -181,10 +181,7 @@ class Scores(Score):
             "unit": "percent" if self.rules.unit == 100 else "fraction",
             "global": in_unit(self.figures),
             "sequences": {
-                name: {
-                    str(label): in_unit({each: score.figures[each] for each in score.figures if each != "J&F"})
-                    for label, score in sequence.objects.items()
-                }
+                name: {str(label): in_unit(self._in_json(score.figures)) for label, score in sequence.objects.items()}
                 for name, sequence in self.sequences.items()
             },
             "left_out": dict(self.left_out),
@@ -196,6 +193,10 @@ class Scores(Score):
                 },
             },
         }
+
+    def _in_json(self, figures: Figures) -> Figures:
+        """The figures of an object that are written: J&F is left out where J and F say the same."""
+        return figures if self.rules.name == "mose2" else {name: figures[name] for name in figures if name != "J&F"}
 
     def parts(self, sequence: SequenceScore) -> list[float | None]:
         """Return the mean over objects in each tenth of a sequence, in percent; nothing for fewer than ten frames.
@@ -237,6 +238,18 @@ class Scores(Score):
             for position, (frame, shown) in enumerate(zip(score.frames, score.shown, strict=True))
         )
         return _csv(["sequence", "object", "frame", "shown", *measures], rows)
+
+
+def j_and_f_of_object(values: FrameValues, shown: Shown) -> dict[str, float]:
+    """J&F, J and F of an object in percent: means over its frames."""
+    j, f = (100 * float(values[measure].mean()) for measure in ("J", "F"))
+    return {"J&F": (j + f) / 2, "J": j, "F": f}
+
+
+def j_and_f_of_all(objects: Collection[ObjectScore]) -> dict[str, float]:
+    """J&F, J and F of a data set in percent: means over all objects, not over sequences."""
+    j, f = (fmean(score.figures[name] for score in objects) for name in ("J", "F"))
+    return {"J&F": (j + f) / 2, "J": j, "F": f}
 
 
 def mean_figures(scores: Collection[ObjectScore]) -> dict[str, float]:

@@ -7,6 +7,7 @@ kept in eight bits.
 
 import math
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -47,7 +48,7 @@ RULES = Rules("vost", ("J",), ("J", "J_tr"), of_object, mean_figures, unit=1.0)
 
 
 def plans(
-    ground_truth: Path, prediction: Path, names: Collection[str] | None = None, split: str = "val"
+    ground_truth: Path, prediction: Path, names: Collection[str] | None = None
 ) -> Mapping[str, Callable[[], SequencePlan]]:
     """Return what makes the plan of each video.
 
@@ -58,7 +59,7 @@ def plans(
         UserError: a file or folder is missing, or the ground truth lacks one of `names`.
     """
     masks = vost_folder(ground_truth) / "Annotations"
-    present = vost_names(ground_truth, split)
+    present = vost_names(ground_truth, "val")
     return {
         name: partial(plan, name, masks / name, prediction / name)
         for name in chosen_sequences(present, names, prediction)
@@ -83,7 +84,7 @@ def plan(name: str, truth: Path, prediction: Path) -> SequencePlan:
         for frame, path in list(there.items())[1:-1]
     )
     require_predictions(frames)
-    later = "objects that enter after the first ground-truth map, or void; background for VOST"
+    later = "objects that enter after the first ground-truth map; background for VOST"
     return SequencePlan(name, {label: label for label in labels}, frames, score_frame, later=later)
 
 
@@ -93,4 +94,5 @@ def score_frame(frame: ScoredFrame) -> FrameScore:
     def score(truth: Bool[np.ndarray, "height width"], prediction: Bool[np.ndarray, "height width"]) -> tuple[float]:
         return (region_similarity(truth, prediction),)
 
-    return score_objects(*read_pair(frame), frame.objects, ("J",), score)
+    scored = score_objects(*read_pair(frame), frame.objects, ("J",), score)
+    return replace(scored, true_labels=scored.true_labels - {VOID})

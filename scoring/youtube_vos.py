@@ -4,7 +4,6 @@ The evaluation server keeps the ground truth of the published sets to itself. Wh
 `valid/GroundTruth/V/FRAME.png`; the seen categories are those of `train/meta.json`.
 """
 
-import json
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
@@ -13,17 +12,11 @@ from typing import Any
 import numpy as np
 
 from dataset.evaluation_sets import YOUTUBE_VOS_TRUTH
-from dataset.frames import read_text
+from dataset.recent_sets import read_json_videos, require_label, whole_number
 from scoring.measures import FrameScore, score_label_maps
 from scoring.planning import ScoredFrame, SequencePlan, chosen_sequences, read_pair, require_predictions
-from scoring.scores import FrameValues, ObjectScore, Rules, Shown, in_groups
+from scoring.scores import ObjectScore, Rules, in_groups, j_and_f_of_object
 from util.errors import UserError
-
-
-def of_object(values: FrameValues, shown: Shown) -> dict[str, float]:
-    """J&F, J and F of an object in percent."""
-    j, f = (100 * float(values[measure].mean()) for measure in ("J", "F"))
-    return {"J&F": (j + f) / 2, "J": j, "F": f}
 
 
 def of_all(objects: Collection[ObjectScore]) -> dict[str, float]:
@@ -34,11 +27,11 @@ def of_all(objects: Collection[ObjectScore]) -> dict[str, float]:
     return {"G": float(np.mean(list(figures.values()))), **figures}
 
 
-RULES = Rules("youtube", ("J", "F"), ("J&F", "J", "F"), of_object, of_all)
+RULES = Rules("youtube", ("J", "F"), ("J&F", "J", "F"), j_and_f_of_object, of_all)
 
 
 def plans(
-    ground_truth: Path, prediction: Path, names: Collection[str] | None = None, part: str = "valid"
+    ground_truth: Path, prediction: Path, names: Collection[str] | None = None
 ) -> Mapping[str, Callable[[], SequencePlan]]:
     """Return what makes the plan of each video.
 
@@ -51,9 +44,9 @@ def plans(
     """
     seen_categories = {thing["category"] for _, thing in objects_of(ground_truth / "train" / "meta.json")}
     objects: dict[str, list[dict[str, Any]]] = {}
-    for name, thing in objects_of(ground_truth / part / "meta.json"):
+    for name, thing in objects_of(ground_truth / "valid" / "meta.json"):
         objects.setdefault(name, []).append(thing)
-    masks = ground_truth / part / YOUTUBE_VOS_TRUTH
+    masks = ground_truth / "valid" / YOUTUBE_VOS_TRUTH
     return {
         name: partial(plan, name, objects[name], masks / name, prediction / name, seen_categories)
         for name in chosen_sequences(objects, names, prediction)
@@ -97,12 +90,17 @@ def objects_of(meta: Path) -> list[tuple[str, dict[str, Any]]]:
     Raises:
         UserError: the file is missing or not as YouTubeVOS has it.
     """
+    form = "a YouTubeVOS meta.json (videos.V.objects.ID.category, .frames)"
     try:
-        videos = json.loads(read_text(meta))["videos"]
-        return [
-            (name, {"label": int(label), "category": thing["category"], "frames": list(thing["frames"])})
-            for name, video in videos.items()
+        found = [
+            (name, {"label": whole_number(label), "category": thing["category"], "frames": list(thing["frames"])})
+            for name, video in read_json_videos(meta, form).items()
             for label, thing in video["objects"].items()
         ]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{meta} is not a YouTubeVOS meta.json (videos.V.objects.ID.category, .frames)") from error
+        raise UserError(f"{meta} is not {form}") from error
+    for name, thing in found:
+        require_label(thing["label"], name, meta)
+        if not isinstance(thing["category"], str) or not all(isinstance(each, str) for each in thing["frames"]):
+            raise UserError(f"{meta}: object {thing['label']} of {name} has a category or a frame that is no text")
+    return found

@@ -17,7 +17,7 @@ from scoring.scores import Scores
 from util.command_line import run_program
 from util.errors import UserError
 from util.figures import require_matplotlib
-from util.files import write_text_atomically
+from util.files import write_text_atomically, writing
 
 INCOMPLETE = 1  # exit code
 
@@ -113,9 +113,10 @@ def score(arguments: argparse.Namespace) -> int:
     ):
         if path is not None:
             write_text_atomically(path, text())
-    if arguments.plots is not None:
-        draw_scores(scores, arguments.plots)
     print(scores.table())
+    if arguments.plots is not None:
+        with writing(arguments.plots):
+            draw_scores(scores, arguments.plots)
     for name, reason in scores.left_out.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)
     if without := [name for name in scores.left_out if "/" not in name]:

@@ -43,7 +43,7 @@ def drawing(path: Path, title: str, x_label: str, y_label: str, svg: bool = True
         axes = figure.add_subplot()
         axes.set_prop_cycle(color=COLOURS)
         yield axes
-        axes.set(title=title, xlabel=x_label, ylabel=y_label)
+        axes.set(title=title.replace("$", r"\$"), xlabel=x_label, ylabel=y_label)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)

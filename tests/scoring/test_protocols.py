@@ -112,6 +112,16 @@ def test_mosev2_counts_a_video_without_predictions_as_0(tmp_path, caplog):
         np.mean([score.figures["disappear_J&F_new"] for score in other])
     ), "such objects have not disappeared"
     assert "k3w0z9aa: there are no predictions, and it counts as 0" in caplog.text
+    absent, present = (each.sequences["k3w0z9aa"].objects[1].shown for each in (scores, whole))
+    np.testing.assert_array_equal(absent, present)
+
+
+def test_mosev2_without_the_first_two_frames_is_left_out(tmp_path):
+    _, pred = unpack("mosev2", tmp_path)
+    for frame in ("00000", "00001"):
+        (pred / f"k3w0z9aa/{frame}.png").unlink()
+    scores = PROTOCOLS["mose2"].score(tmp_path / "server", pred)
+    assert "lacks 1 of 16 frames: 00001.png" in scores.left_out["k3w0z9aa"]
 
 
 def test_lvos_has_its_own_list_of_unseen_videos(tmp_path):
@@ -149,7 +159,9 @@ def test_missing_predictions_are_named(tmp_path, capsys, protocol, data, file):
     gt = tmp_path / "server" if protocol == "mose2" else gt
     assert main(["--protocol", protocol, "--gt", str(gt), "--pred", str(pred)]) == 1
     name = Path(file)
-    assert f"left out: {name.parts[0]}: {pred / name.parent} lacks 1 of" in (err := capsys.readouterr().err)
+    assert f"{name.parts[0]}{'/001' if protocol == 'sav' else ''}: {pred / name.parent} lacks 1 of" in (
+        err := capsys.readouterr().err
+    )
     assert name.name in err
 
 
@@ -167,6 +179,62 @@ def test_a_missing_video_is_left_out_and_named(tmp_path, capsys):
     printed = capsys.readouterr()
     assert "left out: sav_900003" in printed.err
     assert "2 of 3 sequences were scored" in printed.err
+
+
+META = {"lvos": "gt/valid/valid_meta.json", "mose2": "server/meta.json"}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "old", "new"),
+    [
+        ("lvos", '"end": 61', '"end": 1e999'),
+        ("lvos", '"end": 61', '"end": 61.5'),
+        ("lvos", '"end": 61', '"end": true'),
+        ("lvos", '"start": 21', '"start": null'),
+        ("lvos", '"3": {', '"300": {'),
+        ("lvos", '"3": {', '"01": {'),
+        ("mose2", '"3"', '"300"'),
+        ("mose2", '"3"', "-1"),
+        ("mose2", '"length": 18', '"length": 18.7'),
+        ("mose2", '"length": 18', '"length": []'),
+        ("lvos", None, '{"videos": ' + 100_000 * "[" + 100_000 * "]" + "}"),
+        ("mose2", None, '{"videos": {}}'),
+        ("mose2", None, "[1, 2]"),
+        ("lvos", None, '{"videos": {"aQ3vX0mT": {"objects": {}}}}'),
+    ],
+)
+def test_meta_files_with_other_things_in_them_are_refused_in_a_line(tmp_path, capsys, protocol, old, new):
+    _, pred = unpack({"mose2": "mosev2"}.get(protocol, protocol), tmp_path)
+    path = tmp_path / META[protocol]
+    before = path.read_text()
+    path.write_text(new if old is None else before.replace(old, new))
+    assert old is None or path.read_text() != before
+    gt = tmp_path / META[protocol].partition("/")[0]
+    assert main(["--protocol", protocol, "--gt", str(gt), "--pred", str(pred)]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("WARNING")]
+    assert len(errors) == 1
+    assert "meta" in errors[0]
+
+
+def test_a_video_without_objects_is_left_out_and_named(tmp_path, capsys):
+    _, pred = unpack("mosev2", tmp_path)
+    path = tmp_path / "server/meta.json"
+    meta = json.loads(path.read_text())
+    meta["videos"]["p7x2c5bb"]["objects"] = []
+    path.write_text(json.dumps(meta))
+    assert main(["--protocol", "mose2", "--gt", str(tmp_path / "server"), "--pred", str(pred)]) == 1
+    assert "left out: p7x2c5bb: the meta file names no object of p7x2c5bb" in capsys.readouterr().err
+
+
+def test_parts_are_in_the_order_of_the_frames_where_objects_have_other_frames(tmp_path):
+    gt, pred = unpack("sav", tmp_path)
+    for path in (gt / "Annotations_6fps/sav_900001/000").iterdir():
+        if int(path.stem) < 24:
+            path.unlink()
+    scores = PROTOCOLS["sav"].score(gt, pred)
+    frames = scores.sequences["sav_900001"].frames
+    assert list(frames) == sorted(frames)
+    assert len(scores.sequences["sav_900001"].objects["000"].frames) < len(frames)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +301,7 @@ def test_scores_of_single_frames_as_csv_and_plots(tmp_path, capsys):
     shown = [int(row[3]) for row in rows if row[:2] == ["aQ3vX0mT", "1"]]
     assert shown == [1] * 5 + [0] * 3 + [1] * 6, "it is out of sight in frames 6 to 8"
     names = {"aQ3vX0mT", "Zk81LpwE", "m2RrC7dY", "Hf0uN5bS", "out_of_sight"}
-    assert {path.name for path in plots.iterdir()} == {f"{name}.png" for name in names}
+    assert {path.stem for path in plots.rglob("*.png")} == names
     with Image.open(plots / "out_of_sight.png") as image:
         assert len(set(image.convert("L").tobytes())) > 10
 
@@ -272,5 +340,5 @@ def test_nothing_to_score_is_an_error(tmp_path):
     gt, pred = unpack("sav", tmp_path)
     for video in pred.iterdir():
         shutil.rmtree(video)
-    with pytest.raises(UserError, match="lacks"):
+    with pytest.raises(UserError, match="does not exist"):
         PROTOCOLS["sav"].score(gt, pred)
