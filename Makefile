@@ -23,8 +23,8 @@ install: $(INSTALLED)  ## make the environment (VENV=.venv), by one of PYTHONS
 demo: $(INSTALLED)  ## follow two fish through the example clip; leaves pictures in output/demo
 	$(PYTHON) -m scripts.demo $(ARGS)
 
-test: $(INSTALLED)  ## run the tests, as many at a time as there are cores
-	$(TEST) $(ARGS)
+test: $(INSTALLED)  ## run the tests, as many at a time as there are cores (ARGS='-m long': those that take a minute)
+	$(TEST) -m 'not long' $(ARGS)
 
 lint: $(INSTALLED)  ## check style, formatting and types
 	$(PYTHON) -m ruff check .

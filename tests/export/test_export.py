@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from evaluation.networks import read_network_file
 from export import running
 from export.graphs import GraphShapes, build, extent, random_inputs, shapes_of
 from export.manifest import MANIFEST, read_export
+from export.quantising import quantise_export, quantise_graph, recorded
 from export.running import ExportedNetwork, OnnxGraph
 from inference.inference_core import InferenceCore
 from model.checkpoint import save_network
@@ -27,7 +29,7 @@ from model.network import XMem
 from scripts import export as program_export
 from tests.helpers import REPOSITORY
 from tests.helpers.reference import PARITY, network_with_reference_weights, read_clip, reference_network
-from tests.helpers.tiny_network import TINY, save_tiny_network, tiny_network
+from tests.helpers.tiny_network import TINY, tiny_network
 from util.errors import UserError
 
 pytest.importorskip("onnx", reason="ONNX is not installed")
@@ -40,9 +42,6 @@ EXAMPLE = REPOSITORY / "examples" / "crossing"
 BUNDLED = REPOSITORY / "saves" / "XMem-small.pth"
 
 
-VARIANTS = {"no_sensory": {"hidden_dim": 0}, "no_scaling": {"use_selection": False, "use_shrinkage": False}}
-
-
 def export(*exports: list[object]) -> None:
     """Run scripts.export with each list of flags, in one process of its own."""
     flags = json.dumps([[str(each) for each in flags] for flags in exports])
@@ -52,68 +51,61 @@ def export(*exports: list[object]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def made_once(name: str, make: Callable[[Path], None], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that one of the processes of the tests makes, for all of them."""
+    is_parallel = "PYTEST_XDIST_WORKER" in os.environ
+    base = tmp_path_factory.getbasetemp().parent if is_parallel else tmp_path_factory.mktemp(name)
+    with FileLock(base / f"{name}.lock"):
+        if not (base / name).exists():
+            unfinished = base / f"unfinished {name}"
+            unfinished.mkdir()
+            make(unfinished)
+            unfinished.rename(base / name)
+    return base / name
+
+
 @pytest.fixture(scope="session")
 def exports(tmp_path_factory) -> Path:
-    """A folder with networks and all exports of them that the tests need, made once for all processes of the tests."""
-    is_parallel = "PYTEST_XDIST_WORKER" in os.environ
-    base = tmp_path_factory.getbasetemp().parent if is_parallel else tmp_path_factory.mktemp("all")
-    root = base / "exports"
-    with FileLock(base / "exports.lock"):
-        if not root.exists():
-            unfinished = base / "unfinished exports"
-            unfinished.mkdir()
-            write_exports(unfinished)
-            unfinished.rename(root)
-    return root
-
-
-def write_exports(root: Path) -> None:
-    tiny = save_tiny_network(root / "tiny.pth")
-    for name, changes in VARIANTS.items():
-        network = network_with_reference_weights(replace(TINY, **changes))
-        save_network(root / f"{name}.pth", network.config, network.state_dict())
-    reference = reference_network()
-    save_network(root / "reference.pth", reference.config, reference.state_dict())
-    write_clip(root / "frames", root / "mask.png")
-    calibrate = ["--calibrate", root / "frames", "--calibrate_mask", root / "mask.png"]
-    of_tiny = {
+    """Exports of the bundled network, and a tiny network without some parts with its own."""
+    of_bundled = {
         "onnx": [],
         "pt2": ["--format", "pt2"],
-        "fixed": ["--size", 48, 80, "--objects", 2],
         "half": ["--half"],
-        "static": ["--int8", "static", *calibrate],
-        "dynamic": ["--int8", "dynamic"],
+        "fixed": ["--size", 48, 80, "--objects", 2],
     }
-    export(
-        *(["--model", tiny, "--output", root / name, *flags] for name, flags in of_tiny.items()),
-        *(["--model", root / f"{name}.pth", "--output", root / name] for name in VARIANTS),
-        *(
-            ["--model", model, "--output", root / f"{name}-{kind}", "--format", kind]
-            for name, model in (("bundled", BUNDLED), ("reference", root / "reference.pth"))
-            for kind in ("onnx", "pt2")
-        ),
-    )
+
+    def make(root: Path) -> None:
+        network = network_with_reference_weights(replace(TINY, hidden_dim=0, use_selection=False, use_shrinkage=False))
+        save_network(root / "without.pth", network.config, network.state_dict())
+        export(
+            *(["--model", BUNDLED, "--output", root / name, *flags] for name, flags in of_bundled.items()),
+            ["--model", root / "without.pth", "--output", root / "without"],
+        )
+
+    return made_once("bundled", make, tmp_path_factory)
 
 
-def write_clip(frames: Path, mask: Path) -> None:
-    """Six frames of noise, and the label map of an object in the first."""
-    frames.mkdir()
-    rng = np.random.default_rng(0)
-    for time in range(6):
-        Image.fromarray(rng.integers(0, 256, (64, 96, 3), np.uint8)).save(frames / f"{time}.png")
-    labels = np.zeros((64, 96), np.uint8)
-    labels[20:40, 20:50] = 1
-    Image.fromarray(labels).save(mask)
+@pytest.fixture(scope="session")
+def of_published_widths(tmp_path_factory) -> Path:
+    """Exports of a network with the published widths."""
+
+    def make(root: Path) -> None:
+        network = reference_network()
+        save_network(root / "reference.pth", network.config, network.state_dict())
+        flags = ["--model", root / "reference.pth"]
+        export(*([*flags, "--output", root / kind, "--format", kind] for kind in ("onnx", "pt2")))
+
+    return made_once("published", make, tmp_path_factory)
 
 
 # --- As PyTorch's network ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
-def test_reference_clips_agree_through_consolidation_and_eviction_and_with_late_objects(kind, exports):
+def test_reference_clips_agree_through_consolidation_and_eviction_and_with_late_objects(kind, of_published_widths):
     """The published widths; clip_long_term consolidates often and evicts, and in clip an object comes late."""
-    exported = ExportedNetwork(read_export(exports / f"reference-{kind}"), CPU)
+    exported = ExportedNetwork(read_export(of_published_widths / kind), CPU)
     for name in ("clip", "clip_long_term"):
         clip = read_clip(PARITY / f"{name}.npz")
         core = InferenceCore(exported, clip.config)
@@ -126,34 +118,84 @@ def test_reference_clips_agree_through_consolidation_and_eviction_and_with_late_
                 assert (prob - clip.prob[time]).abs().max().item() <= TOLERANCE, f"{name}, frame {time}"
 
 
+def label_maps(model: Path, output: Path, frames: int | None = None) -> np.ndarray:
+    """Follow the example clip with a network or an export."""
+    network = xmem.load_network(model, "cpu")
+    paths = sorted((EXAMPLE / "JPEGImages/crossing").iterdir())[:frames]
+    mask = EXAMPLE / "Annotations/crossing/00000.png"
+    results = xmem.segment_video(network, (Image.open(path) for path in paths), mask, size=160)
+    return np.stack([result.labels.numpy() for result in results])
+
+
 @pytest.mark.slow
-def test_the_bundled_network_gives_the_same_label_maps_of_the_example_clip(exports, tmp_path):
-    maps = {}
-    for model in (BUNDLED, exports / "bundled-onnx", exports / "bundled-pt2"):
-        output = tmp_path / model.name
-        flags = ["--dataset", "G", "--generic_path", EXAMPLE, "--size", 160, "--device", "cpu"]
-        assert program.main([str(each) for each in (*flags, "--model", model, "--output", output)]) == 0
-        maps[model] = np.stack([np.array(Image.open(path)) for path in sorted((output / "crossing").iterdir())])
-    plain, *exported = maps.values()
-    assert max((plain != each).mean() for each in exported) <= 1e-4
+@pytest.mark.parametrize("kind", ["onnx", "pt2"])
+def test_the_bundled_network_gives_the_same_label_maps_of_the_example_clip(exports, tmp_path, kind):
+    output = tmp_path / "output"
+    flags = ["--dataset", "G", "--generic_path", EXAMPLE, "--size", 160, "--device", "cpu", "--output", output]
+    assert program.main([str(each) for each in (*flags, "--model", exports / kind)]) == 0
+    exported = np.stack([np.array(Image.open(path)) for path in sorted((output / "crossing").iterdir())])
+    assert (label_maps(BUNDLED, tmp_path) != exported).mean() <= 1e-4
 
 
-@pytest.mark.parametrize("name", ["bundled-onnx", "reference-onnx", "static", "fixed"])
+def test_half_precision_is_near(exports, tmp_path):
+    assert read_export(exports / "half").precision == "float16"
+    plain, exported = (label_maps(model, tmp_path, frames=8) for model in (BUNDLED, exports / "half"))
+    assert 0 < (plain != exported).mean() < 1e-3
+
+
+def test_int8_with_recorded_ranges_is_near(exports, tmp_path):
+    network = xmem.load_network(exports / "onnx", "cpu")
+    frames = [Image.open(path) for path in sorted((EXAMPLE / "JPEGImages/crossing").iterdir())[:6]]
+    with recorded(network) as calls:
+        for _ in xmem.segment_video(network, frames, EXAMPLE / "Annotations/crossing/00000.png", size=160):
+            pass
+    assert {name: len(each) for name, each in calls.items()} == {"encode_key": 6, "encode_value": 2, "segment": 5}
+    quantise_export(read_export(exports / "onnx"), tmp_path / "int8", {"height": 64, "width": 96, "objects": 2}, calls)
+    assert read_export(tmp_path / "int8").precision == "int8"
+    plain, exported = (label_maps(model, tmp_path, frames=8) for model in (BUNDLED, tmp_path / "int8"))
+    assert 0 < (plain != exported).mean() < 1e-2
+    whole, quantised = (
+        sum(path.stat().st_size for path in each.iterdir()) for each in (exports / "onnx", tmp_path / "int8")
+    )
+    assert quantised < whole / 3
+
+
+def test_dynamic_int8_is_near(exports, tmp_path):
+    made, sizes = read_export(exports / "onnx"), {"height": 64, "width": 80}
+    quantise_graph(made.file_of("encode_key"), tmp_path / "encode_key.onnx", calls=None)
+    inputs = random_inputs(made.shapes["encode_key"], sizes)
+    plain, quantised = (
+        OnnxGraph(path, made.shapes["encode_key"], "cpu", CPU)(inputs, sizes)["f16"]
+        for path in (made.file_of("encode_key"), tmp_path / "encode_key.onnx")
+    )
+    assert 0 < (plain - quantised).abs().mean() < 0.05 * plain.abs().mean()
+
+
+@pytest.mark.parametrize("name", ["onnx", "fixed", "without"])
 def test_graphs_pass_the_checker_of_onnx(exports, name):
+    check_graphs(exports / name)
+
+
+@pytest.mark.long
+def test_graphs_of_the_published_widths_pass_the_checker(of_published_widths):
+    check_graphs(of_published_widths / "onnx")
+
+
+def check_graphs(folder: Path) -> None:
     import onnx
 
-    files = sorted((exports / name).glob("*.onnx"))
+    files = sorted(folder.glob("*.onnx"))
     assert len(files) == 5
     for path in files:
         onnx.checker.check_model(path)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_networks_without_some_parts(exports, name):
-    plain, exported = (xmem.load_network(exports / each, "cpu") for each in (f"{name}.pth", name))
-    results = [
-        list(xmem.segment_video(each, exports / "frames", exports / "mask.png", -1)) for each in (plain, exported)
-    ]
+def test_a_network_without_some_parts(exports):
+    plain, exported = (xmem.load_network(exports / each, "cpu") for each in ("without.pth", "without"))
+    frames = [np.random.default_rng(time).integers(0, 256, (64, 96, 3), np.uint8) for time in range(6)]
+    mask = np.zeros((64, 96), np.uint8)
+    mask[20:40, 20:50] = 1
+    results = [list(xmem.segment_video(each, frames, mask, size=-1)) for each in (plain, exported)]
     for ours, theirs in zip(*results, strict=True):
         assert (ours.prob - theirs.prob).abs().max() < TOLERANCE
 
@@ -162,7 +204,7 @@ def test_networks_without_some_parts(exports, name):
 @pytest.mark.parametrize("objects", [1, 2, 3])
 def test_any_size_and_number_of_objects(exports, kind, objects):
     """Objects come one after another, and frames are padded to multiples of 16."""
-    plain, exported = (xmem.load_network(exports / each, "cpu") for each in ("tiny.pth", kind))
+    plain, exported = (xmem.load_network(exports / each, "cpu") for each in (BUNDLED, kind))
     rng = np.random.default_rng(objects)
     frames = [rng.integers(0, 256, (40 + 8 * objects, 70, 3), np.uint8) for _ in range(8)]
     masks = {}
@@ -181,7 +223,7 @@ def test_every_graph_is_that_of_the_network(exports, graph):
     made = read_export(exports / "onnx")
     sizes = {"height": 64, "width": 80, "objects": 2, "elements": 50, "candidates": 40, "prototypes": 5}
     inputs = random_inputs(made.shapes[graph], sizes, seed=5)
-    expected = build(XMem.from_checkpoint(exports / "tiny.pth", "cpu"), top_k=30)[graph](**inputs)
+    expected = build(XMem.from_checkpoint(BUNDLED, "cpu"), top_k=30)[graph](**inputs)
     outputs = OnnxGraph(made.file_of(graph), made.shapes[graph], "cpu", CPU)(inputs, sizes)
     assert list(outputs) == list(made.shapes[graph].outputs)
     for tensor, reference in zip(outputs.values(), expected, strict=True):
@@ -209,7 +251,7 @@ def test_the_read_is_that_of_the_paper(exports):
 
 
 def test_an_export_for_a_size_and_a_number_of_objects(exports):
-    plain, exported = (xmem.load_network(exports / each, "cpu") for each in ("tiny.pth", "fixed"))
+    plain, exported = (xmem.load_network(exports / each, "cpu") for each in (BUNDLED, "fixed"))
     frames = [np.random.default_rng(time).integers(0, 256, (40, 72, 3), np.uint8) for time in range(7)]
     mask = np.zeros((40, 72), np.uint8)
     mask[10:20, 10:30] = 4
@@ -255,17 +297,6 @@ def test_what_a_fixed_export_does_not_take_is_told_in_a_line(exports, tmp_path, 
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("failed")]
     assert len(errors) == 1
     assert message in errors[0]
-
-
-@pytest.mark.parametrize(
-    ("name", "precision", "most"), [("half", "float16", 0.02), ("static", "int8", 0.3), ("dynamic", "int8", 0.3)]
-)
-def test_half_precision_and_int8_are_near(exports, name, precision, most):
-    assert read_export(exports / name).precision == precision
-    networks = [xmem.load_network(exports / each, "cpu") for each in ("tiny.pth", name)]
-    results = [list(xmem.segment_video(each, exports / "frames", exports / "mask.png", -1)) for each in networks]
-    differences = [(ours.prob - theirs.prob).abs().max().item() for ours, theirs in zip(*results, strict=True)]
-    assert 0 < max(differences) < most
 
 
 # --- Mistakes ---------------------------------------------------------------------------------------------------------
@@ -329,7 +360,7 @@ def test_providers_that_are_not_there_are_refused(exports, provider, device, mes
 
 def test_a_provider_goes_with_an_export(exports):
     with pytest.raises(UserError, match="is no export: a provider goes with the folder"):
-        xmem.load_network(exports / "tiny.pth", "cpu", "cpu")
+        xmem.load_network(BUNDLED, "cpu", "cpu")
     with pytest.raises(UserError, match="is an export for PyTorch, which has no provider cpu"):
         xmem.load_network(exports / "pt2", "cpu", "cpu")
 

@@ -64,6 +64,7 @@ def test_made_up_clips_with_the_network_prepared_for_inference(name):
     check_clip(PARITY / f"{name}.npz", prepared=True)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("winograd")
 @pytest.mark.parametrize("name", ["clip_late_object", "clip_long_term"])
 def test_real_clips_with_the_network_prepared_for_inference(shared, name):

@@ -377,6 +377,7 @@ def test_an_interrupted_run_goes_on_with_the_objects_that_are_missing(run, capsy
     assert "separate_objects" in capsys.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_processes_killed_and_resumed_make_the_same(tmp_path, network_file):
     sav, flags = write_sav(tmp_path / "SAV"), ["--separate_objects"]

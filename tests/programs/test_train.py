@@ -378,6 +378,7 @@ def test_files_that_cannot_be_used_are_counted_once_a_pass(tmp_path, caplog):
     assert told[0].startswith("stage 0 skipped 1 entries of its data: ")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_loss_falls_by_half(tmp_path, monkeypatch):
     losses: list[float] = []

@@ -16,6 +16,7 @@ from tests.helpers import REPOSITORY
 KILLS = 20
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_killed_runs_come_to_the_same_end(tmp_path):
     """A process of its own imports PyTorch once, and forks what it kills: a run then costs a second, not five."""
