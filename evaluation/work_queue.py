@@ -123,6 +123,8 @@ class Progress(AbstractContextManager[Any, None]):
         self._videos = len(videos)
         self._videos_before = len(videos) - len(pending)
         self._counted = 0  # frames of the video being segmented
+        self._untold = 0  # of these, those that the other processes do not know of yet
+        self._told_at = 0.0
         self._shown = 0  # frames of this run that the bar shows
         self._bar = tqdm(
             total=sum(self._frames.values()),
@@ -139,7 +141,10 @@ class Progress(AbstractContextManager[Any, None]):
     def frame_done(self, network_seconds: float) -> None:
         """Count a frame of the video; `network_seconds` is the network time of the video so far."""
         self._counted += 1
-        self._queue.count("frames", 1)
+        self._untold += 1
+        if time.monotonic() - self._told_at < POLL_SECONDS:
+            return  # the store may be on another machine: a frame must not wait for it
+        self._tell_frames(self._untold)
         if network_seconds:
             self._bar.set_postfix_str(f"network {self._counted / network_seconds:.1f} FPS", refresh=False)
         self._show()
@@ -147,7 +152,7 @@ class Progress(AbstractContextManager[Any, None]):
     def video_done(self, name: str) -> None:
         """Count a video with all its frames, also those that were skipped or left by a failure."""
         self._queue.count("videos", 1)
-        self._queue.count("frames", self._frames[name] - self._counted)
+        self._tell_frames(self._frames[name] - self._counted + self._untold)
         self._counted = 0
         self._show()
 
@@ -157,6 +162,10 @@ class Progress(AbstractContextManager[Any, None]):
             self._show()
             time.sleep(POLL_SECONDS)
         self._show()
+
+    def _tell_frames(self, count: int) -> None:
+        self._queue.count("frames", count)
+        self._untold, self._told_at = 0, time.monotonic()
 
     def _show(self) -> None:
         if self._queue.rank:  # it shows nothing: asking the store would only cost time
