@@ -115,7 +115,7 @@ class MemoryManager:
         full_at = self.when_full.full_at
         if full_at is not None:
             self.working.reserve(full_at * len(keys))
-        frame = MemoryFrame(first=self._insertions == 0, permanent=permanent, annotates=set(arrived))
+        frame = MemoryFrame(self._insertions == 0, permanent, annotates=set(arrived), time=self._insertions)
         rows = {label: rows_of(value) for label, value in zip(self.objects.labels, values, strict=True)}
         self.working.append_frame(frame, rows, **columns)
         self._insertions += 1

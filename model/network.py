@@ -1,5 +1,6 @@
 """XMem's network: what it does with one frame. Which frames it sees, and what is remembered, is not decided here."""
 
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,10 +30,15 @@ def normalise_images(
     rgb: UInt8[Tensor, "*batch 3 height width"], dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "*batch 3 height width"]:
     """8-bit RGB images as the network takes them: scaled to [0, 1], then by ImageNet's mean and deviation."""
-    mean, std = (
-        send(torch.tensor(statistic, dtype=dtype)[:, None, None], rgb.device) for statistic in (IMAGE_MEAN, IMAGE_STD)
-    )
+    mean, std = _statistics(dtype, rgb.device)
     return (rgb.to(dtype) / 255 - mean) / std
+
+
+@cache  # so that they are not sent to the device with every frame
+def _statistics(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode(False):  # they are for training, too
+        mean, std = (torch.tensor(statistic, dtype=dtype)[:, None, None] for statistic in (IMAGE_MEAN, IMAGE_STD))
+        return send(mean, device), send(std, device)
 
 
 class Value(NamedTuple):

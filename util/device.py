@@ -57,7 +57,12 @@ def reset_peak(device: torch.device) -> None:
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a CPU tensor to `device`. The copy to a CUDA device is asynchronous: neither side waits for the other."""
+    """Copy a CPU tensor to `device`; one that is on a device stays there.
+
+    The copy to a CUDA device is asynchronous: neither side waits for the other.
+    """
+    if tensor.device.type != "cpu":
+        return tensor
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)

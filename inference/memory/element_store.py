@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from util.device import send
+
 LIFE_AT_BIRTH = 1e-7
 """An element that was never read has usage 0 / LIFE_AT_BIRTH = 0."""
 
@@ -111,14 +113,19 @@ class ElementStore:
         self.shared["life"].rows.add_(1)
 
     def keep(self, kept: Int[Tensor, " kept"]) -> None:
-        """Keep the elements at these ascending indices only."""
+        """Keep the elements at these ascending indices only.
+
+        Indices may be on the CPU whatever the store's device is: then nothing has to wait for the device.
+        """
+        every = send(kept, self.time.device)
         for label, rows in self.values.items():
-            rows.keep(kept[kept >= (first := self.first_element(label))] - first)
+            first = self.first_element(label)
+            rows.keep(send(kept[kept >= first] - first, self.time.device) if first else every)
         for rows in self.shared.values():
-            rows.keep(kept)
+            rows.keep(every)
 
     def remove(self, removed: Int[Tensor, " removed"]) -> None:
-        """Remove the elements at these indices."""
+        """Remove the elements at these indices, which may be on the CPU as for `keep`."""
         remaining = torch.ones(self.size, dtype=torch.bool, device=removed.device)
         remaining[removed] = False
         self.keep(remaining.nonzero().flatten())
@@ -130,7 +137,7 @@ class ElementStore:
         if self.size:
             orphans = min((self.first_element(label) for label in self.values), default=self.size)
             if orphans:
-                self.keep(torch.arange(orphans, self.size, device=self.time.device))
+                self.keep(torch.arange(orphans, self.size))
 
     def state(self) -> dict[str, Any]:
         """Everything needed to continue in another process."""

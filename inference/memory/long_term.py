@@ -17,13 +17,40 @@ class LongTermMemory(ElementStore):
         super().__init__(capacity)
         self.consolidations = self.added = self.evicted = 0
         """Counts so far: consolidations, prototypes added, prototypes evicted."""
+        self.newest = 0
+        """No element is of a later time."""
 
     def evict(self, count: int) -> None:
         """Remove the `count` least used prototypes, the oldest first among equals."""
         if count > 0:
-            evicted = self.usage.argsort(stable=True)[:count]
-            self.remove(evicted)
-            self.evicted += len(evicted)
+            size = self.size
+            self.keep(self.usage.argsort(stable=True)[count:].sort().values)
+            self.evicted += size - self.size
+
+    def append_prototypes(
+        self,
+        values: Mapping[int, Float[Tensor, "valued value_dim"]],
+        oldest: int,
+        newest: int,
+        **columns: Shaped[Tensor, "count ..."],
+    ) -> None:
+        """Add prototypes, as `append` does, of times that are known to lie between `oldest` and `newest`.
+
+        So the device is asked for their order only where it may not be the usual one.
+        """
+        is_in_order = oldest >= self.newest
+        self.newest = max(self.newest, newest)
+        if is_in_order:
+            self._append_in_order(values, **columns)
+        else:
+            self.append(values, **columns)
+
+    def _append_in_order(
+        self, values: Mapping[int, Float[Tensor, "valued value_dim"]], **columns: Shaped[Tensor, "count ..."]
+    ) -> None:
+        super().append(values, **columns)
+        self.consolidations += 1
+        self.added += len(columns["time"])
 
     def append(
         self, values: Mapping[int, Float[Tensor, "valued value_dim"]], **columns: Shaped[Tensor, "count ..."]
@@ -37,9 +64,7 @@ class LongTermMemory(ElementStore):
             label: torch.arange(self.first_element(label), self.size, device=rows.device)
             for label, rows in values.items()
         }
-        super().append(values, **columns)
-        self.consolidations += 1
-        self.added += len(columns["time"])
+        self._append_in_order(values, **columns)
         if not bool((self.time.diff() < 0).any()):
             return
         order = self.time.argsort(stable=True)
@@ -56,3 +81,4 @@ class LongTermMemory(ElementStore):
     def restore(self, state: Mapping[str, Any]) -> None:
         super().restore(state)
         self.consolidations, self.added, self.evicted = state.get("counts", (0, 0, 0))
+        self.newest = int(self.time.max()) if self.size else 0

@@ -71,6 +71,10 @@ def read_stores(
                 parts = split_affinity(sparse, sizes, starts)
                 if index == 0:
                     use.index_add_(0, sparse.elements.flatten(), sparse.weights.flatten())
+            parts = [
+                in_precision(part, store.values_of(group[0]).dtype) if start < store.size else part
+                for store, start, part in zip(stores, starts, parts, strict=True)
+            ]
             for label in group:
                 for store, start, part in zip(stores, starts, parts, strict=True):
                     if start < store.size:
@@ -79,6 +83,11 @@ def read_stores(
         for store, store_use in zip(stores, use.split(sizes), strict=True):
             store.count_read(store_use)
     return output
+
+
+def in_precision(part: Any, dtype: torch.dtype) -> Any:
+    """Return an affinity, dense or sparse, in the precision of values: once for a store, not for each object."""
+    return part._replace(weights=part.weights.to(dtype)) if isinstance(part, SparseAffinity) else part.to(dtype)
 
 
 def split_affinity(sparse: SparseAffinity, sizes: Sequence[int], starts: Sequence[int]) -> list[SparseAffinity]:

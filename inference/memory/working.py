@@ -21,6 +21,8 @@ class MemoryFrame:
     """The caller wants it to stay."""
     annotates: set[int] = field(default_factory=set)
     """The objects it is the first annotation of; it stays while any of them is there."""
+    time: int = 0
+    """The insertion at which it was stored."""
 
     @property
     def is_kept(self) -> bool:
@@ -60,14 +62,13 @@ class WorkingMemory(ElementStore):
         self.frames.append(frame)
 
     def candidates(self, min_frames: int) -> Int[Tensor, " candidates"]:
-        """The elements of all frames but those that stay and the last T_min − 1 others."""
+        """The elements of all frames but those that stay and the last T_min − 1 others, on the CPU."""
         leaving = [index for index, frame in enumerate(self.frames) if not frame.is_kept]
         leaving = leaving[: max(len(leaving) - (min_frames - 1), 0)]
-        elements = torch.arange(self.size, device=self.time.device).view(len(self.frames), self.frame_size)
-        return elements[leaving].flatten()
+        return torch.arange(self.size).view(len(self.frames), self.frame_size)[leaving].flatten()
 
     def remove_candidates(self, candidates: Int[Tensor, " candidates"]) -> None:
-        """Remove whole frames, given by their elements."""
+        """Remove whole frames, given by their elements, on the CPU."""
         leaving = set((candidates[:: self.frame_size] // self.frame_size).tolist())
         self.remove(candidates)
         self.frames = [frame for index, frame in enumerate(self.frames) if index not in leaving]
@@ -86,5 +87,9 @@ class WorkingMemory(ElementStore):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         super().restore(state)
-        self.frames = [MemoryFrame(first, permanent, set(labels)) for first, permanent, labels in state["frames"]]
+        times = self.time[:: self.size // len(state["frames"])].tolist() if self.size else []
+        self.frames = [
+            MemoryFrame(first=first, permanent=permanent, annotates=set(labels), time=time)
+            for (first, permanent, labels), time in zip(state["frames"], times, strict=True)
+        ]
         self.frames_removed = state.get("frames_removed", 0)

@@ -10,6 +10,7 @@ from inference.memory.working import WorkingMemory
 from inference.strategies.insertion import check_memory_frames
 from inference.strategies.prototypes import Candidates, MostUsed, PrototypeSelection, potentiate, take_from_sources
 from model.memory_reading import memory_rows
+from util.device import send
 from util.errors import SettingError
 
 
@@ -128,7 +129,8 @@ class Consolidation(WhenFull):
         self, working: WorkingMemory, long_term: LongTermMemory, arrivals: Sequence[Sequence[int]], seed: int
     ) -> None:
         elements = working.candidates(self.min_mid_term_frames)
-        columns = {name: rows.rows[elements] for name, rows in working.shared.items()}
+        indices = send(elements, working.time.device)
+        columns = {name: rows.rows[indices] for name, rows in working.shared.items()}
         usage = columns.pop("use") / columns.pop("life")
         candidates = Candidates(elements, usage=usage, **columns)
         count = min(self.num_prototypes, len(elements))
@@ -137,5 +139,6 @@ class Consolidation(WhenFull):
         contents = potentiate if self.potentiation else take_from_sources
         values, shrinkage = contents(candidates, prototypes, working, arrivals)
         memory_row = memory_rows(prototypes.key, shrinkage)
-        long_term.append(values, memory_row=memory_row, time=candidates.time[prototypes.source])
+        times = [working.frames[int(elements[end]) // working.frame_size].time for end in (0, -1)]
+        long_term.append_prototypes(values, *times, memory_row=memory_row, time=candidates.time[prototypes.source])
         working.remove_candidates(elements)

@@ -13,6 +13,7 @@ from torch import Tensor
 from inference.memory.working import WorkingMemory
 from model.memory_reading import affinity, query_rows, readout, similarity
 from model.precision import full_precision
+from util.device import send
 
 LLOYD_ITERATIONS = 10
 
@@ -34,7 +35,7 @@ class Candidates(NamedTuple):
     """The elements that are about to leave working memory, in order of time."""
 
     elements: Int[Tensor, " candidates"]
-    """The index of each candidate in working memory."""
+    """The index of each candidate in working memory, on the CPU."""
     memory_row: Float[Tensor, "candidates row"]
     key: Float[Tensor, "candidates key_dim"]
     shrinkage: Float[Tensor, "candidates 1"]
@@ -144,12 +145,14 @@ def potentiate(
     with full_precision(prototypes.key):
         for index, group in enumerate(arrivals):
             start = working.first_element(group[0])
-            valued = candidates.elements >= start
-            weights = affinity(similarities[valued[prototypes.source]][:, valued])
+            before = int((candidates.elements < start).sum())  # candidates without a value: the first ones, if any
+            rows = similarities[prototypes.source >= before] if before else similarities
+            weights = affinity(rows[:, before:])
             if index == 0:
                 shrinkage = readout(weights, candidates.shrinkage)
+            elements = send(candidates.elements[before:] - start, weights.device)
             for label in group:
-                values[label] = readout(weights, working.values_of(label)[candidates.elements[valued] - start])
+                values[label] = readout(weights, working.values_of(label)[elements])
     return values, shrinkage
 
 
@@ -157,7 +160,7 @@ def take_from_sources(
     candidates: Candidates, prototypes: Prototypes, working: WorkingMemory, arrivals: Sequence[Sequence[int]]
 ) -> Contents:
     """Return values and shrinkage of each prototype's source, instead of potentiation."""
-    sources = candidates.elements[prototypes.source]
+    sources = send(candidates.elements, prototypes.source.device)[prototypes.source]
     values = {}
     for group in arrivals:
         start = working.first_element(group[0])

@@ -1,0 +1,47 @@
+"""Launches and waits of the per-frame loop on a simulated CUDA device, which needs no GPU; only counts are real."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+import torch
+
+from tests.helpers import REPOSITORY
+
+pytestmark = pytest.mark.long
+
+MOST_OPERATORS = {  # objects → kind of frame → operators; today's numbers and a few to spare
+    "1": {"ordinary": 230, "ordinary, long-term": 250, "memory frame": 315, "consolidation": 370, "eviction": 400},
+    "5": {"ordinary": 255, "ordinary, long-term": 285, "memory frame": 360, "consolidation": 430, "eviction": 490},
+}
+
+
+@pytest.fixture(scope="module")
+def counts(shared) -> dict[str, dict[str, dict[str, int]]]:
+    tool = shared / "tools" / "simulated_cuda" / "run.sh"
+    if not tool.is_file():
+        pytest.skip("the shared folder has no simulated device")
+    if shutil.which("gcc") is None or not (torch.version.cuda or "").startswith("13"):
+        pytest.skip("the simulated device needs gcc, and PyTorch built for CUDA 13")
+    command = ["sh", str(tool), "-m", "tests.helpers.simulated_frames", str(REPOSITORY)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("RESULT "))
+    return json.loads(line.removeprefix("RESULT "))
+
+
+def test_no_frame_waits_for_the_device(counts):
+    waits = {(objects, kind): each["synchronisations"] for objects, of in counts.items() for kind, each in of.items()}
+    assert waits.keys() >= {("1", "ordinary"), ("5", "consolidation"), ("1", "eviction")}
+    assert {kind for kind, number in waits.items() if number} == set()
+
+
+def test_no_tensor_is_on_the_wrong_device(counts):
+    assert not any(each["mixes"] for of in counts.values() for each in of.values())
+
+
+def test_frames_launch_no_more_than_they_did(counts):
+    for objects, of in counts.items():
+        for kind, each in of.items():
+            assert each["operators"] <= MOST_OPERATORS[objects][kind], (objects, kind)
