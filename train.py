@@ -22,7 +22,7 @@ from training.config import STAGES, DataConfig, IntervalConfig, OptimisationConf
 from training.run import TrainingError, run_training
 from training.starting_point import find_starting_point
 from util.command_line import INTERRUPTED, MISTAKE, Parser
-from util.device import available_cores, choose_device
+from util.device import available_cores, choose_device, require_a_gpu_each
 from util.errors import SettingError, UserError
 from util.processes import Processes
 
@@ -172,6 +172,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         arguments = parse_arguments(argv)
         device = choose_device(arguments.device, local_rank)
+        require_a_gpu_each(arguments.device, device)
         torch.backends.cudnn.benchmark = arguments.benchmark
         processes = Processes.join(device.type)
         with processes.failing_together(device):
@@ -186,7 +187,7 @@ def main(argv: list[str] | None = None) -> int:
         message, code = str(error), FAILED if isinstance(error, TrainingError) else MISTAKE
     except KeyboardInterrupt:
         message, code = "interrupted; --resume auto continues from the last checkpoint", INTERRUPTED
-    except torch.OutOfMemoryError:  # perhaps in this process alone
+    except torch.cuda.OutOfMemoryError:  # perhaps in this process alone
         message, code = f"out of memory on {device}: try --samples_at_once 1 --checkpoint_activations", FAILED
         local_rank = 0
     if local_rank == 0:

@@ -40,6 +40,27 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     return device
 
 
+def require_a_gpu_each(name: str, device: torch.device) -> None:
+    """Check that no two of the processes that torchrun started on this machine would train on one GPU: NCCL cannot.
+
+    Args:
+        name: the device as the user gave it, and
+        device: as it was chosen by that.
+
+    Raises:
+        SettingError: two would.
+    """
+    here, there = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+    if device.type != "cuda" or here == 1:
+        return
+    if torch.device("cpu" if name == "auto" else name).index is not None:
+        raise SettingError(
+            "device", f"{name}: {here} processes cannot train on one GPU; give cuda, and each has its own"
+        )
+    if here > there:
+        raise SettingError("device", f"{name}: {here} processes on this machine, and {there} GPUs: each needs its own")
+
+
 def device_name(device: torch.device) -> str:
     """Return the name of a GPU, and "cpu" or "mps" for these."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

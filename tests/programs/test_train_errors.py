@@ -23,6 +23,8 @@ from tests.helpers.training_layouts import (
     write_videos,
 )
 from training.step import Stepper
+from util.device import require_a_gpu_each
+from util.errors import SettingError
 from util.files import sole_user
 from util.processes import Processes
 
@@ -345,3 +347,23 @@ def test_a_file_that_one_process_cannot_read_is_told_once(tmp_path, images):
     code, lines = torchrun(tmp_path, *images, "--strict", "--exp_id", "y", "--load_network", str(network))
     assert (code, len(lines)) == (1, 1)
     assert "b.jpg is not an image" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "processes", "message"),
+    [
+        ("cuda:0", 2, "cuda:0: 2 processes cannot train on one GPU; give cuda, and each has its own"),
+        ("cuda", 3, "cuda: 3 processes on this machine, and 2 GPUs: each needs its own"),
+        ("auto", 3, "auto: 3 processes on this machine, and 2 GPUs: each needs its own"),
+        ("cuda", 2, None),
+        ("cuda:1", 1, None),
+    ],
+)
+def test_two_processes_do_not_share_a_gpu(monkeypatch, name, processes, message):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    if message is None:
+        return require_a_gpu_each(name, torch.device("cuda:1"))
+    with pytest.raises(SettingError) as error:
+        require_a_gpu_each(name, torch.device("cuda:1"))
+    assert error.value.reason == message
