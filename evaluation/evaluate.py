@@ -22,6 +22,7 @@ from evaluation.output_folder import OutputFolder, VideoRecord, VideoWriter
 from evaluation.segmenter import MultiViewSegmenter, SegmentedFrame
 from evaluation.summary import Summary
 from evaluation.work_queue import Progress, WorkQueue
+from inference.video_segmenter import NotFiniteError
 from model.network import XMem
 from scoring.davis import ScoredSequence, score_sequences
 from scoring.protocols import PROTOCOLS
@@ -203,13 +204,31 @@ def segment_share(
     with Progress(evaluation_set.videos, pending, queue) as progress:
         for name in queue.take(pending):
             try:
-                folder.record(segment_into_folder(videos[name], segmenter, folder, progress.frame_done))
+                folder.record(segment_safely(videos[name], segmenter, folder, progress.frame_done))
             except UserError as error:
                 queue.report_failure(name, str(error))
             progress.video_done(name)
         queue.finish()
         if queue.rank == 0:
             progress.until_all_finished()
+
+
+def segment_safely(
+    video: EvaluationVideo, segmenter: MultiViewSegmenter, folder: OutputFolder, on_frame: Callable[[float], None]
+) -> VideoRecord:
+    """Segment one video into the output folder; once more in full precision if activations overflow in mixed precision.
+
+    Raises:
+        UserError: as `segment_into_folder`.
+    """
+    try:
+        return segment_into_folder(video, segmenter, folder, on_frame)
+    except NotFiniteError as error:
+        if not segmenter.config.mixed_precision:
+            raise
+        logger.warning("%s: %s; it is done again in full precision", video.name, error)
+    record = segment_into_folder(video, segmenter.in_full_precision(), folder, lambda network_seconds: None)
+    return replace(record, in_full_precision=True)
 
 
 def segment_into_folder(

@@ -66,6 +66,8 @@ class VideoRecord:
     """An overlay was written."""
     names: dict[str, str] = field(default_factory=dict)
     """The objects by their labels, where the given label maps have a colour or a folder's name for them."""
+    in_full_precision: bool = False
+    """It was done again without mixed precision, in which activations overflowed."""
     grey: bool = False
     """The label maps have no palette, so that small labels look black in a viewer."""
 

@@ -1,7 +1,7 @@
 """Segmentation of one video after another, in one or several views: from frames to label maps and probabilities."""
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -51,6 +51,7 @@ class MultiViewSegmenter:
 
     def __init__(self, network: XMem, config: EvaluationConfig) -> None:
         self.config = config
+        self._network = network
         network = network.for_inference(config.mixed_precision)
         self.views: dict[View, VideoSegmenter] = {
             view: VideoSegmenter(
@@ -64,6 +65,10 @@ class MultiViewSegmenter:
         """The objects of the last video by their labels, where its label maps have something else for them."""
         self.device = network.device
         self.timer = NetworkTimer(self.device)
+
+    def in_full_precision(self) -> "MultiViewSegmenter":
+        """Return another segmenter, of the same network and settings but without mixed precision."""
+        return MultiViewSegmenter(self._network, replace(self.config, mixed_precision=False))
 
     @property
     def core(self) -> InferenceCore:

@@ -6,7 +6,7 @@ from typing import Any
 
 from evaluation.output_folder import VideoRecord
 from scoring.scores import Scores
-from util.errors import counted
+from util.errors import counted, first_few
 
 MOST_LISTED = 10
 
@@ -107,6 +107,8 @@ class Summary:
             lines.append(f"objects of {more} more videos: see names in summary.json")
         what = "object" if self.config["separate_objects"] else "video"
         lines += [f"{counted(self.videos, what)}, {counted(self.frames, 'frame')}, {fps}; peak memory: {memory}"]
+        if again := [name for name, record in self.records.items() if record.in_full_precision]:
+            lines.append(f"done again in full precision, since activations overflowed: {first_few(again)}")
         if scores := self.scores:
             videos = {name.partition("/")[0] for name in (*self.records, *self.failures)}
             partly = f"  of {len(scores.sequences)} of {len(videos)} videos"

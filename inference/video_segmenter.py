@@ -20,6 +20,10 @@ FRAMES_PER_CHECK = 64
 """On a GPU the host waits for the device only so often to see whether results are finite."""
 
 
+class NotFiniteError(UserError):
+    """The network's results are not finite numbers."""
+
+
 class VideoSegmenter:
     """Follows objects through the frames of one video; `reset` starts the next video.
 
@@ -52,13 +56,13 @@ class VideoSegmenter:
         """Check that all results since the last reset are finite; on a GPU this waits for the device.
 
         Raises:
-            UserError: they are not, as where activations overflow in half precision.
+            NotFiniteError: they are not, as where activations overflow in half precision.
         """
         if not torch.isfinite(self._sum):
-            remedy = "; in full precision (mixed_precision=False, or eval.py --benchmark) it may work"
-            raise UserError(
-                f"the network's results are not finite numbers, found at frame {self._frames}: its activations overflow"
-                + (remedy if self._mixed_precision else "")
+            in_half = " in half precision (mixed_precision=False may help)" if self._mixed_precision else ""
+            raise NotFiniteError(
+                f"the network's results are not finite numbers, found at frame {self._frames}: its activations "
+                f"overflow{in_half}"
             )
 
     @torch.inference_mode()
@@ -85,7 +89,7 @@ class VideoSegmenter:
 
         Raises:
             ValueError: as `InferenceCore.step`.
-            UserError: results so far are not finite, which on a GPU is noticed some frames later.
+            NotFiniteError: results so far are not finite, which on a GPU is noticed some frames later.
         """
         image = normalise_image(send(rgb, self.device))
         height, width = image.shape[-2:]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import torch.distributed as dist
 from PIL import Image
 
@@ -20,6 +21,7 @@ from evaluation.summary import Summary
 from evaluation.work_queue import StartFailedElsewhereError, WorkQueue
 from inference.config import InferenceConfig
 from inference.inference_core import InferenceCore
+from inference.video_segmenter import VideoSegmenter
 from scoring.davis import find_sequences, score_sequences
 from tests.helpers.layouts import frame_name, label_map, write_frames, write_masks, write_text, youtube_meta
 from tests.helpers.plain_loop import equal, plain_loop, read_frames
@@ -213,3 +215,31 @@ def test_figures_are_there_although_they_cannot_be_written(root, videos, tmp_pat
     monkeypatch.setattr(OutputFolder, "write_summary", full)
     summary = evaluate(videos, tiny_network(), settings(root), tmp_path / "out")
     assert (summary.frames, summary.not_written) == (12, "the disk is full")
+
+
+def test_a_video_that_overflows_in_mixed_precision_is_done_again(root, tmp_path, monkeypatch, caplog):
+    """bfloat16, a CPU's half precision, has the range of float32: the overflow itself is made up."""
+    segment = VideoSegmenter.step
+
+    def overflowing(self: VideoSegmenter, *arguments, **settings):
+        prob = segment(self, *arguments, **settings)
+        if self._mixed_precision and self._frames == 4:  # `a` has three frames
+            self._sum += torch.inf
+            self.check_finite()
+        return prob
+
+    monkeypatch.setattr(VideoSegmenter, "step", overflowing)
+    summaries = {}
+    for mixed in (True, False):
+        config = EvaluationConfig("G", root, size=-1, mixed_precision=mixed)
+        videos = open_evaluation_set("G", "val", root, -1)
+        summaries[mixed] = evaluate(videos, tiny_network(), config, tmp_path / str(mixed))
+    assert summaries[True].failures == {}
+    again = {name: record.in_full_precision for name, record in summaries[True].records.items()}
+    assert again == {"a": False, "b": True, "c": True}
+    assert "b: the network's results are not finite numbers, found at frame 4" in caplog.text
+    assert "it is done again in full precision" in caplog.text
+    assert "done again in full precision, since activations overflowed: b, c" in summaries[True].lines()
+    for frame in range(4):
+        written = [(tmp_path / str(mixed) / f"b/{frame:05d}.png").read_bytes() for mixed in (True, False)]
+        assert written[0] == written[1]

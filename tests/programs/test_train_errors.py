@@ -352,7 +352,7 @@ def test_a_file_that_one_process_cannot_read_is_told_once(tmp_path, images):
 @pytest.mark.parametrize(
     ("name", "processes", "message"),
     [
-        ("cuda:0", 2, "cuda:0: 2 processes cannot train on one GPU; give cuda, and each has its own"),
+        ("cuda:0", 2, "cuda:0: 2 processes cannot train on one GPU; cuda gives each its own"),
         ("cuda", 3, "cuda: 3 processes on this machine, and 2 GPUs: each needs its own"),
         ("auto", 3, "auto: 3 processes on this machine, and 2 GPUs: each needs its own"),
         ("cuda", 2, None),
