@@ -118,6 +118,7 @@ def configure(
         separate_objects=arguments.separate_objects,
         weights=weights,
         weights_sha256=sha256_of(weights),
+        provider=arguments.provider,
         repeat=arguments.repeat,
         size=sizes[0],
         other_sizes=tuple(sizes[1:]),
@@ -155,6 +156,7 @@ def run(arguments: argparse.Namespace, queue: WorkQueue) -> int:
     """
     device = choose_device(arguments.device, queue.local_rank)
     file = networks.read_network_file(arguments.model or networks.default_network_file())
+    networks.require_effect_of_amp(file, arguments.amp)
     sizes = arguments.size or [networks.size_without_flag(file, arguments.dataset)]
     videos, root = open_videos(arguments, sizes)
     config = configure(arguments, videos.name, root, file.path, sizes, device)

@@ -30,6 +30,7 @@ class EvaluationConfig:
         masks: the folder of its label maps, all of which count as given.
         weights: the network file; None: the network comes from elsewhere.
         weights_sha256: the digest of the network file, since training may write another one of the same name.
+        provider: what runs the network in ONNX Runtime, where it is an export.
         use_all_masks: every label map counts as given, rather than as ground truth: objects enter with it, and those
             that are known are corrected.
         backward: also follow the objects of the first label map from its frame back to the beginning of the video.
@@ -57,6 +58,7 @@ class EvaluationConfig:
     masks: Path | None = None
     weights: Path | None = None
     weights_sha256: str | None = None
+    provider: str | None = None
     use_all_masks: bool = False
     backward: bool = False
     separate_objects: bool = False

@@ -9,11 +9,11 @@ import torch
 from dataset.evaluation_video import EvaluationSet
 from dataset.registry import DATA_SETS
 from evaluation.config import PUBLISHED_SIZE, SMALLEST_SIZE
-from export.manifest import Export, read_export
+from export.manifest import MANIFEST, Export, read_export
 from export.running import ExportedNetwork
 from model.checkpoint import Checkpoint, read_checkpoint
 from model.network import XMem
-from util.errors import UserError, first_few
+from util.errors import SettingError, UserError, first_few
 from util.provenance import REPOSITORY
 
 logger = logging.getLogger(__name__)
@@ -56,6 +56,8 @@ def read_network_file(path: Path) -> NetworkFile:
     Raises:
         UserError: it is missing, damaged, or no network.
     """
+    if path.name == MANIFEST or path.suffix in (".onnx", ".pt2"):
+        raise UserError(f"{path} is a part of an export: give its folder, {path.parent}")
     return read_export(path) if path.is_dir() else read_checkpoint(path)
 
 
@@ -73,6 +75,16 @@ def build_network(file: NetworkFile, device: torch.device, provider: str | None 
     if provider is not None:
         raise UserError(f"{file.path} is no export: a provider goes with the folder that scripts.export writes")
     return XMem.from_checkpoint(file, device)
+
+
+def require_effect_of_amp(file: NetworkFile, amp: bool) -> None:
+    """Check that mixed precision, if the user asks for it, has an effect.
+
+    Raises:
+        SettingError: the network is an export.
+    """
+    if amp and isinstance(file, Export):
+        raise SettingError("amp", f"has no effect on {file.folder}: the precision of an export is fixed (--half)")
 
 
 def is_bundled(path: Path | None) -> bool:

@@ -42,6 +42,17 @@ def extent(dimension: int | str, sizes: Mapping[str, int]) -> int:
     return sizes[name] // int(divisor or 1) + dimension.endswith("+1")
 
 
+def sizes_of(shapes: GraphShapes, inputs: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return the numbers behind the names of dimensions, given a graph's inputs."""
+    sizes: dict[str, int] = {}
+    for name, shape in shapes.inputs.items():
+        for dimension, number in zip(shape, inputs[name].shape, strict=True):
+            if isinstance(dimension, str):
+                root, _, divisor = dimension.partition("/")
+                sizes[root] = number * int(divisor or 1)
+    return sizes
+
+
 def shapes_of(config: NetworkConfig, feature_dims: tuple[int, int, int], fixed_objects: bool) -> dict[str, GraphShapes]:
     """Return the shapes of all graphs of a network.
 

@@ -6,14 +6,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from export.graphs import MEMORY_GRAPHS, NETWORK_GRAPHS, GraphShapes
+import torch
+
+from export.graphs import GraphShapes, shapes_of
 from model.config import NetworkConfig
+from model.encoders import KeyEncoder
 from util.errors import UserError
 from util.files import sha256_of
 
 FORMAT = "xmem-export-1"
 MANIFEST = "manifest.json"
 FORMATS = ("onnx", "pt2")
+PRECISIONS = ("float32", "float16", "int8")
 OF_EXPORT = ("format", "graph_format", "precision", "size", "objects", "network", "metadata", "graphs", "files")
 """The entries of a manifest that are fields of `Export`."""
 
@@ -84,7 +88,7 @@ def read_export(folder: Path) -> Export:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{folder} is a folder without {MANIFEST}; python -m scripts.export makes exports") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: export the network again") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
@@ -96,23 +100,44 @@ def read_export(folder: Path) -> Export:
             network_config=NetworkConfig.from_plain(content["network"]),
             metadata=dict(content["metadata"]),
             precision=content["precision"],
-            size=None if content["size"] is None else (int(content["size"][0]), int(content["size"][1])),
-            objects=None if content["objects"] is None else int(content["objects"]),
+            size=None if content["size"] is None else tuple(content["size"]),
+            objects=content["objects"],
             shapes={name: _shapes(graph) for name, graph in content["graphs"].items()},
             files=dict(content["files"]),
             about={name: value for name, value in content.items() if name not in OF_EXPORT},
         )
-        is_whole = export.graph_format in FORMATS and set(export.shapes) == {*NETWORK_GRAPHS, *MEMORY_GRAPHS}
+        fault = fault_of(export)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error!r}): export the network again") from error
-    if not is_whole or any(export.file_of(name).name not in export.files for name in export.shapes):
-        raise UserError(f"{path} is damaged, it lacks a graph: export the network again")
+        raise UserError(f"{path} is damaged ({type(error).__name__}): export the network again") from error
+    if fault:
+        raise UserError(f"{path} is damaged, {fault}: export the network again")
     for name, digest in export.files.items():
         if not (folder / name).is_file():
             raise UserError(f"{folder} lacks {name}, which its {MANIFEST} names: export the network again")
         if sha256_of(folder / name) != digest:
             raise UserError(f"{folder / name} is not the file that {MANIFEST} describes: export the network again")
     return export
+
+
+def fault_of(export: Export) -> str | None:
+    """Return what of a manifest cannot be; None if nothing."""
+    size, objects = export.size, export.objects
+    if export.graph_format not in FORMATS or export.precision not in PRECISIONS:
+        return "its format or precision is none"
+    if size is not None and not (len(size) == 2 and all(type(side) is int and side > 0 for side in size)):
+        return "its size is none"
+    if objects is not None and not (type(objects) is int and 1 <= objects <= 255):
+        return "its number of objects is none"
+    with torch.device("meta"):
+        feature_dims = KeyEncoder(export.network_config).dims
+    if export.shapes != shapes_of(export.network_config, feature_dims, objects is not None):
+        return "its graphs are not those of its network"
+    there = {path.name for path in export.folder.iterdir() if not path.name.startswith(".")} - {MANIFEST}
+    if strange := there - export.files.keys():
+        return f"it does not know of {min(strange)}"
+    if not {export.file_of(name).name for name in export.shapes} <= export.files.keys():
+        return "it lacks a graph"
+    return "it names a file elsewhere" if any(Path(name).name != name for name in export.files) else None
 
 
 def _shapes(graph: Mapping[str, Any]) -> GraphShapes:

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from export.graphs import MEMORY_GRAPHS, NETWORK_GRAPHS, random_inputs
+from export.graphs import MEMORY_GRAPHS, NETWORK_GRAPHS, random_inputs, sizes_of
 from export.manifest import MANIFEST, Export
 from export.running import ExportedNetwork, OnnxGraph, Runnable
-from export.writing import quiet, write_manifest
+from export.writing import new_folder, quiet, write_manifest
+from model.checkpoint import first_line
 from util.errors import UserError
-from util.files import atomic_path, sha256_of
+from util.files import sha256_of
 
 METHODS = ("dynamic", "static")
 MOST_CALLS = 24
@@ -72,26 +73,27 @@ def quantise_export(
     Args:
         export: an ONNX export in float32.
         folder: must not be there yet.
-        sizes: the numbers behind the names of dimensions with which graphs are compared.
+        sizes: the numbers behind the names of dimensions of the random inputs on which graphs are compared, where there
+            are no calls.
         calls: recorded calls, for ranges that are fixed; None: ranges are measured as it runs.
 
     Returns:
-        Graph → output → the largest difference from the float32 export, on random inputs.
+        Graph → output → the largest difference from the float32 export.
 
     Raises:
         UserError: it is not such an export, the folder is there, or ONNX Runtime cannot quantise a graph.
     """
     if export.graph_format != "onnx" or export.precision != "float32":
         raise UserError("INT8 is made of an ONNX export in float32, without --half")
-    if folder.exists():
-        raise UserError(f"{folder} is there already: choose another folder, or remove it")
     differences: dict[str, dict[str, float]] = {}
-    with atomic_path(folder) as temporary:
-        temporary.mkdir()
+    with new_folder(folder) as temporary:
         for name in NETWORK_GRAPHS:
             target = temporary / f"{name}.onnx"
             quantise_graph(export.file_of(name), target, None if calls is None else calls[name])
-            differences[name] = compare(export, name, target, sizes)
+            inputs = random_inputs(export.shapes[name], sizes, seed=1)
+            if calls is not None:  # ranges are of these
+                inputs = {each: torch.from_numpy(array) for each, array in calls[name][-1].items()}
+            differences[name] = compare(export, name, target, inputs)
         for file in export.files:
             if Path(file).name.partition(".")[0] in MEMORY_GRAPHS:
                 shutil.copy(export.folder / file, temporary / file)
@@ -130,9 +132,10 @@ def quantise_graph(source: Path, target: Path, calls: Sequence[Mapping[str, np.n
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
             )
+    except OSError:
+        raise
     except Exception as error:  # the quantiser's errors have no class in common
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"{source.stem} cannot be quantised by this ONNX Runtime: {reason}") from error
+        raise UserError(f"{source.stem} cannot be quantised by this ONNX Runtime: {first_line(error)}") from error
     finally:
         logging.root.setLevel(level)
 
@@ -148,9 +151,9 @@ class RecordedCalls:
         return next(self._calls, None)
 
 
-def compare(export: Export, name: str, file: Path, sizes: Mapping[str, int]) -> dict[str, float]:
-    """Return the largest difference of each output of a graph from the float32 one, on random inputs."""
+def compare(export: Export, name: str, file: Path, inputs: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return the largest difference of each output of a graph from the float32 one, on these inputs."""
     device, shapes = torch.device("cpu"), export.shapes[name]
-    inputs = random_inputs(shapes, sizes, seed=1)
+    sizes = sizes_of(shapes, inputs)
     expected, outputs = (OnnxGraph(path, shapes, "cpu", device)(inputs, sizes) for path in (export.file_of(name), file))
     return {each: (outputs[each] - expected[each]).abs().max().item() for each in shapes.outputs}

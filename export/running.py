@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from export.graphs import NETWORK_GRAPHS, GraphShapes, extent
 from export.manifest import Export
+from model.checkpoint import first_line
 from model.encoders import ImageFeatures, QueryKey
 from model.network import STRIDE, Segmentation, Value, XMem
-from util.errors import UserError
+from model.precision import full_precision
+from util.errors import UserError, counted
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -71,10 +73,15 @@ class OnnxGraph:
         try:
             self._session = runtime.InferenceSession(file, options, providers=[wanted])
         except Exception as error:  # ONNX Runtime's errors have no class in common
-            raise UserError(f"{file} cannot be run by {provider}: {str(error).splitlines()[0]}") from error
-        self._shapes, self._device = shapes, device
+            raise UserError(f"{file} cannot be run by {provider}: {first_line(error)}") from error
+        if self._session.get_providers()[0] != wanted:
+            raise UserError(f"the provider {provider} of ONNX Runtime does not start here: its libraries are missing")
+        self._file, self._shapes, self._device = file, shapes, device
         # A name that the exporter found to be of no use is no input of the graph.
         self._inputs = {each.name for each in self._session.get_inputs()}
+        outputs = [each.name for each in self._session.get_outputs()]
+        if not self._inputs <= shapes.inputs.keys() or outputs != list(shapes.outputs):
+            raise UserError(f"{file} is another graph than its manifest says: export the network again")
 
     def __call__(self, inputs: Mapping[str, Tensor], sizes: Mapping[str, int]) -> dict[str, Tensor]:
         binding = self._session.io_binding()
@@ -91,7 +98,10 @@ class OnnxGraph:
             binding.bind_output(name, *place, "float32", tuple(tensor.shape), tensor.data_ptr())
         if self._device.type == "cuda":
             torch.cuda.current_stream(self._device).synchronize()  # ONNX Runtime has a stream of its own
-        self._session.run_with_iobinding(binding)
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:
+            raise UserError(f"{self._file} cannot be run on these tensors: {first_line(error)}") from error
         return outputs
 
 
@@ -102,7 +112,7 @@ class ProgramGraph:
         try:
             program = torch.export.load(file)
         except Exception as error:  # whatever the archive stumbled over
-            raise UserError(f"{file} cannot be loaded by this PyTorch: {str(error).splitlines()[0]}") from error
+            raise UserError(f"{file} cannot be loaded by this PyTorch: {first_line(error)}") from error
         if device.type != "cpu":
             from torch.export.passes import move_to_device_pass
 
@@ -119,7 +129,7 @@ class ExportedNetwork(XMem):
 
     Args:
         export: the export.
-        device: where images, memory and results are.
+        device: where images, memory and results are; with ONNX Runtime a CUDA device, or else the CPU.
         provider: which of ONNX Runtime's providers runs the graphs; None: cuda on a CUDA device, else cpu.
 
     Raises:
@@ -130,7 +140,10 @@ class ExportedNetwork(XMem):
         nn.Module.__init__(self)  # there are no weights in it
         self.is_prepared = True
         self.config = export.network_config
-        self._export, self._device = export, device
+        self._export = export
+        # ONNX Runtime has no tensors on other devices than these.
+        on_cpu = export.graph_format == "onnx" and device.type != "cuda"
+        self._device = device = torch.device("cpu") if on_cpu else device
         self.graphs: dict[str, Runnable] = {}
         """The graphs of the network by name."""
         if export.graph_format == "pt2":
@@ -146,6 +159,8 @@ class ExportedNetwork(XMem):
             raise UserError(f"the provider {provider} does not go together with the device {device}")
         for name in NETWORK_GRAPHS:
             self.graphs[name] = OnnxGraph(export.file_of(name), export.shapes[name], provider, device)
+
+    has_fixed_precision = True
 
     @property
     def device(self) -> torch.device:
@@ -219,13 +234,17 @@ class ExportedNetwork(XMem):
             assert export.size is not None
             raise UserError(
                 f"{export.folder} is an export for frames of {_size(export.size)}, not of {_size((height, width))} "
-                "(as padded to multiples of 16); export the network for that size, or for any"
+                f"(as padded to multiples of 16): export the network with --size {height} {width}, or for any"
             )
         capacity = objects if export.objects is None else export.objects
         if objects > capacity:
-            raise UserError(f"{export.folder} is an export for {capacity} objects, and there are {objects}")
+            raise UserError(
+                f"{export.folder} is an export for {counted(capacity, 'object')}, and there are {objects}: export the "
+                f"network with --objects {objects}, or for any number"
+            )
         inputs = {name: self._filled(tensor.float(), shapes.inputs[name], capacity) for name, tensor in inputs.items()}
-        outputs = self.graphs[graph](inputs, {"height": height, "width": width, "objects": capacity})
+        with full_precision(first):  # whatever autocast says: the precision is the export's
+            outputs = self.graphs[graph](inputs, {"height": height, "width": width, "objects": capacity})
         if capacity == objects:
             return outputs
         return {

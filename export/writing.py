@@ -1,5 +1,6 @@
 """Writing an export: every graph as a file, compared with PyTorch on random inputs, and the manifest."""
 
+import glob
 import json
 import logging
 import warnings
@@ -15,15 +16,17 @@ from torch import Tensor, nn
 from export.graphs import GraphShapes, build, random_inputs, shapes_of
 from export.manifest import MANIFEST, Export
 from export.running import OnnxGraph, ProgramGraph, import_onnxruntime
-from model.checkpoint import Checkpoint
+from model.checkpoint import Checkpoint, first_line
 from model.network import IMAGE_MEAN, IMAGE_STD, STRIDE, XMem
 from util.errors import SettingError, UserError
-from util.files import atomic_path, sha256_of
+from util.files import atomic_path, remove_leftovers, sha256_of
 
 OPSET = 18
 EXAMPLE_SIZE, EXAMPLE_OBJECTS = (96, 160), 3
 CAPACITY_FRAMES, LONG_TERM_ELEMENTS = 10, 10000
-"""The memory that `read_memory` of an export for one size takes: as much as the published settings need."""
+"""The memory that `read_memory` of an export for one size takes, unless told otherwise: the published settings'.
+
+Every frame in which an object was given stays in working memory, and comes on top."""
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +41,7 @@ class ExportSettings:
         objects: the number of objects that it is to take, or fewer; None: any.
         half: float16 inside, float32 outside.
         top_k: elements read per query, fixed in `read_memory`.
+        elements: the capacity of `read_memory`, with `size` alone; None: long-term memory and ten frames.
 
     Raises:
         SettingError: a value out of its range.
@@ -48,6 +52,7 @@ class ExportSettings:
     objects: int | None = None
     half: bool = False
     top_k: int = 30
+    elements: int | None = None
 
     def __post_init__(self) -> None:
         if self.size is not None and any(side < STRIDE or side % STRIDE for side in self.size):
@@ -56,13 +61,18 @@ class ExportSettings:
             raise SettingError("objects", f"must be 1 to 255, not {self.objects}")
         if self.top_k < 1:
             raise SettingError("top_k", f"must be at least 1, not {self.top_k}")
+        if self.elements is not None and self.size is None:
+            raise SettingError("elements", "is for exports with --size: without, any number will do")
+        if self.elements is not None and self.elements < 2 * self.top_k:
+            raise SettingError("elements", f"must be at least twice top_k, {2 * self.top_k}, not {self.elements}")
 
     def example_sizes(self) -> dict[str, int]:
         """Return the numbers behind the names of dimensions with which graphs are traced and compared."""
         height, width = self.size or EXAMPLE_SIZE
         elements = 4 * (height // STRIDE) * (width // STRIDE)
         if self.size is not None:
-            elements = LONG_TERM_ELEMENTS + CAPACITY_FRAMES * (height // STRIDE) * (width // STRIDE)
+            frames = CAPACITY_FRAMES * (height // STRIDE) * (width // STRIDE)
+            elements = self.elements or LONG_TERM_ELEMENTS + frames
         return {
             "height": height,
             "width": width,
@@ -83,22 +93,19 @@ def write_export(checkpoint: Checkpoint, folder: Path, settings: ExportSettings)
         UserError: what it needs is not installed, the folder is there, or a graph cannot be exported.
     """
     require_exporters(settings.graph_format)
-    if folder.exists():
-        raise UserError(f"{folder} is there already: choose another folder, or remove it")
     network = XMem.from_checkpoint(checkpoint, "cpu")
     graphs = build(network, settings.top_k, settings.half)
     plain = build(network, settings.top_k) if settings.half else graphs
     all_shapes = shapes_of(network.config, network.key_encoder.dims, settings.objects is not None)
     sizes = settings.example_sizes()
     differences: dict[str, dict[str, float]] = {}
-    with atomic_path(folder) as temporary:
-        temporary.mkdir()
+    with new_folder(folder) as temporary:
         for name, graph in graphs.items():
             shapes, inputs = all_shapes[name], random_inputs(all_shapes[name], sizes)
             file = temporary / f"{name}.{settings.graph_format}"
             write_graph(graph, file, shapes, inputs, settings)
             differences[name] = compare(plain[name], file, shapes, sizes)
-            logger.info("%s: largest difference from PyTorch %.1e", name, max(differences[name].values()))
+            logger.info("%s is written", name)
         files = {path.name: sha256_of(path) for path in sorted(temporary.iterdir())}
         about = {
             "opset": OPSET if settings.graph_format == "onnx" else None,
@@ -125,6 +132,25 @@ def write_export(checkpoint: Checkpoint, folder: Path, settings: ExportSettings)
             )
         )
     return differences
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give the block a temporary folder, which becomes `folder` when the block ends well.
+
+    Raises:
+        UserError: `folder` is there, or cannot be written.
+    """
+    if folder.exists():
+        raise UserError(f"{folder} is there already: choose another folder, or remove it")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder.parent, glob.escape(folder.stem))
+        with atomic_path(folder) as temporary:
+            temporary.mkdir()
+            yield temporary
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror or error}") from error
 
 
 def write_manifest(export: Export) -> None:
@@ -175,9 +201,12 @@ def write_graph(
             )
             assert onnx_program is not None
             onnx_program.save(file, external_data=True)
+    except OSError:
+        raise
     except Exception as error:  # tracing and conversion have errors of many kinds
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"{file.stem} cannot be exported to {settings.graph_format} here: {reason}") from error
+        raise UserError(
+            f"{file.stem} cannot be exported to {settings.graph_format} here: {first_line(error)}"
+        ) from error
 
 
 def dynamic_shapes(shapes: GraphShapes, settings: ExportSettings) -> dict[str, dict[int, Any]]:

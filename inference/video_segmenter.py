@@ -44,7 +44,8 @@ class VideoSegmenter:
     ) -> None:
         self.core = InferenceCore(network, config)
         self.device = network.device
-        self._size, self._flip, self._mixed_precision = size, flip, mixed_precision
+        self._size, self._flip = size, flip
+        self._mixed_precision = mixed_precision and not network.has_fixed_precision
         self.reset()
 
     def reset(self, video_name: str = "", video_length: int | None = None) -> None:

@@ -122,6 +122,8 @@ def load_tensors(path: Path) -> dict[Any, Any]:
     Raises:
         CheckpointError: as `read_checkpoint`.
     """
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder, not a network file (eval.py and xmem.load_network run exports)")
     if not path.is_file():
         raise CheckpointError(
             f"{path}: no such file; python -m scripts.download_models downloads the published networks"

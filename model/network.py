@@ -88,6 +88,9 @@ class XMem(nn.Module):
         network.load_state_dict(checkpoint.state_dict, assign=True)
         return network.float().to(device).eval().requires_grad_(False)
 
+    has_fixed_precision = False
+    """Mixed precision has no effect on it."""
+
     @property
     def device(self) -> torch.device:
         """The device of its parameters."""

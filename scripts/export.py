@@ -9,12 +9,19 @@ See docs/export.md.
 import argparse
 import logging
 import sys
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import cv2
+import numpy as np
 import torch
+from jaxtyping import UInt8
 
+from dataset.frames import FrameFolder
+from dataset.label_map import labels_of, read_label_map
+from dataset.video_file import VideoFile
 from evaluation.networks import default_network_file, intended_size
 from export.manifest import FORMATS, read_export
 from export.quantising import METHODS, quantise_export, recorded
@@ -41,8 +48,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("--int8", choices=METHODS, help="convolutions in INT8: dynamic, or static with ranges from --calibrate")
     add("--calibrate", type=Path, metavar="VIDEO", help="for --int8 static: a video file or a folder of frames")
     add("--calibrate_mask", type=Path, metavar="MASK", help="for --int8 static: the label map of its first frame")
-    add("--calibrate_frames", type=int, default=60, metavar="N", help="for --int8 static: its first N (%(default)s)")
-    add("--top_k", type=int, default=30, help="elements read per query in read_memory (%(default)s)")
+    add("--calibrate_frames", type=int, metavar="N", help="for --int8 static: its first N (60)")
+    add("--top_k", type=int, default=30, help="elements read per query in read_memory, for ports (%(default)s)")
+    add("--elements", type=int, metavar="N", help="with --size: the capacity of read_memory, for ports")
     return parser
 
 
@@ -58,8 +66,11 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         given = getattr(arguments, name) is not None
         if given != (arguments.int8 == "static"):
             raise UserError(f"--{name} goes with --int8 static" if given else f"--int8 static needs --{name}")
-    if arguments.calibrate_frames < 2:
-        raise UserError(f"--calibrate_frames must be at least 2, not {arguments.calibrate_frames}")
+    if arguments.calibrate_frames is not None:
+        if arguments.int8 != "static":
+            raise UserError("--calibrate_frames goes with --int8 static")
+        if arguments.calibrate_frames < 2:
+            raise UserError(f"--calibrate_frames must be at least 2, not {arguments.calibrate_frames}")
 
 
 def export(arguments: argparse.Namespace) -> int:
@@ -71,15 +82,19 @@ def export(arguments: argparse.Namespace) -> int:
     check_arguments(arguments)
     size = None if arguments.size is None else (arguments.size[0], arguments.size[1])
     try:
-        settings = ExportSettings(arguments.format, size, arguments.objects, arguments.half, arguments.top_k)
+        settings = ExportSettings(
+            arguments.format, size, arguments.objects, arguments.half, arguments.top_k, arguments.elements
+        )
     except SettingError as error:
         raise UserError(f"--{error}") from None
     checkpoint = read_checkpoint(arguments.model or default_network_file())
     if arguments.int8:
-        title, differences = "float32", write_int8(arguments, checkpoint, settings)
+        inputs = "recorded" if arguments.int8 == "static" else "random"
+        title, differences = f"float32, on {inputs} inputs", write_int8(arguments, checkpoint, settings)
     else:
-        title, differences = "PyTorch in float32", write_export(checkpoint, arguments.output, settings)
-    print(f"largest differences from {title}, on random inputs")
+        title = "PyTorch in float32, on random inputs"
+        differences = write_export(checkpoint, arguments.output, settings)
+    print(f"largest differences from {title}")
     for graph, outputs in differences.items():
         print(f"  {graph:<13}", "  ".join(f"{name} {value:.1e}" for name, value in outputs.items()))
     size_on_disk = sum(path.stat().st_size for path in arguments.output.iterdir())
@@ -97,18 +112,44 @@ def write_int8(
     """
     if arguments.output.exists():
         raise UserError(f"{arguments.output} is there already: choose another folder, or remove it")
+    video = calibration_video(arguments, settings) if arguments.int8 == "static" else None
     with TemporaryDirectory(prefix="export-") as folder:
         write_export(checkpoint, Path(folder) / "float32", settings)
         plain = read_export(Path(folder) / "float32")
         calls = None
-        if arguments.int8 == "static":
+        if video is not None:
+            frames, mask = video
             network = ExportedNetwork(plain, torch.device("cpu"))
-            size = -1 if settings.size else intended_size(plain)
             with recorded(network) as calls:
-                results = segment_video(network, arguments.calibrate, arguments.calibrate_mask, size)
-                for _ in islice(results, arguments.calibrate_frames):
+                for _ in segment_video(network, frames, mask, -1 if settings.size else intended_size(plain)):
                     pass
+            if not all(calls.values()):
+                raise UserError(f"--calibrate {arguments.calibrate} has one frame only: at least two are needed")
         return quantise_export(plain, arguments.output, settings.example_sizes(), calls)
+
+
+def calibration_video(
+    arguments: argparse.Namespace, settings: ExportSettings
+) -> tuple[Iterator[UInt8[np.ndarray, "height width 3"]], UInt8[np.ndarray, "height width"]]:
+    """Return the frames of --calibrate, and the label map of the first, at the export's size if it has one.
+
+    Raises:
+        UserError: they cannot be read, or do not fit the export.
+    """
+    path: Path = arguments.calibrate
+    source = FrameFolder(path) if path.is_dir() else VideoFile(path)
+    labels = read_label_map(arguments.calibrate_mask).labels
+    objects = len(labels_of(labels)) - 1
+    if not objects:
+        raise UserError(f"--calibrate_mask {arguments.calibrate_mask} holds no object: all its labels are 0")
+    if settings.objects is not None and objects > settings.objects:
+        raise UserError(f"--calibrate_mask shows {objects} objects, and the export is to be for {settings.objects}")
+    frames = islice((frame.rgb for frame in source), arguments.calibrate_frames or 60)
+    if settings.size is None:
+        return frames, labels
+    height, width = settings.size
+    resized = (cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA) for rgb in frames)
+    return resized, cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
 def main(argv: list[str] | None = None) -> int:

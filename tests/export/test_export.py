@@ -31,6 +31,7 @@ from tests.helpers import REPOSITORY
 from tests.helpers.reference import PARITY, network_with_reference_weights, read_clip, reference_network
 from tests.helpers.tiny_network import TINY, tiny_network
 from util.errors import UserError
+from util.files import sha256_of
 
 pytest.importorskip("onnx", reason="ONNX is not installed")
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
@@ -74,12 +75,16 @@ def exports(tmp_path_factory) -> Path:
         "fixed": ["--size", 48, 80, "--objects", 2],
     }
 
+    calibrated = ["--int8", "static", "--calibrate", EXAMPLE / "JPEGImages/crossing", "--calibrate_frames", 4]
+    calibrated += ["--calibrate_mask", EXAMPLE / "Annotations/crossing/00000.png"]
+
     def make(root: Path) -> None:
         network = network_with_reference_weights(replace(TINY, hidden_dim=0, use_selection=False, use_shrinkage=False))
         save_network(root / "without.pth", network.config, network.state_dict())
         export(
             *(["--model", BUNDLED, "--output", root / name, *flags] for name, flags in of_bundled.items()),
-            ["--model", root / "without.pth", "--output", root / "without"],
+            ["--model", root / "without.pth", "--output", root / "a new folder" / "without"],
+            ["--model", root / "without.pth", "--output", root / "static", "--size", 64, 96, *calibrated],
         )
 
     return made_once("bundled", make, tmp_path_factory)
@@ -171,7 +176,7 @@ def test_dynamic_int8_is_near(exports, tmp_path):
     assert 0 < (plain - quantised).abs().mean() < 0.05 * plain.abs().mean()
 
 
-@pytest.mark.parametrize("name", ["onnx", "fixed", "without"])
+@pytest.mark.parametrize("name", ["onnx", "fixed", "static", "a new folder/without"])
 def test_graphs_pass_the_checker_of_onnx(exports, name):
     check_graphs(exports / name)
 
@@ -191,7 +196,7 @@ def check_graphs(folder: Path) -> None:
 
 
 def test_a_network_without_some_parts(exports):
-    plain, exported = (xmem.load_network(exports / each, "cpu") for each in ("without.pth", "without"))
+    plain, exported = (xmem.load_network(exports / each, "cpu") for each in ("without.pth", "a new folder/without"))
     frames = [np.random.default_rng(time).integers(0, 256, (64, 96, 3), np.uint8) for time in range(6)]
     mask = np.zeros((64, 96), np.uint8)
     mask[20:40, 20:50] = 1
@@ -268,8 +273,8 @@ def test_an_export_for_a_size_and_a_number_of_objects(exports):
 @pytest.mark.parametrize(
     ("shape", "labels", "message"),
     [
-        ((60, 72), 1, "is an export for frames of 80x48, not of 80x64"),
-        ((40, 72), 3, "is an export for 2 objects, and there are 3"),
+        ((60, 72), 1, "of 80x48, not of 80x64 (as padded to multiples of 16): export the network with --size 64 80"),
+        ((40, 72), 3, "is an export for 2 objects, and there are 3: export the network with --objects 3"),
     ],
 )
 def test_what_a_fixed_export_does_not_take_is_told_in_a_line(exports, tmp_path, capsys, shape, labels, message):
@@ -312,6 +317,14 @@ def change_manifest(folder: Path, **changes: object) -> None:
     (folder / MANIFEST).write_text(json.dumps(content | changes))
 
 
+def change_files(folder: Path, more: dict[str, str]) -> None:
+    change_manifest(folder, files=json.loads((folder / MANIFEST).read_text())["files"] | more)
+
+
+def change_network(folder: Path, **changes: object) -> None:
+    change_manifest(folder, network=json.loads((folder / MANIFEST).read_text())["network"] | changes)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -319,8 +332,16 @@ def change_manifest(folder: Path, **changes: object) -> None:
         (lambda folder: (folder / MANIFEST).write_text("{"), "manifest.json is damaged"),
         (lambda folder: (folder / MANIFEST).write_text("[]"), "has the format 'list'"),
         (lambda folder: change_manifest(folder, format="x"), "has the format 'x'"),
-        (lambda folder: change_manifest(folder, graphs={}), "it lacks a graph"),
+        (lambda folder: change_manifest(folder, graphs={}), "its graphs are not those of its network"),
         (lambda folder: change_manifest(folder, size=5), "manifest.json is damaged"),
+        (lambda folder: change_manifest(folder, size=[48, 80, 3]), "its size is none"),
+        (lambda folder: change_manifest(folder, objects=True), "its number of objects is none"),
+        (lambda folder: change_manifest(folder, objects=4), "its graphs are not those of its network"),
+        (lambda folder: change_manifest(folder, precision=5), "its format or precision is none"),
+        (lambda folder: change_manifest(folder, files={}), "it does not know of "),
+        (lambda folder: change_files(folder, {"../x": "y"}), "it names a file elsewhere"),
+        (lambda folder: change_network(folder, hidden_dim=0), "its graphs are not those of its network"),
+        (lambda folder: (folder / MANIFEST).write_text(100_000 * "["), "manifest.json is damaged"),
         (lambda folder: change_manifest(folder, network={"key_dim": 3}), "manifest.json is damaged"),
         (lambda folder: (folder / "segment.onnx").unlink(), "lacks segment.onnx, which its manifest.json names"),
         (lambda folder: (folder / "segment.onnx").write_bytes(b"x"), "is not the file that manifest.json describes"),
@@ -331,6 +352,74 @@ def test_a_damaged_export_is_refused(copied, damage, message):
     damage(copied)
     with pytest.raises(UserError, match=message):
         read_network_file(copied)
+
+
+def test_graphs_that_trade_places_are_refused(copied):
+    for suffix in ("onnx", "onnx.data"):
+        paths = [copied / f"{name}.{suffix}" for name in ("read_memory", "segment")]
+        if all(path.exists() for path in paths):
+            contents = [path.read_bytes() for path in paths]
+            for path, content in zip(paths, reversed(contents), strict=True):
+                path.write_bytes(content)
+    change_files(copied, {path.name: sha256_of(path) for path in copied.iterdir() if path.name != MANIFEST})
+    with pytest.raises(UserError, match="segment"):
+        ExportedNetwork(read_export(copied), CPU)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "pt2"])
+def test_mixed_precision_has_no_effect_and_is_refused_where_it_is_asked_for(exports, kind, capsys, tmp_path):
+    network = xmem.load_network(exports / kind, "cpu")
+    frames = [np.random.default_rng(time).integers(0, 256, (48, 64, 3), np.uint8) for time in range(3)]
+    mask = np.zeros((48, 64), np.uint8)
+    mask[10:30, 10:40] = 1
+    plain, mixed = (
+        [each.prob for each in xmem.segment_video(network, frames, mask, size=-1, mixed_precision=on)]
+        for on in (False, True)
+    )
+    assert all(map(torch.equal, plain, mixed))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        query, _ = network.encode_key(torch.zeros(1, 3, 48, 64))
+    assert query.key.dtype == torch.float32
+    flags = ["--model", exports / kind, "--dataset", "G", "--generic_path", EXAMPLE, "--device", "cpu", "--amp"]
+    assert program.main([str(each) for each in (*flags, "--output", tmp_path / "o")]) == 2
+    assert "--amp has no effect on" in capsys.readouterr().err
+
+
+def test_the_provider_is_a_setting_of_the_run(exports, tmp_path, capsys):
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(frames / "0.png")
+    Image.fromarray(np.eye(48, 64, dtype=np.uint8)).save(tmp_path / "mask.png")
+    flags = ["--model", exports / "onnx", "--video", frames, "--mask", tmp_path / "mask.png", "--device", "cpu"]
+    flags = [str(each) for each in (*flags, "--output", tmp_path / "output")]
+    assert program.main([*flags, "--provider", "cpu"]) == 0
+    assert program.main(flags) == 2
+    assert "provider" in capsys.readouterr().err
+
+
+def test_a_provider_that_does_not_start_is_told(exports, monkeypatch):
+    runtime = running.import_onnxruntime()
+    there = [*running.PROVIDERS.values()]
+    monkeypatch.setattr(runtime, "get_available_providers", lambda: there)
+    with pytest.raises(UserError, match=r"the provider openvino of ONNX Runtime does not start here|cannot be run by"):
+        xmem.load_network(exports / "onnx", "cpu", "openvino")
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "segment.onnx"])
+def test_a_part_of_an_export_is_refused(exports, file):
+    with pytest.raises(UserError, match="is a part of an export: give its folder"):
+        xmem.load_network(exports / "onnx" / file, "cpu")
+
+
+def test_an_export_is_no_network_file(exports, tmp_path, capsys):
+    assert program_export.main(["--model", str(exports / "onnx"), "--output", str(tmp_path / "x")]) == 2
+    assert "is a folder, not a network file" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_told_in_a_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert program_export.main(["--model", str(BUNDLED), "--output", str(tmp_path / "file/x")]) == 2
+    assert f"{tmp_path}/file/x cannot be written: " in capsys.readouterr().err
 
 
 def test_a_missing_onnxruntime_is_told_in_a_line(exports, monkeypatch, tmp_path, capsys):
@@ -385,6 +474,8 @@ def test_an_operator_that_the_provider_does_not_know_is_told_in_a_line(exports, 
         (["--calibrate", "x"], "--calibrate goes with --int8 static"),
         (["--int8", "dynamic", "--half"], "--int8 goes with --format onnx and without --half"),
         (["--top_k", "0"], "--top_k must be at least 1, not 0"),
+        (["--elements", "500"], "--elements is for exports with --size"),
+        (["--calibrate_frames", "5"], "--calibrate_frames goes with --int8 static"),
     ],
 )
 def test_flags_of_exporting_are_checked(tmp_path, capsys, flags, message):
