@@ -123,7 +123,7 @@ def load_tensors(path: Path) -> dict[Any, Any]:
         CheckpointError: as `read_checkpoint`.
     """
     if path.is_dir():
-        raise CheckpointError(f"{path} is a folder, not a network file (eval.py and xmem.load_network run exports)")
+        raise CheckpointError(f"{path}: no such file, but a folder; exports are run by eval.py and xmem.load_network")
     if not path.is_file():
         raise CheckpointError(
             f"{path}: no such file; python -m scripts.download_models downloads the published networks"

@@ -413,7 +413,7 @@ def test_a_part_of_an_export_is_refused(exports, file):
 
 def test_an_export_is_no_network_file(exports, tmp_path, capsys):
     assert program_export.main(["--model", str(exports / "onnx"), "--output", str(tmp_path / "x")]) == 2
-    assert "is a folder, not a network file" in capsys.readouterr().err
+    assert "no such file, but a folder; exports are run by eval.py" in capsys.readouterr().err
 
 
 def test_an_output_that_cannot_be_written_is_told_in_a_line(tmp_path, capsys):
