@@ -54,9 +54,7 @@ def require_a_gpu_each(name: str, device: torch.device) -> None:
     if device.type != "cuda" or here == 1:
         return
     if torch.device("cpu" if name == "auto" else name).index is not None:
-        raise SettingError(
-            "device", f"{name}: {here} processes cannot train on one GPU; give cuda, and each has its own"
-        )
+        raise SettingError("device", f"{name}: {here} processes cannot train on one GPU; cuda gives each its own")
     if here > there:
         raise SettingError("device", f"{name}: {here} processes on this machine, and {there} GPUs: each needs its own")
 
