@@ -59,6 +59,10 @@ class EvaluationVideo:
     output_size: tuple[int, int] | None = None
     problem: str | None = None
 
+    def is_saved(self, frame: str) -> bool:
+        """Return whether the mask of a frame is written even where not all are asked for."""
+        return self.saved_frames is None or frame in self.saved_frames
+
     def frames_for(self, size: int) -> FrameSource:
         """Return the frames to segment at a shorter side of `size`, one of the sizes that the set was opened for."""
         return self.frames_elsewhere.get(size, self.frames)

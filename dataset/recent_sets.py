@@ -22,7 +22,7 @@ from dataset.frames import (
     read_text,
     require_folder,
 )
-from dataset.label_map import LabelMapSource, ObjectMasks, list_label_maps
+from dataset.label_map import LabelMapSource, ObjectMasks, folder_labels, list_label_maps
 from util.errors import UserError
 
 LVOS_STEP = 5
@@ -378,20 +378,15 @@ def sav(root: Path, split: str, sizes: Sequence[int]) -> tuple[EvaluationVideo, 
         video = list_video(name, frames_root / name, masks_root / name, save_masked_frames=True)
         assert isinstance(video.frames, FrameFolder)
         frames = [frame for frame in video.frames.paths if frame in masks]
-        labels = {
-            label: path.parent.name
-            for source in masks.values()
-            if isinstance(source, ObjectMasks)
-            for label, path in source.files
-        }
+        object_folders = {label: name for name, label in folder_labels(masks.values()).items()}
         first = frames[0]
         return replace(
             video,
             annotations={first: masks[first]},
             later_label_maps={frame: masks[frame] for frame in frames[1:]},
             ground_truth=None,
-            starts={first: frozenset(labels)},
-            object_folders=dict(sorted(labels.items())),
+            starts={first: frozenset(object_folders)},
+            object_folders=dict(sorted(object_folders.items())),
             empty_before=True,
         )
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
+from torch import Tensor
 
 from dataset.evaluation_video import EvaluationSet, EvaluationVideo
 from dataset.frames import FrameFolder
@@ -19,7 +21,7 @@ from dataset.label_map import LabelMapSource, ObjectMasks, colour_palette, files
 from evaluation.config import EvaluationConfig
 from evaluation.frame_reader import NoObjectError
 from evaluation.output_folder import OutputFolder, VideoRecord, VideoWriter
-from evaluation.segmenter import MultiViewSegmenter, SegmentedFrame
+from evaluation.segmenter import MultiViewSegmenter
 from evaluation.summary import Summary
 from evaluation.work_queue import Progress, WorkQueue
 from inference.video_segmenter import NotFiniteError
@@ -258,8 +260,9 @@ def segment_into_folder(
                 for segmented in segmented_frames:
                     frame = segmented.frame
                     if frames == 0 and video.empty_before:
-                        write_empty_before(video, segmented, writer, config.save_all)
-                    if config.save_all or video.saved_frames is None or frame.name in video.saved_frames:
+                        empty = torch.zeros_like(segmented.labels)
+                        write_empty(video, writer, empty, segmented.palette, config.save_all, before=frame.name)
+                    if config.save_all or video.is_saved(frame.name):
                         writer.write(segmented)
                     writer.write_overlay(frame.rgb, segmented.labels)
                     frames += 1
@@ -297,19 +300,26 @@ def write_nothing(video: EvaluationVideo, folder: OutputFolder, save_all: bool) 
     frame = next(iter(video.frames))
     empty = torch.zeros(frame.rgb.shape[:2], dtype=torch.uint8)
     with folder.writer(video.name, video.frames.frame_rate, False, False, video.object_folders) as writer:
-        for name in video.frames.paths if isinstance(video.frames, FrameFolder) else ():
-            if save_all or video.saved_frames is None or name in video.saved_frames:
-                writer.write_labels(name, empty, davis_palette())
+        write_empty(video, writer, empty, davis_palette(), save_all, before=None)
     return writer
 
 
-def write_empty_before(video: EvaluationVideo, first: SegmentedFrame, writer: VideoWriter, save_all: bool) -> None:
-    """Write empty label maps for the frames before the first segmented one, for data sets that score these, too."""
-    assert isinstance(video.frames, FrameFolder)
-    empty = torch.zeros_like(first.labels)
-    for name in takewhile(lambda name: name != first.frame.name, video.frames.paths):
-        if save_all or video.saved_frames is None or name in video.saved_frames:
-            writer.write_labels(name, empty, first.palette)
+def write_empty(
+    video: EvaluationVideo,
+    writer: VideoWriter,
+    empty: UInt8[Tensor, "height width"],
+    palette: bytes | None,
+    save_all: bool,
+    before: str | None,
+) -> None:
+    """Write empty label maps for the frames before the frame `before`, or for all frames if it is None.
+
+    Only data sets that lie as folders of frames want them.
+    """
+    names = video.frames.paths if isinstance(video.frames, FrameFolder) else ()
+    for name in takewhile(lambda name: name != before, names):
+        if save_all or video.is_saved(name):
+            writer.write_labels(name, empty, palette)
 
 
 def segment_backward(

@@ -316,7 +316,7 @@ class OutputFolder:
         ):
             for video in videos:
                 for path in sorted((self.label_maps / video.name).glob("*.png")):
-                    if video.saved_frames is None or path.stem in video.saved_frames:  # not those of save_all
+                    if video.is_saved(path.stem):  # not those of save_all
                         archive.write(path, Path(folder_in_zip, video.name, path.name))
         return self.zip_file
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from model.aggregation import soft_aggregation
 from model.config import NetworkConfig
-from model.convolution import fold_batch_norms
 from model.encoders import ImageFeatures
 from model.memory_reading import affinity, memory_rows, query_rows, readout, rows_of, similarity
 from model.network import XMem
@@ -240,11 +239,7 @@ def build(network: XMem, top_k: int, half: bool = False) -> dict[str, nn.Module]
         network: the network in float32 on a CPU, which is left as it is.
         half: weights and computation of the network's graphs in float16.
     """
-    with torch.device("meta"):
-        folded = XMem(network.config)
-    folded.load_state_dict(network.state_dict(), assign=True)
-    folded.eval().requires_grad_(False)
-    fold_batch_norms(folded)
+    folded = network.folded()
     graphs: dict[str, Any] = {
         "encode_key": EncodeKey(folded),
         "encode_value": EncodeValue(folded),

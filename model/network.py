@@ -96,6 +96,18 @@ class XMem(nn.Module):
         """The device of its parameters."""
         return next(self.parameters()).device
 
+    def folded(self) -> "XMem":
+        """Return the same network in evaluation mode with batch norms folded into the convolutions before them.
+
+        What does not change shares its memory with this network, which stays as it is.
+        """
+        with torch.device("meta"):
+            network = XMem(self.config)
+        network.load_state_dict(self.state_dict(), assign=True)
+        network.eval().requires_grad_(False)
+        fold_batch_norms(network)
+        return network
+
     def for_inference(self, mixed_precision: bool = False) -> "XMem":
         """Return the same network prepared for inference: a frame takes less time, and results differ by rounding.
 
@@ -109,11 +121,7 @@ class XMem(nn.Module):
         if self.is_prepared:
             return self
         device = self.device
-        with torch.device("meta"):
-            prepared = XMem(self.config)
-        prepared.load_state_dict(self.state_dict(), assign=True)
-        prepared.eval().requires_grad_(False)
-        fold_batch_norms(prepared)
+        prepared = self.folded()
         if device.type == "cpu":
             use_winograd(prepared.value_encoder, prepared.key_proj, prepared.decoder)
             prepared.value_encoder.objects_at_once = 1

@@ -16,7 +16,14 @@ from dataset.frames import list_images, listed_videos
 from dataset.label_map import MASK_SUFFIXES
 from dataset.recent_sets import LvosObject, lvos_folder, read_lvos_meta
 from scoring.measures import FrameScore, score_label_maps
-from scoring.planning import ScoredFrame, SequencePlan, chosen_sequences, read_pair, require_predictions
+from scoring.planning import (
+    ScoredFrame,
+    SequencePlan,
+    chosen_sequences,
+    frames_of_objects,
+    read_pair,
+    require_predictions,
+)
 from scoring.scores import FrameValues, ObjectScore, Rules, Shown, in_groups
 from util.errors import UserError
 
@@ -90,19 +97,10 @@ def plan(name: str, things: Collection[LvosObject], truth: Path, prediction: Pat
     if not things:
         raise UserError(f"the meta file names no object of {name}")
     frames_of = {thing.label: thing.frames()[1:-1] for thing in things}
-    names = sorted(set().union(*frames_of.values()))
     there = list_images(truth, MASK_SUFFIXES)
-    if missing := [frame for frame in names if frame not in there]:
-        raise UserError(f"{truth} lacks {missing[0]}, a frame that the meta file names")
-    frames = tuple(
-        ScoredFrame(
-            frame,
-            prediction / f"{frame}.png",
-            there[frame],
-            tuple(label for label, of_object in frames_of.items() if frame in of_object),
-        )
-        for frame in names
-    )
+    if missing := set().union(*frames_of.values()) - there.keys():
+        raise UserError(f"{truth} lacks {min(missing)}, a frame that the meta file names")
+    frames = frames_of_objects(frames_of, there, prediction)
     require_predictions(frames)
     return SequencePlan(
         name,

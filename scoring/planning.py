@@ -169,6 +169,25 @@ def report_labels(plan: SequencePlan, frames: Sequence[FrameScore]) -> None:
         logger.warning("%s: %s", plan.name, plan.hint)
 
 
+def frames_of_objects(
+    frames_of: Mapping[int, Iterable[str]], truths: Mapping[str, Path], prediction: Path
+) -> tuple[ScoredFrame, ...]:
+    """Return the frames of objects that are each scored in frames of their own, in the order of the frames' names.
+
+    Args:
+        frames_of: label → the names of the frames in which the object is scored.
+        truths: frame name → its true label map.
+        prediction: the folder of the predicted label maps, FRAME.png.
+    """
+    objects: dict[str, list[int]] = defaultdict(list)
+    for label, names in frames_of.items():
+        for name in set(names):
+            objects[name].append(label)
+    return tuple(
+        ScoredFrame(name, prediction / f"{name}.png", truths[name], tuple(objects[name])) for name in sorted(objects)
+    )
+
+
 def read_pair(frame: ScoredFrame) -> tuple[UInt8[np.ndarray, "height width"], UInt8[np.ndarray, "height width"]]:
     """Read the true and the predicted label map of a frame.
 

@@ -14,7 +14,14 @@ import numpy as np
 from dataset.evaluation_sets import YOUTUBE_VOS_TRUTH
 from dataset.recent_sets import read_json_videos, require_label, whole_number
 from scoring.measures import FrameScore, score_label_maps
-from scoring.planning import ScoredFrame, SequencePlan, chosen_sequences, read_pair, require_predictions
+from scoring.planning import (
+    ScoredFrame,
+    SequencePlan,
+    chosen_sequences,
+    frames_of_objects,
+    read_pair,
+    require_predictions,
+)
 from scoring.scores import ObjectScore, Rules, in_groups, j_and_f_of_object
 from util.errors import UserError
 
@@ -65,15 +72,8 @@ def plan(
     frames_of = {label: frames for label, frames in frames_of.items() if frames}
     if not frames_of:
         raise UserError(f"{name} has no object with more than the frame in which it is given")
-    frames = tuple(
-        ScoredFrame(
-            frame,
-            prediction / f"{frame}.png",
-            truth / f"{frame}.png",
-            tuple(label for label, of_object in frames_of.items() if frame in of_object),
-        )
-        for frame in sorted(set().union(*frames_of.values()))
-    )
+    truths = {frame: truth / f"{frame}.png" for frames in frames_of.values() for frame in frames}
+    frames = frames_of_objects(frames_of, truths, prediction)
     require_predictions(frames)
     groups = {thing["label"]: "seen" if thing["category"] in seen_categories else "unseen" for thing in things}
     return SequencePlan(name, {label: label for label in frames_of}, frames, score_frame, groups)
