@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install upgrade demo test lint format clean broken
+.PHONY: help install upgrade demo gui test lint format clean broken
 
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
@@ -15,13 +15,16 @@ INSTALL := $(PYTHON) -m pip install --disable-pip-version-check -e '.[dev]'
 TEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist worksteal
 ARGS ?=
 
-help:  ## list what can be done (ARGS='...' is passed on by demo and test)
+help:  ## list what can be done (ARGS='...' is passed on by demo, gui and test)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## make the environment (VENV=.venv), by one of PYTHONS
 
 demo: $(INSTALLED)  ## follow two fish through the example clip; leaves pictures in output/demo
 	$(PYTHON) -m scripts.demo $(ARGS)
+
+gui: $(INSTALLED)  ## annotate the example clip in the browser (ARGS='--video mine.mp4': your own video)
+	$(PYTHON) interactive_demo.py $(or $(ARGS),--images examples/crossing/JPEGImages/crossing)
 
 test: $(INSTALLED)  ## run the tests, as many at a time as there are cores (ARGS='-m long': those that take a minute)
 	$(TEST) -m 'not long' $(ARGS)
@@ -68,6 +71,6 @@ broken:
 	echo "None of $(PYTHONS) is a Python 3.11 to 3.14 with venv: install one (on Debian and Ubuntu: python3 and" \
 		"python3-venv), or give its path: make PYTHONS=/path/to/python" >&2; exit 1
 
-$(INSTALLED): pyproject.toml requirements.txt requirements-dev.txt requirements-export.txt constraints.txt $(BROKEN)
+$(INSTALLED): pyproject.toml requirements.txt requirements-dev.txt requirements-export.txt requirements-gui.txt constraints.txt $(BROKEN)
 	$(INSTALL) -c constraints.txt
 	@touch $@

@@ -44,14 +44,14 @@ class VideoFile:
             raise UserError(f"{path} does not exist")
         if not path.is_file():
             raise UserError(f"{path} is not a file; a folder of frames is read as such, not as a video")
-        with self._open() as (container, stream):
+        with self.opened() as (container, stream):
             self._frame_rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
             self._frame_count = stream.frames or _estimated_frames(container, stream, self._frame_rate)
             # The size as displayed is known for certain only from a frame, and a file without one is rejected at once.
             first = next(container.decode(stream), None)
         if first is None:
             raise UserError(f"{path} has a video stream, but not one frame in it")
-        self._frame_size = _upright_rgb(first).shape[:2]
+        self._frame_size = upright_rgb(first).shape[:2]
 
     @property
     def frame_count(self) -> int | None:
@@ -82,9 +82,9 @@ class VideoFile:
 
     def __iter__(self) -> Iterator[Frame]:
         decoded = damaged = 0
-        with self._open() as (container, stream):
+        with self.opened() as (container, stream):
             for image in container.decode(stream):
-                rgb = _upright_rgb(image)
+                rgb = upright_rgb(image)
                 if rgb.shape[:2] != self.frame_size:
                     raise UserError(
                         f"{self.path} changes its frame size from {size_text(self.frame_size)} to "
@@ -99,7 +99,7 @@ class VideoFile:
             logger.warning("%s ends after %d of %d frames announced", self.path, decoded, self.frame_count)
 
     @contextmanager
-    def _open(self) -> Iterator[tuple[InputContainer, VideoStream]]:
+    def opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
         """The container and its video stream; what FFmpeg has to say against the file becomes a UserError."""
         stream = None
         try:
@@ -131,7 +131,7 @@ def _estimated_frames(container: InputContainer, stream: VideoStream, frame_rate
     return round(seconds * frame_rate) or None
 
 
-def _upright_rgb(image: av.VideoFrame) -> UInt8[np.ndarray, "height width 3"]:
+def upright_rgb(image: av.VideoFrame) -> UInt8[np.ndarray, "height width 3"]:
     """8-bit RGB of a decoded frame, turned counterclockwise by the angle of its display matrix."""
     rgb = image.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(rgb, k=round(image.rotation / 90)))

@@ -165,6 +165,34 @@ class InferenceCore:
             self._time += 1
         return padding.crop(prob)
 
+    def remember(self, image: Any, mask: Any, objects: Sequence[int] | None = None) -> None:
+        """Store a frame of another place in the video for good: the frames that `step` takes go on as if it were not.
+
+        It is never consolidated and does not count in T_min and T_max. Objects without a mask are segmented in it.
+
+        Args:
+            image: as in `step`.
+            mask: as in `step`.
+            objects: as in `step`.
+
+        Raises:
+            ValueError: as in `step`.
+        """
+        sensory, known = self.memory.sensory, len(self.objects)
+        hidden = sensory.hidden
+        clocks = self._time, self._last_memory_time, self._last_deep_update_time
+        if hidden is not None:
+            sensory.update(torch.zeros_like(hidden))  # what was seen just before does not come before this frame
+        try:
+            self.step(image, mask, objects, permanent=True)
+        finally:
+            self._time, self._last_memory_time, self._last_deep_update_time = clocks
+            if sensory.hidden is not None:
+                restored = torch.zeros_like(sensory.hidden)
+                if hidden is not None:
+                    restored[:, :known] = hidden
+                sensory.update(restored)
+
     def delete_objects(self, objects: Sequence[int]) -> None:
         """Stop following objects and forget them. One that comes back later is a new object.
 

@@ -79,6 +79,12 @@ class MemoryManager:
             long_term_elements=long_term.size,
         )
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all that is remembered."""
+        hidden = self.sensory.hidden
+        return self.working.nbytes + self.long_term.nbytes + (0 if hidden is None else hidden.nbytes)
+
     @torch.inference_mode()
     def insert(
         self,

@@ -74,6 +74,7 @@ class VideoSegmenter:
         *,
         objects: Sequence[int] | None = None,
         end: bool = False,
+        permanent: bool = False,
         output_size: tuple[int, int] | None = None,
     ) -> Float[Tensor, "channels out_height out_width"]:
         """Segment the next frame.
@@ -83,6 +84,7 @@ class VideoSegmenter:
             label_map: the masks that it comes with, at the frame's size or any other of its aspect ratio.
             objects: the labels that `label_map` defines; None: those that occur in it.
             end: this is the last frame.
+            permanent: never forget this frame.
             output_size: (height, width) of the result; None: the frame's.
 
         Returns:
@@ -92,6 +94,36 @@ class VideoSegmenter:
             ValueError: as `InferenceCore.step`.
             NotFiniteError: results so far are not finite, which on a GPU is noticed some frames later.
         """
+        image, mask, objects = self._prepare(rgb, label_map, objects)
+        with self._precision():
+            prob = self.core.step(image, mask, objects, end=end, permanent=permanent)
+        self._sum += prob.float().sum()  # whatever is not finite stays in it
+        self._frames += 1
+        if end or self.device.type == "cpu" or self._frames % FRAMES_PER_CHECK == 0:
+            self.check_finite()
+        height, width = rgb.shape[:2]
+        return resize_channels(prob.flip(-1) if self._flip else prob, output_size or (height, width))
+
+    @torch.inference_mode()
+    def remember(
+        self,
+        rgb: UInt8[Tensor, "height width 3"],
+        label_map: Integer[np.ndarray, "mask_height mask_width"],
+        objects: Sequence[int] | None = None,
+    ) -> None:
+        """Store a frame of another place in the video for good, as `InferenceCore.remember`."""
+        with self._precision():
+            self.core.remember(*self._prepare(rgb, label_map, objects))
+
+    def _prepare(
+        self,
+        rgb: UInt8[Tensor, "height width 3"],
+        label_map: Integer[np.ndarray, "mask_height mask_width"] | None,
+        objects: Sequence[int] | None,
+    ) -> tuple[
+        Float[Tensor, "3 new_height new_width"], Integer[Tensor, "new_height new_width"] | None, Sequence[int] | None
+    ]:
+        """Return image, mask and objects as the core takes them: normalised, resized and mirrored."""
         image = normalise_image(send(rgb, self.device))
         height, width = image.shape[-2:]
         size = network_size(height, width, self._size)
@@ -103,10 +135,7 @@ class VideoSegmenter:
             mask = resize_label_map(send(as_tensor(label_map), self.device), size)
         if self._flip:
             image, mask = image.flip(-1), None if mask is None else mask.flip(-1)
-        with torch.autocast(self.device.type, dtype=half_precision(self.device), enabled=self._mixed_precision):
-            prob = self.core.step(image, mask, objects, end=end)
-        self._sum += prob.float().sum()  # whatever is not finite stays in it
-        self._frames += 1
-        if end or self.device.type == "cpu" or self._frames % FRAMES_PER_CHECK == 0:
-            self.check_finite()
-        return resize_channels(prob.flip(-1) if self._flip else prob, output_size or (height, width))
+        return image, mask, objects
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=half_precision(self.device), enabled=self._mixed_precision)

@@ -19,6 +19,7 @@ LAYERS = {  # package → the packages it may import, beside itself
     "export": {"dataset", "inference", "model", "util"},
     "evaluation": {"dataset", "export", "inference", "model", "scoring", "util"},
     "xmem": {"dataset", "evaluation", "inference", "model", "util"},
+    "interactive": {"dataset", "evaluation", "inference", "model", "util"},
     "reproduction": {"dataset", "evaluation", "inference", "model", "scoring", "training", "util"},
 }
 EDGES = {"scripts", "tests"}  # programs and tests may import anything; only they may import programs

@@ -67,6 +67,11 @@ class ElementStore:
         """The number of elements."""
         return self.shared["memory_row"].size
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all elements."""
+        return sum(rows.rows.nbytes for rows in (*self.shared.values(), *self.values.values()) if rows.size)
+
     def reserve(self, capacity: int) -> None:
         """Make buffers that are yet to be allocated this large."""
         self.capacity = capacity

@@ -1,6 +1,7 @@
 """Label maps keep their values and palettes; what is no label map is refused by name."""
 
 import errno
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -108,11 +109,12 @@ def test_a_full_disk_surfaces_and_the_old_file_stays(tmp_path, monkeypatch):
     path = tmp_path / "0.png"
     write_label_map(path, GAPS)
 
-    def save(self, target, **options):
-        target.write_bytes(b"half a fi")
+    def write_bytes(self, content):
+        with self.open("wb") as file:
+            file.write(b"half a fi")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", save)
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
     with pytest.raises(OSError, match="No space left"):
         write_label_map(path, np.zeros((2, 2), np.uint8))
     assert [entry.name for entry in tmp_path.iterdir()] == ["0.png"]

@@ -1,0 +1,185 @@
+"""Frames of a video in any order: a file is indexed once, and decoded from the keyframe before the frame asked for."""
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from threading import Lock
+from typing import Protocol
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+from jaxtyping import UInt8
+
+from dataset.frames import FrameFolder, frame_size, read_frame, size_text
+from dataset.video_file import VideoFile, upright_rgb
+from util.errors import UserError
+
+CACHED_BYTES = 192 * 2**20
+"""Decoded frames that are kept, so that stepping backward does not decode a group of frames again for each."""
+
+
+class FrameAccess(Protocol):
+    """A video whose frames can be read in any order, from any thread."""
+
+    path: Path
+    count: int
+    rate: Fraction
+    size: tuple[int, int]
+    """(height, width)."""
+    warning: str | None
+    """What a person should know of the video, if anything."""
+
+    def name_of(self, number: int) -> str:
+        """Return the name of a frame, which its label map has, too."""
+
+    def read(self, number: int) -> UInt8[np.ndarray, "height width 3"]:
+        """Return a frame as 8-bit RGB, upright.
+
+        Raises:
+            UserError: the frame cannot be decoded, or has another size than the others.
+        """
+
+
+def open_frames(path: Path) -> FrameAccess:
+    """Open a video file or a folder of images.
+
+    Raises:
+        UserError: it cannot be read, or holds no frame.
+    """
+    return FolderAccess(path) if path.is_dir() else VideoAccess(path)
+
+
+class FolderAccess:
+    """The images of a folder, in the order of their names."""
+
+    warning: str | None = None
+
+    def __init__(self, path: Path) -> None:
+        folder = FrameFolder(path)
+        if not folder.paths:
+            raise UserError(f"{path} holds no images")
+        self.path, self.rate, self.count = path, folder.frame_rate, len(folder)
+        self._names, self._paths = list(folder.paths), list(folder.paths.values())
+        self.size = frame_size(self._paths[0])
+
+    def name_of(self, number: int) -> str:
+        """Return the stem of the image's file."""
+        return self._names[number]
+
+    def read(self, number: int) -> UInt8[np.ndarray, "height width 3"]:
+        """Return a frame, as `FrameAccess.read`."""
+        path = self._paths[number]
+        rgb = read_frame(path).rgb
+        if rgb.shape[:2] != self.size:
+            raise UserError(f"{path} is {size_text(rgb.shape[:2])}, the first frame {size_text(self.size)}")
+        return rgb
+
+
+class VideoAccess:
+    """The frames of a video file by their numbers, which are those of `VideoFile`.
+
+    Opening reads the file once without decoding it, for the time of every frame. Files whose frames have no times of
+    their own are decoded from the beginning whenever a frame before the last one is asked for.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = VideoFile(path)
+        self.path, self.rate, self.size = path, self._file.frame_rate, self._file.frame_size
+        self._times, self._keyframes = self._index()
+        self.count = len(self._times)
+        self.warning: str | None = None
+        announced = self._file.frame_count or 0
+        if self.count < announced:
+            self.warning = f"{path.name} ends after {self.count} of {announced} frames announced"
+        self._lock = Lock()
+        self._open = ExitStack()
+        self._container: tuple[InputContainer, VideoStream] | None = None
+        self._decoded: Iterator[av.VideoFrame] = iter(())
+        self._position = -1  # the number of the last frame that was decoded
+        self._cache: OrderedDict[int, UInt8[np.ndarray, "height width 3"]] = OrderedDict()
+        self._cached = max(1, CACHED_BYTES // (3 * self.size[0] * self.size[1]))
+
+    def name_of(self, number: int) -> str:
+        """Return the frame's number with the digits that `VideoFile` gives it."""
+        return self._file.name_of(number)
+
+    def read(self, number: int) -> UInt8[np.ndarray, "height width 3"]:
+        """Return a frame, as `FrameAccess.read`."""
+        with self._lock:
+            if number not in self._cache:
+                self._decode(number)
+            self._cache.move_to_end(number)
+            return self._cache[number]
+
+    def _index(self) -> tuple[list[int], list[int]]:
+        """Return the times of all frames in their order, and those of keyframes."""
+        with self._file.opened() as (container, stream):
+            packets = [
+                (packet.pts, packet.is_keyframe)
+                for packet in container.demux(stream)
+                if packet.size and not packet.is_discard
+            ]
+        known = [time for time, _ in packets if time is not None]
+        if len(set(known)) < len(packets):
+            return list(range(sum(1 for _ in self._file))), []
+        return sorted(known), sorted(time for time, is_keyframe in packets if is_keyframe and time is not None)
+
+    def _decode(self, number: int) -> None:
+        """Put a frame into the cache, with those before it that have to be decoded on the way."""
+        is_ahead = 0 <= self._position < number
+        if self._keyframes:
+            time = self._times[number]
+            keyframe = self._keyframes[max(bisect_right(self._keyframes, time) - 1, 0)]
+            is_ahead = is_ahead and (self._times[self._position] >= keyframe or number - self._position < 8)
+            if not is_ahead:
+                self._start(keyframe)
+        elif not is_ahead:
+            self._start(None)
+        for frame in self._decoded:
+            self._position = self._number_of(frame)
+            if self._position > number:
+                break
+            if self._position >= number - self._cached // 2:
+                self._keep(self._position, frame)
+            if self._position == number and number in self._cache:
+                return
+        else:
+            self._position = -1
+        raise UserError(f"{self.path.name}: frame {number} cannot be decoded: the file is damaged there")
+
+    def _number_of(self, frame: av.VideoFrame) -> int:
+        if not self._keyframes:
+            return self._position + 1
+        return bisect_right(self._times, frame.pts or 0) - 1
+
+    def _keep(self, number: int, frame: av.VideoFrame) -> None:
+        rgb = upright_rgb(frame)
+        if rgb.shape[:2] != self.size:
+            return  # a file that changes its size: such frames are reported as not decoded
+        self._cache[number] = rgb
+        while len(self._cache) > self._cached:
+            self._cache.popitem(last=False)
+
+    def _start(self, time: int | None) -> None:
+        """Begin decoding at a keyframe, or at the beginning."""
+        if self._container is None or time is None:
+            self._open.close()
+            self._container = self._open.enter_context(self._file.opened())
+        container, stream = self._container
+        if time is not None:
+            container.seek(time, stream=stream)
+        self._position = -1
+
+        def frames() -> Iterator[av.VideoFrame]:
+            for packet in container.demux(stream):
+                try:
+                    yield from packet.decode()
+                except av.error.FFmpegError:
+                    continue  # what is damaged is left out; the frames after it are decoded as far as they can be
+
+        self._decoded = frames()

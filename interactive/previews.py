@@ -1,0 +1,86 @@
+"""Small pictures of all frames, for scrubbing and thumbnails: of a video file they are made once and kept."""
+
+from pathlib import Path
+from threading import Event, Thread
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from dataset.random_access import FolderAccess, FrameAccess, open_frames
+from interactive.session import Session
+from util.errors import UserError
+from util.files import atomic_path
+
+FOLDER = "previews"
+LONGER_SIDE = 640
+SECONDS_WHILE_BUSY = 0.5
+
+
+class Previews:
+    """The previews of a session's video; a thread makes them ahead, while nothing else needs the machine.
+
+    Args:
+        session: whose workspace keeps them.
+        ahead: whether to make those of a video file ahead; the images of a folder are read as fast as previews.
+    """
+
+    def __init__(self, session: Session, ahead: bool = True) -> None:
+        self._session, self._video = session, session.video
+        self._folder = session.workspace.folder / FOLDER
+        self._closing = Event()
+        self._thread: Thread | None = None
+        if ahead and not isinstance(self._video, FolderAccess):
+            self._folder.mkdir(exist_ok=True)
+            self._thread = Thread(target=self._make, name="previews", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Stop making previews; those that are missing are made the next time."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def get(self, number: int) -> bytes:
+        """Return the preview of a frame as JPEG.
+
+        Raises:
+            UserError: the frame cannot be decoded, or there is none with this number.
+        """
+        path = self._path(number)
+        return path.read_bytes() if path.is_file() else jpeg(self._session.read_frame(number), LONGER_SIDE)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number}.jpg"
+
+    def _make(self) -> None:
+        missing = [number for number in range(self._video.count) if not self._path(number).is_file()]
+        if not missing:
+            return
+        video: FrameAccess = open_frames(self._video.path)  # another one, which does not jump between two places
+        for number in missing:
+            while self._session.is_following and not self._closing.wait(SECONDS_WHILE_BUSY):
+                pass
+            if self._closing.is_set():
+                return
+            try:
+                content = jpeg(video.read(number), LONGER_SIDE)
+                with atomic_path(self._path(number)) as temporary:
+                    temporary.write_bytes(content)
+            except UserError:
+                continue  # shown as what it is, once somebody asks for it
+            except OSError:
+                return  # previews are no reason to fill a disk
+
+
+def jpeg(rgb: UInt8[np.ndarray, "height width 3"], longer_side: int | None = None) -> bytes:
+    """Return a picture as JPEG, its longer side at most so many pixels."""
+    height, width = rgb.shape[:2]
+    factor = min(1.0, (longer_side or max(height, width)) / max(height, width))
+    if factor < 1:
+        size = max(1, round(width * factor)), max(1, round(height * factor))
+        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    quality = 80 if longer_side == LONGER_SIDE else 90
+    done, content = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done, "an 8-bit RGB image is encoded"
+    return content.tobytes()

@@ -1,0 +1,271 @@
+"""The server of the page: it shows a session to browsers on this machine, or through a tunnel to it, and to no others.
+
+Whoever has the token, which is in the address that the program prints, may do everything that the session can; others
+nothing. It reads and writes through the session alone, so nothing outside the workspace and the video is reachable.
+"""
+
+import asyncio
+import hmac
+import json
+import logging
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import TypeAdapter, ValidationError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from interactive.acts import parse_act
+from interactive.exports import ExportRequest, Exports
+from interactive.messages import Messages, encode_runs
+from interactive.previews import Previews, jpeg
+from interactive.session import Change, Session
+from util.errors import UserError
+
+PAGE = Path(__file__).resolve().parent / "page"
+LARGEST_ACT, LARGEST_VIEW, LARGEST_IMPORT = 4 * 2**20, 2**16, 64 * 2**20
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+NEVER = {"Cache-Control": "no-store"}
+WRONG_TOKEN = (
+    "This address needs the token that the program has printed when it started: open the whole address, with "
+    "?token=… at its end.\n"
+)
+EXPORTS_REQUESTED = TypeAdapter(ExportRequest)
+
+logger = logging.getLogger(__name__)
+
+
+class Gate:
+    """Lets requests through that have the token and come from this program's own page.
+
+    Args:
+        app: what is behind the gate.
+        token: what the cookie, or the query of the first visit, has to hold.
+        cookie: the cookie's name: another one for every port, since browsers send cookies to all ports of a machine.
+        hosts: the names by which the server may be called. A page elsewhere that has its own name lead here (DNS
+            rebinding) is refused by them, and one that sends requests here by its Origin.
+    """
+
+    def __init__(self, app: ASGIApp, token: str, cookie: str, hosts: frozenset[str]) -> None:
+        self._app, self._token, self._cookie, self._hosts = app, token, cookie, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            return await self._app(scope, receive, send)
+        connection = HTTPConnection(scope)
+        host, origin = connection.headers.get("host", ""), connection.headers.get("origin")
+        is_local = urlsplit(f"//{host}").hostname in self._hosts and origin in (
+            None,
+            f"http://{host}",
+            f"https://{host}",
+        )
+        given = connection.query_params.get("token")
+        is_known = self._is_token(given) or self._is_token(connection.cookies.get(self._cookie))
+        if is_local and is_known and given is None:
+            return await self._app(scope, receive, send)
+        response: Response
+        if is_local and is_known and scope["type"] == "http" and scope["path"] == "/":
+            response = RedirectResponse("/", status_code=303, headers=NEVER)  # the token leaves the address line
+            response.set_cookie(self._cookie, self._token, httponly=True, samesite="strict")
+        else:
+            response = PlainTextResponse(WRONG_TOKEN, status_code=403, headers={**HEADERS, **NEVER})
+        if scope["type"] == "websocket":
+            return await WebSocket(scope, receive, send).close(code=4403)
+        await response(scope, receive, send)
+
+    def _is_token(self, given: str | None) -> bool:
+        return given is not None and hmac.compare_digest(given.encode(), self._token.encode())
+
+
+class Server:
+    """What the page asks for."""
+
+    def __init__(self, session: Session, previews: Previews, exports: Exports, messages: Messages) -> None:
+        self._session, self._previews, self._exports, self._messages = session, previews, exports, messages
+
+    def app(self, token: str, cookie: str, hosts: frozenset[str]) -> ASGIApp:
+        """Return the application."""
+        routes = [
+            Route("/", self._index),
+            Route("/api/state", self._state),
+            Route("/api/frames/{number:int}.jpg", self._frame),
+            Route("/api/previews/{number:int}.jpg", self._preview),
+            Route("/api/maps/{number:int}", self._map),
+            Route("/api/exports/{name}", self._export),
+            Route("/api/acts", self._act, methods=["POST"]),
+            Route("/api/import", self._import, methods=["POST"]),
+            WebSocketRoute("/api/events", self._events),
+            Mount("/page", StaticFiles(directory=PAGE)),
+        ]
+        return Gate(Starlette(routes=routes), token, cookie, hosts)
+
+    # --- What is read -------------------------------------------------------------------------------------------------
+
+    async def _index(self, request: Request) -> Response:
+        return FileResponse(PAGE / "index.html", headers={**HEADERS, **NEVER})
+
+    async def _state(self, request: Request) -> Response:
+        return JSONResponse(await run_in_threadpool(self._whole_state), headers=NEVER)
+
+    async def _frame(self, request: Request) -> Response:
+        side = request.query_params.get("side", "")
+        longer_side = int(side) if side.isascii() and side.isdigit() and 0 < len(side) < 6 else None
+
+        def read() -> bytes:
+            return jpeg(self._session.read_frame(request.path_params["number"]), longer_side)
+
+        return await self._picture(read)
+
+    async def _preview(self, request: Request) -> Response:
+        return await self._picture(lambda: self._previews.get(request.path_params["number"]))
+
+    async def _picture(self, read: Callable[[], bytes]) -> Response:
+        try:
+            return Response(await run_in_threadpool(read), media_type="image/jpeg", headers={**HEADERS, **FOREVER})
+        except UserError as error:
+            return JSONResponse({"error": str(error)}, status_code=410, headers=NEVER)
+
+    async def _map(self, request: Request) -> Response:
+        def read() -> bytes:
+            return encode_runs(self._session.workspace.labels(request.path_params["number"]))
+
+        try:
+            content = await run_in_threadpool(read)
+        except UserError as error:
+            return JSONResponse({"error": str(error)}, status_code=404, headers=NEVER)
+        return Response(content, media_type="application/octet-stream", headers={**HEADERS, **FOREVER})
+
+    async def _export(self, request: Request) -> Response:
+        try:
+            path = await run_in_threadpool(self._exports.file, request.path_params["name"])
+        except UserError as error:
+            return JSONResponse({"error": str(error)}, status_code=404, headers=NEVER)
+        return FileResponse(path, filename=path.name, headers={**HEADERS, **NEVER})
+
+    # --- What is done -------------------------------------------------------------------------------------------------
+
+    async def _act(self, request: Request) -> Response:
+        try:
+            body = await _body(request, LARGEST_ACT)
+            answer = await run_in_threadpool(self._do, body)
+            return JSONResponse({"ok": True, **(answer or {})})
+        except UserError as error:
+            return JSONResponse({"error": str(error)}, status_code=400)
+        except Exception as error:
+            logger.exception("an act has failed")
+            return JSONResponse({"error": f"this has failed: {error}; the log has more"}, status_code=500)
+
+    def _do(self, body: bytes) -> dict[str, object] | None:
+        """Do what a request asks: exports and the page's own state are not the session's."""
+        try:
+            content = json.loads(body)
+            name = content.pop("do")
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise UserError('an act is a JSON object with its name under "do"') from None
+        if name == "view":
+            view = json.dumps(content.get("view"))
+            if not isinstance(content.get("view"), dict) or len(view) > LARGEST_VIEW:
+                raise UserError(f"the page's own state is a JSON object of at most {LARGEST_VIEW} bytes")
+            self._session.workspace.store_view(view)
+            return None
+        if name == "export":
+            try:
+                request = EXPORTS_REQUESTED.validate_python(content)
+            except ValidationError as error:
+                raise UserError(f"this cannot be exported: {error.errors()[0]['msg']}") from None
+            started = self._exports.start(request)
+            self._session.tell(Change(parts=frozenset({"exports"})))
+            return {"name": started}
+        if name == "remove_export":
+            self._exports.remove(str(content.get("name")))
+            return None
+        return parse_act(body).run(self._session)
+
+    async def _import(self, request: Request) -> Response:
+        number = request.query_params.get("frame", "")
+        try:
+            if not number.isascii() or not number.isdigit() or len(number) > 9:
+                raise UserError("say into which frame: ?frame=N")
+            content = await _body(request, LARGEST_IMPORT)
+            await run_in_threadpool(self._take_label_map, int(number), content)
+            return JSONResponse({"ok": True})
+        except UserError as error:
+            return JSONResponse({"error": str(error)}, status_code=400)
+
+    def _take_label_map(self, number: int, content: bytes) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "label map"
+            path.write_bytes(content)
+            try:
+                self._session.import_label_map(number, path)
+            except UserError as error:
+                raise UserError(str(error).replace(str(path), "the file")) from None
+
+    # --- What happens -------------------------------------------------------------------------------------------------
+
+    async def _events(self, socket: WebSocket) -> None:
+        """Send the state, and then whatever changes in it; what piles up meanwhile becomes one message."""
+        await socket.accept()
+        waiting: asyncio.Queue[Change] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        stop = self._session.listen(lambda change: loop.call_soon_threadsafe(waiting.put_nowait, change))
+        closed = asyncio.ensure_future(_until_closed(socket))
+        try:
+            state = await run_in_threadpool(self._whole_state)
+            await socket.send_text(json.dumps({"type": "state", "state": state}))
+            while not closed.done():
+                following = asyncio.ensure_future(waiting.get())
+                await asyncio.wait({following, closed}, return_when=asyncio.FIRST_COMPLETED)
+                if not following.done():
+                    following.cancel()
+                    break
+                changes = [following.result()]
+                while not waiting.empty():
+                    changes.append(waiting.get_nowait())
+                version = self._session.version
+                patch = await run_in_threadpool(self._messages.patch, changes)
+                await socket.send_text(json.dumps({"type": "patch", "patch": {**patch, "version": version}}))
+                for notice in [change.notice for change in changes if change.notice is not None]:
+                    await socket.send_text(json.dumps({"type": "notice", "level": notice.level, "text": notice.text}))
+        except (WebSocketDisconnect, RuntimeError):
+            pass  # the browser has gone
+        finally:
+            stop()
+            closed.cancel()
+
+    def _whole_state(self) -> dict[str, object]:
+        version = self._session.version  # before the state: what changes meanwhile is told again
+        return {**self._messages.state(), "version": version}
+
+
+async def _until_closed(socket: WebSocket) -> None:
+    while (await socket.receive())["type"] != "websocket.disconnect":
+        pass
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """Return a request's body.
+
+    Raises:
+        UserError: it is larger than the limit.
+    """
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > limit:
+            raise UserError(f"the request is larger than {limit // 2**20} MiB")
+    return bytes(content)

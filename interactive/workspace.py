@@ -1,0 +1,474 @@
+"""The folder that keeps what a person makes: every step, what it replaced, and the label maps as they are now.
+
+    workspace.sqlite   entries (`document.py`), all label maps that there were, and the history of steps
+    masks/FRAME.png    the label maps as they are now, for other programs
+    exports/           what was exported
+
+A step is one transaction: it is on disk, whole, when the block that makes it ends. The files in masks/ follow within
+moments, and are brought up to date when the workspace is opened again. A file there that this program did not write is
+a label map that someone has made: it is taken over, as a step that can be undone.
+"""
+
+import hashlib
+import json
+import logging
+import sqlite3
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from io import BytesIO
+from pathlib import Path
+from threading import Event, RLock, Thread
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from dataset.frames import list_images, size_text
+from dataset.label_map import MASK_SUFFIXES, encode_label_map, labels_of, read_label_map
+from interactive.document import Document, Entry, FrameMask, Key, MapStatistics, VideoObject, from_json, to_json
+from util.errors import UserError
+from util.files import atomic_path, sole_user
+from util.painting import davis_palette, display_palette
+
+FORMAT = "xmem-workspace-1"
+DATABASE, MASKS, EXPORTS, REPLACED = "workspace.sqlite", "masks", "exports", "replaced"
+CACHED_MAPS = 32
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT);
+CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS maps (id INTEGER PRIMARY KEY AUTOINCREMENT, png BLOB NOT NULL, areas TEXT NOT NULL,
+    soft BLOB);
+CREATE TABLE IF NOT EXISTS steps (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, undone INTEGER DEFAULT 0);
+CREATE TABLE IF NOT EXISTS changes (
+    step INTEGER NOT NULL, key TEXT NOT NULL, before TEXT, after TEXT, PRIMARY KEY (step, key)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS changes_of_key ON changes (key);
+CREATE TABLE IF NOT EXISTS files (frame INTEGER PRIMARY KEY, content TEXT, size INTEGER, mtime INTEGER);
+CREATE TABLE IF NOT EXISTS written (content TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
+"""A file's `content` is the SHA-1 of its bytes; `written` has those of all files that were ever to be written."""
+
+UNUSED_MAPS = """
+DELETE FROM maps WHERE id NOT IN (
+    SELECT json_extract(value, '$.map') FROM entries WHERE key LIKE 'frame %' AND json_extract(value, '$.map') > 0
+    UNION SELECT json_extract(value, '$.start') FROM entries
+        WHERE key LIKE 'prompts %' AND json_extract(value, '$.start') > 0
+    UNION SELECT json_extract(before, '$.map') FROM changes WHERE json_extract(before, '$.map') > 0
+    UNION SELECT json_extract(after, '$.map') FROM changes WHERE json_extract(after, '$.map') > 0
+    UNION SELECT json_extract(before, '$.start') FROM changes WHERE json_extract(before, '$.start') > 0
+    UNION SELECT json_extract(after, '$.start') FROM changes WHERE json_extract(after, '$.start') > 0)
+"""
+
+logger = logging.getLogger(__name__)
+
+
+class SoftMasks:
+    """Probabilities of a frame at the size at which it was followed, packed for the workspace."""
+
+    @staticmethod
+    def pack(prob: UInt8[np.ndarray, "channels height width"], objects: list[int]) -> bytes:
+        """Return probabilities (in steps of 1/255, background first) as bytes."""
+        head = json.dumps({"objects": objects, "shape": prob.shape}).encode()
+        return len(head).to_bytes(4, "little") + head + zlib.compress(prob.tobytes(), 1)
+
+    @staticmethod
+    def unpack(packed: bytes) -> tuple[UInt8[np.ndarray, "channels height width"], list[int]]:
+        """Return what `pack` was given."""
+        end = 4 + int.from_bytes(packed[:4], "little")
+        head = json.loads(packed[4:end])
+        prob = np.frombuffer(zlib.decompress(packed[end:]), np.uint8).reshape(head["shape"])
+        return prob, head["objects"]
+
+
+class Step:
+    """A step while it is made: nothing of it counts before the block that makes it has ended."""
+
+    def __init__(self, database: sqlite3.Connection, document: Document) -> None:
+        self._database, self._document = database, document
+        self.number: int | None = None
+        """The step's number in the history, once it has one."""
+        self.changed: dict[Key, Entry | None] = {}
+        self.statistics: dict[int, MapStatistics] = {}
+
+    def add_map(self, labels: UInt8[np.ndarray, "height width"], soft: bytes | None = None) -> int:
+        """Keep a label map, and return its number."""
+        statistics = MapStatistics.of(labels)
+        row = (encode_label_map(labels, davis_palette()), json.dumps(statistics.areas), soft)
+        number = self._database.execute("INSERT INTO maps (png, areas, soft) VALUES (?, ?, ?)", row).lastrowid
+        assert number is not None
+        self.statistics[number] = statistics
+        return number
+
+    def get(self, key: Key) -> Entry | None:
+        """Return an entry as this step has left it."""
+        return self.changed[key] if key in self.changed else self._document.get(key)
+
+    def set(self, key: Key, entry: Entry | None) -> None:
+        """Replace an entry; None removes it."""
+        if self.get(key) != entry:
+            self.changed[key] = entry
+
+
+class Workspace:
+    """One folder; one process at a time has it. Its methods may be called from any thread.
+
+    Args:
+        folder: is made if it is not there.
+        size: (height, width) of the video's frames.
+        count: their number.
+        name_of: the name of a frame, given its number.
+
+    Raises:
+        UserError: another process has it, it cannot be written to, or it belongs to another video.
+    """
+
+    def __init__(self, folder: Path, size: tuple[int, int], count: int, name_of: Callable[[int], str]) -> None:
+        self.folder, self._size, self._name_of = folder, size, name_of
+        self._numbers = {name_of(number): number for number in range(count)}
+        self._lock = RLock()
+        self._statistics: dict[int, MapStatistics] = {}
+        self._cache: OrderedDict[int, UInt8[np.ndarray, "height width"]] = OrderedDict()
+        self._stale: set[int] = set()
+        self._unknown: dict[int, Path] = {}
+        self._closing, self._wake = Event(), Event()
+        with ExitStack() as opened, _explained(folder):
+            for part in (folder, folder / MASKS, folder / EXPORTS):
+                part.mkdir(parents=True, exist_ok=True)
+            opened.enter_context(sole_user(folder))
+            self._database = sqlite3.connect(folder / DATABASE, check_same_thread=False, isolation_level=None)
+            opened.callback(self._database.close)
+            self._database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + TABLES)
+            self._check()
+            self._database.execute(UNUSED_MAPS)
+            self.document = Document(self._entries())
+            rows = self._database.execute("SELECT id, areas FROM maps")
+            self._statistics = {number: _statistics(areas) for number, areas in rows}
+            self.notes = self._take_over_files()
+            self._opened = opened.pop_all()
+        self._writer = Thread(target=self._keep_files, name="masks", daemon=True)
+        self._writer.start()
+
+    def close(self) -> None:
+        """Bring the files up to date, and leave the folder to others."""
+        self._closing.set()
+        self._wake.set()
+        self._writer.join()
+        self._opened.close()
+
+    # --- Steps and their history --------------------------------------------------------------------------------------
+
+    @contextmanager
+    def step(self, name: str, extends: int | None = None) -> Iterator[Step]:
+        """Make a step: what the block changes is on disk, whole, when it ends without an error, else nothing of it.
+
+        Args:
+            name: what a person has done, as shown beside "undo".
+            extends: the number of a step that this one continues; it has to be the last one.
+
+        Raises:
+            UserError: the disk is full, or cannot be written to; nothing has changed.
+        """
+        with self._transaction():
+            step = Step(self._database, self.document)
+            step.number = extends
+            yield step
+            if step.changed:
+                step.number = self._record(step, name, extends)
+                self._store(step.changed)
+        self._apply(step.changed, step.statistics)
+
+    def undo(self) -> str | None:
+        """Take the last step back, and return its name; None: there is none."""
+        return self._move("SELECT id, name FROM steps WHERE undone = 0 ORDER BY id DESC LIMIT 1", "before", 1)
+
+    def redo(self) -> str | None:
+        """Do the step again that was last taken back, and return its name; None: there is none."""
+        return self._move("SELECT id, name FROM steps WHERE undone = 1 ORDER BY id LIMIT 1", "after", 0)
+
+    def history(self) -> tuple[str | None, str | None, int]:
+        """Return the names of the steps that `undo` and `redo` would take, and the number of steps done."""
+        with self._lock:
+            one = self._database.execute
+            undo = one("SELECT name FROM steps WHERE undone = 0 ORDER BY id DESC LIMIT 1").fetchone()
+            redo = one("SELECT name FROM steps WHERE undone = 1 ORDER BY id LIMIT 1").fetchone()
+            (done,) = one("SELECT count(*) FROM steps WHERE undone = 0").fetchone()
+        return undo and undo[0], redo and redo[0], done
+
+    def next_label(self) -> int:
+        """Return a label that no object has, or has had in a step that can be undone."""
+        with self._lock:
+            query = "SELECT key FROM entries UNION SELECT key FROM changes"
+            keys = [
+                Key.parse(key) for (key,) in self._database.execute(f"SELECT * FROM ({query}) WHERE key LIKE 'obj%'")
+            ]
+        return max((key.first for key in keys), default=0) + 1
+
+    def _forget_undone(self) -> None:
+        self._database.execute("DELETE FROM changes WHERE step IN (SELECT id FROM steps WHERE undone = 1)")
+        self._database.execute("DELETE FROM steps WHERE undone = 1")
+
+    def _record(self, step: Step, name: str, extends: int | None) -> int:
+        self._forget_undone()
+        number = extends
+        if number is None:
+            number = self._database.execute("INSERT INTO steps (name) VALUES (?)", (name,)).lastrowid
+            assert number is not None
+        rows = [
+            (number, str(key), to_json(self.document.get(key)), to_json(entry)) for key, entry in step.changed.items()
+        ]
+        self._database.executemany(
+            "INSERT INTO changes VALUES (?, ?, ?, ?) ON CONFLICT (step, key) DO UPDATE SET after = excluded.after", rows
+        )
+        return number
+
+    def _move(self, query: str, side: str, undone: int) -> str | None:
+        with self._transaction():
+            found = self._database.execute(query).fetchone()
+            if found is None:
+                return None
+            number, name = found
+            rows = self._database.execute(f"SELECT key, {side} FROM changes WHERE step = ?", (number,)).fetchall()
+            changed = {(key := Key.parse(text)): from_json(key, value) for text, value in rows}
+            self._store(changed)
+            self._database.execute("UPDATE steps SET undone = ? WHERE id = ?", (undone, number))
+        self._apply(changed, {})
+        return str(name)
+
+    def _store(self, changed: Mapping[Key, Entry | None]) -> None:
+        removed = [(str(key),) for key, entry in changed.items() if entry is None]
+        kept = [(str(key), to_json(entry)) for key, entry in changed.items() if entry is not None]
+        self._database.executemany("DELETE FROM entries WHERE key = ?", removed)
+        self._database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?)", kept)
+
+    def _apply(self, changed: Mapping[Key, Entry | None], statistics: Mapping[int, MapStatistics]) -> None:
+        """Make the document what is on disk, and have files written anew."""
+        with self._lock:
+            self._statistics.update(statistics)
+            for key, entry in changed.items():
+                self.document.set(key, entry)
+            self._stale |= {key.first for key in changed if key.kind == "frame"}
+            for label in [key.first for key in changed if key.kind == "object"]:
+                frames = self.document.frames.items()
+                self._stale |= {number for number, frame in frames if label in self.areas(frame.map)}
+        self._wake.set()
+
+    # --- Label maps ---------------------------------------------------------------------------------------------------
+
+    def labels(self, number: int | None) -> UInt8[np.ndarray, "height width"]:
+        """Return a label map by its number, without objects that were removed; None: nothing but background.
+
+        Raises:
+            UserError: there is no such map.
+        """
+        if number is None:
+            return np.zeros(self._size, np.uint8)
+        labels = self._read_map(number)
+        removed = self._statistics[number].areas.keys() - self.document.objects.keys()
+        return np.where(np.isin(labels, list(removed)), np.uint8(0), labels) if removed else labels.copy()
+
+    def areas(self, number: int | None) -> dict[int, int]:
+        """Return the pixels of each label in a map."""
+        return self._statistics[number].areas if number is not None and number in self._statistics else {}
+
+    def soft(self, number: int) -> bytes | None:
+        """Return the soft masks (`SoftMasks`) of a map that following has made."""
+        with self._lock:
+            row = self._database.execute("SELECT soft FROM maps WHERE id = ?", (number,)).fetchone()
+        return row[0] if row else None
+
+    def maps_before(self, frames: Collection[int]) -> dict[int, int]:
+        """Return the map that each of these frames had before the last step that has changed it, where it had one."""
+        query = (
+            "SELECT json_extract(before, '$.map') FROM changes WHERE key = ? AND step IN "
+            "(SELECT id FROM steps WHERE undone = 0) ORDER BY step DESC LIMIT 1"
+        )
+        with self._lock:
+            found = {
+                number: self._database.execute(query, (str(Key("frame", number)),)).fetchone() for number in frames
+            }
+        return {number: row[0] for number, row in found.items() if row is not None and row[0] is not None}
+
+    def _read_map(self, number: int) -> UInt8[np.ndarray, "height width"]:
+        with self._lock:
+            if number not in self._cache:
+                row = self._database.execute("SELECT png FROM maps WHERE id = ?", (number,)).fetchone()
+                if row is None:
+                    raise UserError(f"there is no label map {number} (any more)")
+                self._cache[number] = np.array(Image.open(BytesIO(row[0])))
+                if len(self._cache) > CACHED_MAPS:
+                    self._cache.popitem(last=False)
+            self._cache.move_to_end(number)
+            return self._cache[number]
+
+    # --- What the page remembers --------------------------------------------------------------------------------------
+
+    def view(self) -> str:
+        """Return what `store_view` was last given; {} in a new workspace."""
+        with self._lock:
+            row = self._database.execute("SELECT value FROM about WHERE name = 'view'").fetchone()
+        return row[0] if row else "{}"
+
+    def store_view(self, view: str) -> None:
+        """Keep the state of the page (JSON), which is no step: it cannot be undone."""
+        with self._transaction():
+            self._database.execute("INSERT OR REPLACE INTO about VALUES ('view', ?)", (view,))
+
+    # --- Files --------------------------------------------------------------------------------------------------------
+
+    def _keep_files(self) -> None:
+        """Write the files of changed frames, until the workspace is closed."""
+        while not (self._closing.is_set() and not self._stale):
+            self._wake.wait()
+            self._wake.clear()
+            with self._lock:
+                stale, self._stale = self._stale, set()
+            try:
+                self._write_files(stale)
+            except (UserError, OSError) as error:
+                logger.warning("the files in %s are not up to date: %s", self.folder / MASKS, error)
+                with self._lock:
+                    self._stale |= stale
+                if self._closing.wait(timeout=5):
+                    return  # they are written when the workspace is opened again
+                self._wake.set()
+            if self._closing.is_set():
+                self._wake.set()
+
+    def _write_files(self, frames: Collection[int]) -> None:
+        for start in range(0, len(frames), 64):
+            some = sorted(frames)[start : start + 64]
+            contents = {number: self._content(number) for number in some}
+            digests = {number: hashlib.sha1(content).hexdigest() for number, content in contents.items() if content}
+            with self._transaction():  # before the files: one of an unknown content is taken for somebody else's
+                self._database.executemany("INSERT OR IGNORE INTO written VALUES (?)", [(d,) for d in digests.values()])
+            rows = [
+                (number, digests.get(number), *self._replace(number, content)) for number, content in contents.items()
+            ]
+            with self._transaction():
+                self._database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
+
+    def _content(self, number: int) -> bytes | None:
+        frame = self.document.frame(number)
+        if frame is None or frame.map is None:
+            return None
+        return encode_label_map(self.labels(frame.map), davis_palette())
+
+    def _replace(self, number: int, content: bytes | None) -> tuple[int, int]:
+        """Write or remove a frame's file; return its size and time."""
+        path = self.folder / MASKS / f"{self._name_of(number)}.png"
+        if (unknown := self._unknown.pop(number, None)) is not None:
+            (self.folder / REPLACED).mkdir(exist_ok=True)
+            unknown.replace(self.folder / REPLACED / unknown.name)
+        if content is None:
+            path.unlink(missing_ok=True)
+            return 0, 0
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content)
+        return len(content), path.stat().st_mtime_ns
+
+    def _take_over_files(self) -> list[str]:
+        """Compare masks/ with the entries: old files are written anew, those of somebody else are taken over."""
+        notes: list[str] = []
+        known = {row[0]: row[1:] for row in self._database.execute("SELECT * FROM files")}
+        taken: dict[int, UInt8[np.ndarray, "height width"]] = {}
+        for name, path in list_images(self.folder / MASKS, MASK_SUFFIXES).items():
+            number = self._numbers.get(name)
+            if number is None:
+                notes.append(f"{MASKS}/{path.name} belongs to no frame of this video: it is left alone")
+                continue
+            stat = path.stat()
+            if known.get(number, (None, 0, 0))[1:] == (stat.st_size, stat.st_mtime_ns):
+                continue
+            digest = hashlib.sha1(path.read_bytes()).hexdigest()
+            if self._database.execute("SELECT 1 FROM written WHERE content = ?", (digest,)).fetchone():
+                self._stale.add(number)
+                continue
+            try:
+                labels = read_label_map(path).labels
+                if labels.shape != self._size:
+                    raise UserError(f"{path} is {size_text(labels.shape)}, its frame {size_text(self._size)}")
+                taken[number] = labels
+            except UserError as error:
+                notes.append(f"{error}: it is not used; where a mask replaces it, it moves to {REPLACED}/")
+                self._unknown[number] = path
+        self._stale |= {
+            number
+            for number, frame in self.document.frames.items()
+            if frame.map is not None and not (self.folder / MASKS / f"{self._name_of(number)}.png").is_file()
+        }
+        if taken:
+            self._take(taken)
+            notes.append(f"{len(taken)} label maps in {MASKS}/ were made by another program: they are taken over")
+        return notes
+
+    def _take(self, taken: Mapping[int, UInt8[np.ndarray, "height width"]]) -> None:
+        with self.step("Label maps of another program") as step:
+            for number, labels in taken.items():
+                present = [label for label in labels_of(labels) if label]
+                for label in present:
+                    if step.get(Key("object", label)) is None:
+                        step.set(Key("object", label), new_object(label))
+                step.set(Key("frame", number), FrameMask(step.add_map(labels), objects=tuple(present)))
+
+    # --- The database -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock, _explained(self.folder):
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
+
+    def _check(self) -> None:
+        """Check that the workspace is one of this video, or make it so if it is new.
+
+        Raises:
+            UserError: it is not.
+        """
+        about = dict(self._database.execute("SELECT name, value FROM about"))
+        height, width = self._size
+        mine = {"format": FORMAT, "size": f"{width}x{height}", "frames": str(len(self._numbers))}
+        for name, value in mine.items():
+            if about.get(name, value) != value:
+                raise UserError(
+                    f"{self.folder} belongs to another video ({name} {about[name]}, here {value}): name another folder "
+                    "with --workspace"
+                )
+        self._database.executemany("INSERT OR IGNORE INTO about VALUES (?, ?)", list(mine.items()))
+
+    def _entries(self) -> Iterator[tuple[Key, Any]]:
+        for text, value in self._database.execute("SELECT key, value FROM entries"):
+            key = Key.parse(text)
+            yield key, from_json(key, value)
+
+
+def new_object(label: int, name: str | None = None) -> VideoObject:
+    """Return an object with the colour that its label has in overlays."""
+    red, green, blue = display_palette()[3 * label : 3 * label + 3]
+    return VideoObject(name or f"Object {label}", f"#{red:02x}{green:02x}{blue:02x}")
+
+
+def _statistics(areas: str) -> MapStatistics:
+    return MapStatistics({int(label): area for label, area in json.loads(areas).items()})
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Turn what the disk or the database has against writing into a UserError."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        remedy = "make room on the disk" if "full" in str(error) else "look at the disk"
+        raise UserError(
+            f"{folder} cannot be written: {error}; nothing was lost, and nothing changed: {remedy}"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror or error}; nothing was lost") from error

@@ -1,0 +1,201 @@
+"""Mark objects in a video, follow them, correct, and export: a page in the browser, served by this machine.
+
+    python interactive_demo.py --video clip.mp4
+    python interactive_demo.py --images FOLDER --workspace DIR
+
+See docs/interactive.md.
+"""
+
+import argparse
+import importlib.util
+import logging
+import secrets
+import socket
+import sys
+import webbrowser
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from dataset.random_access import FrameAccess, open_frames
+from evaluation import networks
+from evaluation.config import PUBLISHED_SIZE
+from interactive.segmenters import SEGMENTERS, open_segmenter
+from interactive.session import Session
+from interactive.workspace import Workspace
+from model.network import XMem
+from util.command_line import Parser, run_program
+from util.device import choose_device, device_name
+from util.errors import UserError
+
+if TYPE_CHECKING:
+    from interactive.segmenters.interface import Segmenter
+
+PORT, PORTS_TRIED = 8765, 20
+LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of this program's flags."""
+    parser = Parser(prog="interactive_demo.py", usage="%(prog)s [flags]", description=__doc__.partition("\n")[0])
+    add = parser.add_argument
+    add("--video", type=Path, help="a video file")
+    add("--images", type=Path, help="a folder of frames, instead")
+    add("--workspace", type=Path, help="folder in which every step is kept (workspace/NAME of the video)")
+    add("--num_objects", type=int, help="objects that a new workspace begins with (1)")
+    add("--model", type=Path, help="network file (saves/XMem.pth, or else the bundled saves/XMem-small.pth)")
+    add(
+        "--size",
+        type=int,
+        help="shorter side at which frames are followed, until it is set in the page (the network's)",
+    )
+    add("--segmenter", choices=SEGMENTERS, default="network", help="what turns clicks into masks first (%(default)s)")
+    add("--click_model", type=Path, help="network file of --segmenter network (the bundled one)")
+    add("--sam2", type=Path, metavar="FILE", help="checkpoint of SAM 2, which then can be chosen (pip install sam2)")
+    add("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (%(default)s)")
+    add("--port", type=int, help=f"port of the page ({PORT}, or the next that is free)")
+    add("--no_browser", action="store_true", help="print the address, and do not open it")
+    return parser
+
+
+def find_video(arguments: argparse.Namespace) -> tuple[Path, Path]:
+    """Return the video, and the folder of the workspace.
+
+    Raises:
+        UserError: there is no video, or there are two.
+    """
+    video, images, workspace = arguments.video, arguments.images, arguments.workspace
+    if video is not None and images is not None:
+        raise UserError("--video and --images contradict each other: give one of them")
+    if video is None and images is None and workspace is not None and (workspace / "images").is_dir():
+        images = workspace / "images"  # a workspace of the published program
+    source = video or images
+    if source is None:
+        raise UserError("give --video FILE or --images FOLDER")
+    if not source.exists():
+        raise UserError(f"{source} does not exist")
+    if images is not None and not images.is_dir():
+        raise UserError(f"--images {images} is not a folder: a video file goes with --video")
+    return source, workspace or Path("workspace") / source.stem
+
+
+def load_network(model: Path | None, device: torch.device) -> tuple[XMem | None, str | None, str | None, int]:
+    """Return the network, the name of its file, why there is none, and the size that it is meant for."""
+    try:
+        file = networks.read_network_file(model or networks.default_network_file())
+        network = networks.build_network(file, device).for_inference(device.type == "cuda")
+        return network, str(file.path), None, networks.intended_size(file)
+    except UserError as error:
+        logging.warning("%s: masks can be made, but not followed", error)
+        return None, None, str(error), PUBLISHED_SIZE
+
+
+def segmenters(arguments: argparse.Namespace, device: torch.device) -> dict[str, Callable[[], "Segmenter"]]:
+    """Return what opens each segmenter that can be used here, the one that was asked for first.
+
+    Raises:
+        UserError: SAM 2 is asked for without its checkpoint.
+    """
+    if arguments.segmenter == "sam2" and arguments.sam2 is None:
+        raise UserError("--segmenter sam2 needs --sam2 FILE, its checkpoint")
+    files = {"network": arguments.click_model, "grabcut": None, "sam2": arguments.sam2}
+    names = [name for name in files if name != "sam2" or arguments.sam2 is not None]
+    names.sort(key=lambda name: name != arguments.segmenter)
+    return {name: partial(open_segmenter, name, files[name], device) for name in names}
+
+
+def bind(port: int | None) -> socket.socket:
+    """Return a socket of this machine alone.
+
+    Raises:
+        UserError: the port is in use.
+    """
+    for number in [port] if port is not None else range(PORT, PORT + PORTS_TRIED):
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind(("127.0.0.1", number))
+            return listening
+        except (OSError, OverflowError) as error:
+            listening.close()
+            reason = getattr(error, "strerror", None) or error
+    raise UserError(f"--port {number}: {reason}; give another one")
+
+
+def require_packages() -> None:
+    """Check that what the page needs is installed.
+
+    Raises:
+        UserError: it is not.
+    """
+    missing = [
+        name for name in ("pydantic", "starlette", "uvicorn", "websockets") if not importlib.util.find_spec(name)
+    ]
+    if missing:
+        raise UserError(f"the page needs {', '.join(missing)}: pip install -r requirements-gui.txt")
+
+
+def serve(session: Session, arguments: argparse.Namespace, notes: list[str], **network: str | None) -> int:
+    """Serve the page until Ctrl-C."""
+    import uvicorn
+
+    from interactive.exports import Exports
+    from interactive.messages import Messages
+    from interactive.previews import Previews
+    from interactive.server import Server
+
+    listening = bind(arguments.port)
+    port, token = listening.getsockname()[1], secrets.token_urlsafe(24)
+    exports, previews = Exports(session), Previews(session)
+    messages = Messages(session, exports, network["file"], network["problem"], network["device"] or "")
+    app = Server(session, previews, exports, messages).app(token, f"xmem-{port}", LOCAL_NAMES)
+    config = uvicorn.Config(app, log_level="warning", ws="websockets-sansio", timeout_graceful_shutdown=2)
+    address = f"http://127.0.0.1:{port}/?token={token}"
+    for note in notes:
+        logging.warning(note)
+    print(f"The page: {address}\nCtrl-C ends the program; every step is kept in {session.workspace.folder}", flush=True)
+    if not arguments.no_browser:
+        webbrowser.open(address)
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        previews.close()
+        exports.close()
+        session.close()
+    return 0
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Open the video and its workspace, and serve them; returns the exit code.
+
+    Raises:
+        UserError: something is missing, or cannot be read.
+        SettingError: there is no such device.
+    """
+    require_packages()
+    source, folder = find_video(arguments)
+    device = choose_device(arguments.device)
+    video: FrameAccess = open_frames(source)
+    workspace = Workspace(folder, video.size, video.count, video.name_of)
+    try:
+        network, file, problem, size = load_network(arguments.model, device)
+        session = Session(video, workspace, network, segmenters(arguments, device), arguments.size or size)
+        if workspace.history()[2] == 0 and not workspace.document.objects:
+            for _ in range(1 if arguments.num_objects is None else arguments.num_objects):
+                session.add_object()
+        return serve(session, arguments, workspace.notes, file=file, problem=problem, device=device_name(device))
+    finally:
+        workspace.close()  # also where no session has come of it
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program, and return its exit code: 0; 2 if it cannot start; 130 after Ctrl-C."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    return run_program("interactive_demo.py", lambda: run(make_parser().parse_args(argv)), "every step is kept")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
