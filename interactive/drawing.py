@@ -8,7 +8,12 @@ from jaxtyping import Bool, Integer, UInt8
 
 from util.errors import UserError
 
-Point = tuple[float, float]
+Coordinate = float | int
+Size = tuple[int, int]
+"""(height, width)."""
+Rectangle = tuple[Coordinate, Coordinate, Coordinate, Coordinate]
+"""x0, y0, x1, y1 in pixels: two opposite corners."""
+Point = tuple[Coordinate, Coordinate]
 """x, y in pixels: (0, 0) is the corner of the first pixel, whose middle is (0.5, 0.5)."""
 
 FRACTION_BITS = 4
@@ -16,7 +21,9 @@ MOST_POINTS = 20_000
 FARTHEST = 200
 
 
-def stroke_region(points: Sequence[Point], radius: float, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
+def stroke_region(
+    points: Sequence[Point], radius: Coordinate, size: tuple[int, int]
+) -> Bool[np.ndarray, "height width"]:
     """Return the pixels under a brush that was drawn along these points.
 
     Raises:
@@ -34,7 +41,7 @@ def stroke_region(points: Sequence[Point], radius: float, size: tuple[int, int])
     return region > 0
 
 
-def polygon_region(points: Sequence[Point], size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
+def polygon_region(points: Sequence[Point], size: Size) -> Bool[np.ndarray, "height width"]:
     """Return the pixels inside a polygon.
 
     Raises:
@@ -47,7 +54,7 @@ def polygon_region(points: Sequence[Point], size: tuple[int, int]) -> Bool[np.nd
     return region > 0
 
 
-def rectangle_region(box: tuple[float, float, float, float], size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
+def rectangle_region(box: Rectangle, size: Size) -> Bool[np.ndarray, "height width"]:
     """Return the pixels whose middle is in a box (x0, y0, x1, y1)."""
     x0, x1 = sorted((box[0], box[2]))
     y0, y1 = sorted((box[1], box[3]))

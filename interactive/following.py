@@ -7,7 +7,7 @@ where following goes on at the frame that it came to, and nothing was changed, d
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ class GivenMasks:
     permanent: bool
 
 
+@runtime_checkable
 class GivenFrames(Protocol):
     """What a person has made, and following before, while nothing of it changes."""
 

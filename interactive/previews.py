@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from dataset.random_access import FolderAccess, FrameAccess, open_frames
 from interactive.session import Session
 from util.errors import UserError
-from util.files import atomic_path
+from util.files import atomic_path, remove_leftovers
 
 FOLDER = "previews"
 LONGER_SIDE = 640
@@ -32,6 +32,7 @@ class Previews:
         self._thread: Thread | None = None
         if ahead and not isinstance(self._video, FolderAccess):
             self._folder.mkdir(exist_ok=True)
+            remove_leftovers(self._folder)
             self._thread = Thread(target=self._make, name="previews", daemon=True)
             self._thread.start()
 

@@ -33,7 +33,9 @@ from interactive.document import (
     share_changed,
 )
 from interactive.drawing import (
+    Coordinate,
     Point,
+    Rectangle,
     cleaned,
     erased,
     painted,
@@ -213,7 +215,7 @@ class Session:
 
     # --- Masks by hand ------------------------------------------------------------------------------------------------
 
-    def stroke(self, frame: int, label: int, points: Sequence[Point], radius: float, erase: bool = False) -> None:
+    def stroke(self, frame: int, label: int, points: Sequence[Point], radius: Coordinate, erase: bool = False) -> None:
         """Draw with a brush, or erase an object with it."""
         region = stroke_region(points, radius, self.video.size)
         self._draw("Erase" if erase else "Brush", frame, label, region, erase)
@@ -222,7 +224,7 @@ class Session:
         """Fill a polygon, or erase an object in it."""
         self._draw("Polygon", frame, label, polygon_region(points, self.video.size), erase)
 
-    def rectangle(self, frame: int, label: int, box: Box, erase: bool = False) -> None:
+    def rectangle(self, frame: int, label: int, box: Rectangle, erase: bool = False) -> None:
         """Fill a rectangle, or erase an object in it."""
         self._draw("Rectangle", frame, label, rectangle_region(box, self.video.size), erase)
 
@@ -323,20 +325,20 @@ class Session:
 
     # --- Masks by clicks ----------------------------------------------------------------------------------------------
 
-    def click(self, frame: int, label: int, x: float, y: float, positive: bool) -> None:
+    def click(self, frame: int, label: int, x: Coordinate, y: Coordinate, positive: bool) -> None:
         """Say that an object is at a place, or is not."""
         old = self.document.prompts.get((frame, label))
-        points = (*(old.points if old else ()), (x, y, positive))
+        points = (*(old.points if old else ()), (float(x), float(y), positive))
         self._segment("Click", frame, label, points, old.box if old else None)
 
-    def box(self, frame: int, label: int, box: Box) -> None:
+    def box(self, frame: int, label: int, box: Rectangle) -> None:
         """Say that an object is within a box."""
         old = self.document.prompts.get((frame, label))
         x0, x1 = sorted((box[0], box[2]))
         y0, y1 = sorted((box[1], box[3]))
         if x1 - x0 < 2 or y1 - y0 < 2:
             raise UserError("the box is too small: draw it around the object")
-        self._segment("Box", frame, label, old.points if old else (), (x0, y0, x1, y1))
+        self._segment("Box", frame, label, old.points if old else (), (float(x0), float(y0), float(x1), float(y1)))
 
     def use_segmenter(self, name: str) -> None:
         """Have clicks turned into masks by another segmenter.

@@ -30,7 +30,7 @@ from dataset.frames import list_images, size_text
 from dataset.label_map import MASK_SUFFIXES, encode_label_map, labels_of, read_label_map
 from interactive.document import Document, Entry, FrameMask, Key, MapStatistics, VideoObject, from_json, to_json
 from util.errors import UserError
-from util.files import atomic_path, sole_user
+from util.files import atomic_path, remove_leftovers, sole_user
 from util.painting import davis_palette, display_palette
 
 FORMAT = "xmem-workspace-1"
@@ -138,6 +138,8 @@ class Workspace:
             for part in (folder, folder / MASKS, folder / EXPORTS):
                 part.mkdir(parents=True, exist_ok=True)
             opened.enter_context(sole_user(folder))
+            for part in (MASKS, EXPORTS):
+                remove_leftovers(folder / part)
             self._database = sqlite3.connect(folder / DATABASE, check_same_thread=False, isolation_level=None)
             opened.callback(self._database.close)
             self._database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + TABLES)
@@ -200,11 +202,11 @@ class Workspace:
     def next_label(self) -> int:
         """Return a label that no object has, or has had in a step that can be undone."""
         with self._lock:
-            query = "SELECT key FROM entries UNION SELECT key FROM changes"
-            keys = [
-                Key.parse(key) for (key,) in self._database.execute(f"SELECT * FROM ({query}) WHERE key LIKE 'obj%'")
-            ]
-        return max((key.first for key in keys), default=0) + 1
+            rows = self._database.execute(
+                "SELECT key FROM entries WHERE key LIKE 'object %' UNION SELECT key FROM changes "
+                "WHERE key LIKE 'object %' AND step IN (SELECT id FROM steps WHERE undone = 0)"
+            ).fetchall()
+        return max((Key.parse(key).first for (key,) in rows), default=0) + 1
 
     def _forget_undone(self) -> None:
         self._database.execute("DELETE FROM changes WHERE step IN (SELECT id FROM steps WHERE undone = 1)")
