@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from threading import Lock
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import av
 import numpy as np
@@ -21,8 +21,11 @@ from util.errors import UserError
 
 CACHED_BYTES = 192 * 2**20
 """Decoded frames that are kept, so that stepping backward does not decode a group of frames again for each."""
+NEAR = 8
+"""Frames that are decoded on the way rather than looking for a keyframe."""
 
 
+@runtime_checkable
 class FrameAccess(Protocol):
     """A video whose frames can be read in any order, from any thread."""
 
@@ -90,7 +93,7 @@ class VideoAccess:
     def __init__(self, path: Path) -> None:
         self._file = VideoFile(path)
         self.path, self.rate, self.size = path, self._file.frame_rate, self._file.frame_size
-        self._times, self._keyframes = self._index()
+        self._times, self._keyframes, self._decoded_at = self._index()
         self.count = len(self._times)
         self.warning: str | None = None
         announced = self._file.frame_count or 0
@@ -101,6 +104,8 @@ class VideoAccess:
         self._container: tuple[InputContainer, VideoStream] | None = None
         self._decoded: Iterator[av.VideoFrame] = iter(())
         self._position = -1  # the number of the last frame that was decoded
+        self._first: int | None = None  # that of the first one since decoding has begun
+        self._way = 0  # how this container finds keyframes
         self._cache: OrderedDict[int, UInt8[np.ndarray, "height width 3"]] = OrderedDict()
         self._cached = max(1, CACHED_BYTES // (3 * self.size[0] * self.size[1]))
 
@@ -116,41 +121,64 @@ class VideoAccess:
             self._cache.move_to_end(number)
             return self._cache[number]
 
-    def _index(self) -> tuple[list[int], list[int]]:
-        """Return the times of all frames in their order, and those of keyframes."""
+    def _index(self) -> tuple[list[int], list[int], list[int]]:
+        """Return the times of all frames and of keyframes, in their order, and when the latter are decoded."""
         with self._file.opened() as (container, stream):
             packets = [
-                (packet.pts, packet.is_keyframe)
+                (packet.pts, packet.dts, packet.is_keyframe)
                 for packet in container.demux(stream)
                 if packet.size and not packet.is_discard
             ]
-        known = [time for time, _ in packets if time is not None]
+        known = [time for time, _, _ in packets if time is not None]
         if len(set(known)) < len(packets):
-            return list(range(sum(1 for _ in self._file))), []
-        return sorted(known), sorted(time for time, is_keyframe in packets if is_keyframe and time is not None)
+            return list(range(sum(1 for _ in self._file))), [], []
+        keyframes = sorted((shown, decoded) for shown, decoded, is_key in packets if is_key and shown is not None)
+        decoded = [shown if decoded is None else min(shown, decoded) for shown, decoded in keyframes]
+        return sorted(known), [shown for shown, _ in keyframes], decoded
 
     def _decode(self, number: int) -> None:
         """Put a frame into the cache, with those before it that have to be decoded on the way."""
-        is_ahead = 0 <= self._position < number
-        if self._keyframes:
-            time = self._times[number]
-            keyframe = self._keyframes[max(bisect_right(self._keyframes, time) - 1, 0)]
-            is_ahead = is_ahead and (self._times[self._position] >= keyframe or number - self._position < 8)
-            if not is_ahead:
-                self._start(keyframe)
-        elif not is_ahead:
-            self._start(None)
+        if not self._keyframes:
+            if not 0 <= self._position < number:
+                self._start(None)
+            found = self._decode_up_to(number)
+        else:
+            key = max(bisect_right(self._keyframes, self._times[number]) - 1, 0)
+            is_ahead = 0 <= self._position < number
+            is_near = is_ahead and (
+                self._times[self._position] >= self._keyframes[key] or number - self._position < NEAR
+            )
+            found = is_near and self._decode_up_to(number)
+            # Containers look for keyframes by the time at which they are shown (Matroska) or decoded (AVI, MP4).
+            ways: list[int | None] = [self._keyframes[key], self._decoded_at[key], None]
+            while not found and self._way < len(ways):
+                self._start(ways[self._way])
+                found = self._decode_up_to(number)
+                if found or not self._is_beyond(number):
+                    break
+                self._way += 1
+            self._way = min(self._way, 2)
+        if not found:
+            raise UserError(f"{self.path.name}: frame {number} cannot be decoded: the file is damaged there")
+
+    def _is_beyond(self, number: int) -> bool:
+        """Return whether decoding began after a frame, and would find it if it had begun earlier."""
+        return self._first is not None and self._first > number
+
+    def _decode_up_to(self, number: int) -> bool:
+        """Decode up to a frame; return whether it was there."""
         for frame in self._decoded:
             self._position = self._number_of(frame)
+            if self._first is None:
+                self._first = self._position
             if self._position > number:
-                break
+                return False
             if self._position >= number - self._cached // 2:
                 self._keep(self._position, frame)
-            if self._position == number and number in self._cache:
-                return
-        else:
-            self._position = -1
-        raise UserError(f"{self.path.name}: frame {number} cannot be decoded: the file is damaged there")
+            if self._position == number:
+                return number in self._cache
+        self._position = -1
+        return False
 
     def _number_of(self, frame: av.VideoFrame) -> int:
         if not self._keyframes:
@@ -173,7 +201,7 @@ class VideoAccess:
         container, stream = self._container
         if time is not None:
             container.seek(time, stream=stream)
-        self._position = -1
+        self._position, self._first = -1, None
 
         def frames() -> Iterator[av.VideoFrame]:
             for packet in container.demux(stream):
