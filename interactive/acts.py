@@ -95,7 +95,7 @@ class Stroke(Act):
     frame: Number
     label: Label
     points: Corners
-    radius: Annotated[float, Field(gt=0, le=5000)]
+    radius: Annotated[float, Field(gt=0, le=1000)]
     erase: bool = False
 
     def run(self, session: Session) -> None:

@@ -1,5 +1,6 @@
 """What hands do to a label map: strokes, polygons and rectangles, and cleaning up."""
 
+import math
 from collections.abc import Collection, Sequence
 
 import cv2
@@ -24,21 +25,20 @@ FARTHEST = 200
 def stroke_region(
     points: Sequence[Point], radius: Coordinate, size: tuple[int, int]
 ) -> Bool[np.ndarray, "height width"]:
-    """Return the pixels under a brush that was drawn along these points.
+    """Return the pixels under a brush that was drawn along these points: at least those that the points are in.
 
     Raises:
         UserError: there is no point, or too many.
     """
-    coordinates = _fixed_point(points)
-    region = np.zeros(size, np.uint8)
-    thickness = max(1, round(2 * radius))
-    if len(points) > 1 and thickness > 1:
-        cv2.polylines(region, [coordinates], False, 1, min(thickness, 32767), cv2.LINE_8, FRACTION_BITS)
-    for x, y in coordinates if thickness > 1 else ():
-        cv2.circle(region, (int(x), int(y)), round(radius * (1 << FRACTION_BITS)), 1, -1, cv2.LINE_8, FRACTION_BITS)
-    if thickness == 1:
-        cv2.polylines(region, [coordinates], False, 1, 1, cv2.LINE_8, FRACTION_BITS)
-    return region > 0
+    margin = math.ceil(radius) + 1  # what is drawn beyond the picture reaches into it so far
+    canvas = np.ones((size[0] + 2 * margin, size[1] + 2 * margin), np.uint8)
+    coordinates = _fixed_point(points) + (margin << FRACTION_BITS)
+    ends = np.concatenate([coordinates[1:], coordinates[-1:]])
+    for start, end in zip(coordinates.tolist(), ends.tolist(), strict=True):
+        cv2.line(canvas, start, end, 0, 1, cv2.LINE_8, FRACTION_BITS)
+    distance = cv2.distanceTransform(canvas, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    near: Bool[np.ndarray, "height width"] = distance[margin:-margin, margin:-margin] <= max(radius - 0.5, 0)
+    return near
 
 
 def polygon_region(points: Sequence[Point], size: Size) -> Bool[np.ndarray, "height width"]:

@@ -113,7 +113,7 @@ def test_soft_masks_are_those_that_the_network_has_given(session, exports):
         best = np.array([0, *soft.objects])[soft.prob.argmax(axis=0)]
         second, first = np.sort(soft.prob, axis=0)[-2:].astype(int)
         is_clear = first - second > 2  # in steps of 1/255, in which following has kept them
-        assert is_clear.mean() > 0.5
+        assert is_clear.mean() > 0.2
         assert (best == session.labels(number))[is_clear].all(), f"frame {number}"
         is_soft = ((soft.prob > 5) & (soft.prob < 250)).any()
         assert is_soft == (number in FOLLOWED)
