@@ -52,7 +52,7 @@ from util.device import is_out_of_memory
 from util.errors import SettingError, UserError
 
 Direction = Literal["forward", "backward", "both"]
-Until = Literal["annotated", "end", "mark"]
+Until = Literal["step", "annotated", "mark", "end"]
 
 SECONDS_PER_COMMIT = 0.25
 RATE_SECONDS = 3.0
@@ -523,7 +523,9 @@ class Session:
 
     def _plan(self, start: int, step: int, until: Until) -> Plan:
         frames = range(start + step, self.video.count if step > 0 else -1, step)
-        if until == "annotated":
+        if until == "step":
+            frames = frames[:1]
+        elif until == "annotated":
             stops = [number for number in frames if (entry := self.document.frame(number)) and entry.annotated]
             frames = frames[: frames.index(stops[0])] if stops else frames
         elif until == "mark":

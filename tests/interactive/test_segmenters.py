@@ -1,4 +1,4 @@
-"""Clicks and boxes on a drawn picture; a stand-in for SAM 2; damaged network files."""
+"""Clicks and boxes on a drawn picture; a stand-in for SAM 2; damaged network files; the training of the click network."""
 
 import sys
 from pathlib import Path
@@ -18,9 +18,11 @@ from interactive.segmenters.click_network import (
     save_click_network,
     similarities,
 )
-from interactive.segmenters.interface import Click, Segmenter
+from interactive.segmenters.efficientnet_lite import EfficientNetLite, fold_published
+from interactive.segmenters.interface import Click, Segmenter, digest
 from interactive.segmenters.network import BUNDLED, NetworkSegmenter, Window, merged, window_about
 from interactive.segmenters.sam2 import MASK_SIDE
+from scripts import train_clicks
 from scripts.benchmarks.clicks import Outcome, click_through, iou_of, next_click
 from util.errors import SettingError, UserError
 
@@ -69,7 +71,7 @@ def test_negative_click_takes_away(segmenter, picture):
 
 
 def test_box_alone_gives_what_is_in_it(segmenter, picture):
-    mask = segmenter.segment(picture, [], box=(26, 26, 95, 95))
+    mask = segmenter.segment(picture, [], box=(26.0, 26.0, 95.0, 95.0))
     assert iou_of(disk(INSIDE[0]), mask) > 0.8
 
 
@@ -95,19 +97,24 @@ def test_neither_click_nor_box_is_refused(segmenter, picture):
         segmenter.segment(picture, [])
 
 
-@pytest.mark.parametrize("place", [(0, 0), (SIZE[1] - 1, SIZE[0] - 1), (SIZE[1] - 0.1, 0)])
+@pytest.mark.parametrize("place", [(0.0, 0.0), (SIZE[1] - 1.0, SIZE[0] - 1.0), (SIZE[1] - 0.1, 0.0)])
 def test_clicks_at_the_border(segmenter, picture, place):
     assert segmenter.segment(picture, [Click(*place, True)]).shape == SIZE
 
 
 def test_odd_and_small_pictures(segmenter):
     picture = np.full((37, 53, 3), 90, np.uint8)
-    assert segmenter.segment(picture, [Click(20, 20, True)], box=(-5, 2, 70, 30)).shape == (37, 53)
+    assert segmenter.segment(picture, [Click(20.0, 20.0, True)], box=(-5.0, 2.0, 70.0, 30.0)).shape == (37, 53)
 
 
 def test_unknown_segmenter():
     with pytest.raises(SettingError, match="scissors: choose network, grabcut, sam2"):
         open_segmenter("scissors", None, CPU)
+
+
+def test_digest_tells_shapes_apart():
+    assert digest(np.zeros((2, 6))) == digest(np.zeros((4, 6))[::2])
+    assert digest(np.zeros((2, 6))) != digest(np.zeros((6, 2)))
 
 
 # --- The network ------------------------------------------------------------------------------------------------------
@@ -192,7 +199,7 @@ def test_maps_show_clicks_where_they_are():
     empty = torch.zeros(1, 1, 32, 64)
     maps = prompt_maps(Prompts(torch.tensor([[[40.5, 8.5], [10.5, 20.5], [0.0, 0.0]]]), signs, empty, empty))[0]
     for number, (row, column) in ((0, (4, 20)), (2, (10, 5))):
-        assert np.unravel_index(maps[number].argmax(), (16, 32)) == (row, column)
+        assert divmod(int(maps[number].argmax()), 32) == (row, column)
         assert maps[number, row, column] == 1
     assert maps[:, 0, 0].max() < 0.9  # a click of sign 0 is none
 
@@ -213,16 +220,16 @@ def test_window_shows_the_object_and_stays_for_small_changes():
     assert first.left <= 30
     assert first.right >= 91
     assert window_about(disk(INSIDE[0] + 2), clicks, None, first) == first
-    far = window_about(disk(INSIDE[0]), [*clicks, Click(190, 100, False)], None, first)
+    far = window_about(disk(INSIDE[0]), [*clicks, Click(190.0, 100.0, False)], None, first)
     assert far.contains(Window(30, 30, 191, 101))
     assert window_about(np.zeros(SIZE, bool), clicks, None, None) == Window(0, 0, SIZE[1], SIZE[0])
 
 
 def test_changes_that_no_click_is_on_are_left_out():
     previous, mask = disk(150, radius=10), disk(60) | disk(150, radius=5)
-    assert np.array_equal(merged(previous, mask, [Click(60, 60, True)], None), previous | disk(60))
-    assert np.array_equal(merged(previous, mask, [Click(150 + 8, 60, False)], None), disk(150, radius=5))
-    assert np.array_equal(merged(previous, mask, [], (0, 0, 1, 1)), mask)
+    assert np.array_equal(merged(previous, mask, [Click(60.0, 60.0, True)], None), previous | disk(60))
+    assert np.array_equal(merged(previous, mask, [Click(158.0, 60.0, False)], None), disk(150, radius=5))
+    assert np.array_equal(merged(previous, mask, [], (0.0, 0.0, 1.0, 1.0)), mask)
 
 
 # --- SAM 2, by a stand-in ---------------------------------------------------------------------------------------------
@@ -278,8 +285,8 @@ def test_sam2_is_given_clicks_box_and_mask(sam2_installed, weights, picture):
     segmenter = open_segmenter("sam2", weights, CPU)
     mask = segmenter.segment(picture, [Click(*INSIDE, True)])
     assert np.array_equal(mask, disk(INSIDE[0]))  # the second of three, which has the highest score
-    segmenter.segment(picture, [Click(*INSIDE, True), Click(*OTHER, False)], (1, 2, 3, 4), disk(INSIDE[0]))
-    segmenter.segment(picture, [], (1, 2, 3, 4))
+    segmenter.segment(picture, [Click(*INSIDE, True), Click(*OTHER, False)], (1.0, 2.0, 3.0, 4.0), disk(INSIDE[0]))
+    segmenter.segment(picture, [], (1.0, 2.0, 3.0, 4.0))
     first, second, third = segmenter.predictor.prompts
     assert len(segmenter.predictor.images) == 1
     assert first["multimask_output"]
@@ -294,7 +301,7 @@ def test_sam2_is_given_clicks_box_and_mask(sam2_installed, weights, picture):
     assert not second["multimask_output"]
     assert third["point_coords"] is None
     assert third["point_labels"] is None
-    segmenter.segment(255 - picture, [], (1, 2, 3, 4))
+    segmenter.segment(255 - picture, [], (1.0, 2.0, 3.0, 4.0))
     assert len(segmenter.predictor.images) == 2
 
 
@@ -318,8 +325,8 @@ def test_sam2_needs_its_file(sam2_installed, tmp_path, name):
 
 def test_next_click_goes_to_the_middle_of_the_largest_wrong_region():
     truth = disk(60)
-    assert next_click(truth, np.zeros(SIZE, bool)) == Click(60, 60, True)
-    assert next_click(truth, truth | disk(150, radius=20)) == Click(150, 60, False)
+    assert next_click(truth, np.zeros(SIZE, bool)) == Click(60.0, 60.0, True)
+    assert next_click(truth, truth | disk(150, radius=20)) == Click(150.0, 60.0, False)
     assert next_click(truth, truth) is None
 
 
@@ -335,4 +342,110 @@ def test_clicks_are_counted(picture):
     outcome = Outcome()
     click_through(Guess(), picture, disk(60), 20, outcome)
     assert outcome.ious[0][2:] == [1.0]
-    assert "| 11.4 | 100.0 | 100.0 | 3.00 | 0 % |" in outcome.row("guess", 20)
+    assert "| 11.2 | 100.0 | 100.0 | 3.00 | 0 % |" in outcome.row("guess", 20)
+
+
+# --- Training ---------------------------------------------------------------------------------------------------------
+
+
+def published_encoder() -> dict[str, torch.Tensor]:
+    """Random weights by the names of the package that the encoder's are from."""
+    torch.manual_seed(0)
+    weights: dict[str, torch.Tensor] = {}
+
+    def add(name: str, norm: str, convolution: torch.nn.Conv2d) -> None:
+        count = convolution.out_channels
+        weights[f"{name}.weight"] = torch.randn_like(convolution.weight) / convolution.weight[0].numel() ** 0.5
+        for kind in ("weight", "bias", "running_mean", "running_var"):
+            weights[f"{norm}.{kind}"] = 0.5 + torch.rand(count)
+
+    encoder = EfficientNetLite()
+    add("_conv_stem", "_bn0", encoder.stem)
+    for number, block in enumerate(block for stage in encoder.stages for block in stage):
+        for part, theirs, norm in (
+            ("expand", "_expand", 0),
+            ("depthwise", "_depthwise", 1),
+            ("project", "_project", 2),
+        ):
+            if isinstance(getattr(block, part), torch.nn.Conv2d):
+                add(f"_blocks.{number}.{theirs}_conv", f"_blocks.{number}._bn{norm}", getattr(block, part))
+    return weights
+
+
+def test_batch_normalisation_is_folded_into_the_convolution():
+    published = published_encoder()
+    encoder = EfficientNetLite()
+    encoder.load_state_dict(fold_published(published))
+    image = torch.randn(1, 3, 64, 64)
+    convolved = torch.nn.functional.conv2d(
+        torch.nn.functional.pad(image, (0, 1, 0, 1)), published["_conv_stem.weight"], stride=2
+    )
+    norm = [published[f"_bn0.{kind}"] for kind in ("running_mean", "running_var", "weight", "bias")]
+    expected = torch.nn.functional.batch_norm(convolved, *norm, eps=1e-3)
+    torch.testing.assert_close(encoder.stem(image), expected, rtol=1e-4, atol=1e-4)
+    assert [tuple(each.shape[1:]) for each in encoder(image)] == [
+        (16, 32, 32), (24, 16, 16), (40, 8, 8), (112, 4, 4), (192, 2, 2)
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def training(tmp_path, monkeypatch, picture):
+    """Runs a short training in a folder; raises after `until` iterations."""
+    for video in train_clicks.TRAINING_VIDEOS:
+        for folder, suffix, image in (("JPEGImages", "png", picture), ("Annotations", "png", 255 * disk(60))):
+            (tmp_path / folder / "480p" / video).mkdir(parents=True)
+            cv2.imwrite(str(tmp_path / folder / "480p" / video / f"00000.{suffix}"), image.astype(np.uint8))
+    torch.save(published_encoder(), tmp_path / "encoder.pth")
+    for name, value in (
+        ("SIDE", 64), ("SCENE", 64), ("SAVE_EVERY", 1), ("WARM_UP", 1), ("STEPS", (2,)),
+        ("PHASES", (train_clicks.Phase(2, 1e-3), train_clicks.Phase(2, 1e-3, 1e-4, drawn_share=0.5))),
+    ):  # fmt: skip
+        monkeypatch.setattr(train_clicks, name, value)
+    threads = torch.get_num_threads()
+    train_batch = train_clicks.train_batch
+
+    def train(name: str, until: int = 100) -> tuple[int, dict[str, torch.Tensor]]:
+        def interrupted(run: train_clicks.Run, *arguments: Any) -> tuple[float, list[float]]:
+            if run.iteration >= until:
+                raise KeyboardInterrupt
+            return train_batch(run, *arguments)
+
+        monkeypatch.setattr(train_clicks, "train_batch", interrupted)
+        files = {"davis_root": ".", "imagenet": "encoder.pth", "output": f"{name}.pth", "checkpoint": f"{name}.part"}
+        flags = [text for flag, file in files.items() for text in (f"--{flag}", str(tmp_path / file))]
+        code = train_clicks.main([*flags, "--batch", "2"])
+        return code, torch.load(tmp_path / f"{name}.pth", weights_only=True)["state_dict"]
+
+    yield train
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("until", [1, 2, 3])
+def test_training_goes_on_where_it_was_interrupted(training, until):
+    code, straight = training("straight")
+    assert code == 0
+    code, early = training("resumed", until)
+    assert code == 130
+    code, resumed = training("resumed")
+    assert code == 0
+    assert any(not torch.equal(early[name], straight[name]) for name in straight)
+    assert all(torch.equal(resumed[name], straight[name]) for name in straight)
+
+
+@pytest.mark.slow
+def test_encoder_is_trained_in_the_second_phase_alone(training):
+    _, first = training("network", until=2)
+    _, last = training("network")
+    begun = {f"encoder.{name}": each.half() for name, each in fold_published(published_encoder()).items()}
+    changed = {name for name in begun if not torch.equal(begun[name], last[name])}
+    assert all(torch.equal(begun[name], first[name]) for name in begun)
+    assert changed
+    assert all(int(name.split(".")[2]) >= train_clicks.FIRST_TRAINED_STAGE for name in changed)
+
+
+def test_encoder_file_that_is_none(training, tmp_path, capsys):
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "encoder.pth")
+    with pytest.raises(FileNotFoundError):
+        training("network")
+    assert capsys.readouterr().err.count("\n") == 1

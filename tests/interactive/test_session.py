@@ -45,7 +45,7 @@ def test_a_brush_and_an_eraser(session):
     session.stroke(0, 1, [(10.5, 10.5), (30.5, 10.5)], radius=3)
     labels = session.labels(0)
     assert labels[10, 10] == labels[10, 20] == labels[10, 30] == 1
-    assert labels[13, 20] == 1
+    assert labels[12, 20] == 1
     assert labels[15, 20] == labels[10, 35] == 0
     session.stroke(0, 2, [(20.5, 10.5)], radius=2)
     assert session.labels(0)[10, 20] == 2
