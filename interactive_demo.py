@@ -118,6 +118,7 @@ def bind(port: int | None) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind(("127.0.0.1", number))
+            listening.listen(128)  # from now on browsers wait, instead of being refused, until the server has started
             return listening
         except (OSError, OverflowError) as error:
             listening.close()
