@@ -138,8 +138,8 @@ class Workspace:
             for part in (folder, folder / MASKS, folder / EXPORTS):
                 part.mkdir(parents=True, exist_ok=True)
             opened.enter_context(sole_user(folder))
-            for part in (MASKS, EXPORTS):
-                remove_leftovers(folder / part)
+            for name in (MASKS, EXPORTS):
+                remove_leftovers(folder / name)
             self._database = sqlite3.connect(folder / DATABASE, check_same_thread=False, isolation_level=None)
             opened.callback(self._database.close)
             self._database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + TABLES)

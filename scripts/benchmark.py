@@ -1,16 +1,25 @@
-"""Time frames, memory reads and scoring beside plain formulations of the same, and training by itself.
+"""Time frames, memory reads and scoring beside plain formulations of the same, training, and the annotation program.
 
-python -m scripts.benchmark {frame,read,score,toolkits,train}
+python -m scripts.benchmark {clicks,frame,interactive,person,read,score,toolkits,train}
 """
 
 import argparse
 import logging
 import sys
 
-from scripts.benchmarks import frame, read, score, toolkits, train
+from scripts.benchmarks import clicks, frame, interactive, person, read, score, toolkits, train
 from util.command_line import run_program
 
-BENCHMARKS = {"frame": frame, "read": read, "score": score, "toolkits": toolkits, "train": train}
+BENCHMARKS = {
+    "clicks": clicks,
+    "frame": frame,
+    "interactive": interactive,
+    "person": person,
+    "read": read,
+    "score": score,
+    "toolkits": toolkits,
+    "train": train,
+}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,6 +1,5 @@
 """The page in a real browser: what a person sees and does, from opening a video to the export."""
 
-import os
 import re
 import shutil
 import signal
@@ -14,37 +13,14 @@ import pytest
 from PIL import Image
 
 from dataset.label_map import read_label_map
+from scripts.page_driver import Program, Window, browser_path, chromium
 from tests.helpers import REPOSITORY
 from tests.helpers.annotated_video import COUNT, ground_truth, write_video
 
-sync_api = pytest.importorskip("playwright.sync_api")
-BROWSER = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
-
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(BROWSER is None, reason="there is no Chromium (on Debian: apt install chromium)"),
+    pytest.mark.skipif(browser_path() is None, reason="there is no Chromium (on Debian: apt install chromium)"),
 ]
-
-
-class Program:
-    """interactive_demo.py in a process of its own."""
-
-    def __init__(self, *flags: str | Path) -> None:
-        command = [sys.executable, "interactive_demo.py", *map(str, flags), "--no_browser", "--device", "cpu"]
-        self.process = subprocess.Popen(
-            command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line.startswith("The page: http://127.0.0.1:"), self.process.communicate()
-        self.address = line.split()[-1]
-
-    def stop(self, number: int = signal.SIGINT) -> str:
-        self.process.send_signal(number)
-        return self.process.communicate(timeout=60)[1]
 
 
 @pytest.fixture
@@ -54,7 +30,7 @@ def start(tmp_path, network_file) -> Iterator[Callable[..., Program]]:
 
     def started(*flags: str | Path) -> Program:
         defaults = ["--images", video, "--workspace", tmp_path / "workspace", "--model", network_file, "--size", "32"]
-        programs.append(Program(*defaults, "--segmenter", "grabcut", *flags))
+        programs.append(Program(*defaults, "--segmenter", "grabcut", "--device", "cpu", *flags))
         return programs[-1]
 
     yield started
@@ -64,64 +40,9 @@ def start(tmp_path, network_file) -> Iterator[Callable[..., Program]]:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator["sync_api.Browser"]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+def browser():
+    with chromium() as browser:
         yield browser
-        browser.close()
-
-
-class Window:
-    """A browser window on the page, and what a test needs to know of it."""
-
-    def __init__(self, chromium: "sync_api.Browser", address: str) -> None:
-        self.page = chromium.new_context(viewport={"width": 1280, "height": 720}).new_page()
-        self.page.set_default_timeout(30_000)
-        self.errors: list[str] = []
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.open(address)
-
-    def open(self, address: str) -> None:
-        self.page.goto(address)
-        self.page.wait_for_selector('body[data-ready="true"]')
-
-    def data(self, name: str) -> str:
-        return str(self.page.get_attribute("body", f"data-{name}") or "")
-
-    def at(self, x: float, y: float) -> tuple[float, float]:
-        """Where a pixel of the frame is in the window: the whole frame is fitted into the canvas, with a margin."""
-        place = self.page.evaluate(
-            "([x, y]) => { const c = document.querySelector('#canvas').getBoundingClientRect(); return [c.x, c.y, "
-            "c.width, c.height]; }",
-            [x, y],
-        )
-        left, top, width, height = place
-        scale = min((width - 2 * MARGIN) / 64, (height - 2 * MARGIN) / 48)
-        return left + width / 2 + (x - 32) * scale, top + height / 2 + (y - 24) * scale
-
-    def drag(self, *points: tuple[float, float], button: str = "left") -> None:
-        """Draw with the pointer, and wait until the result is shown."""
-        before = self.data("drawn-map")
-        self.page.mouse.move(*self.at(*points[0]))
-        self.page.mouse.down(button=button)
-        for point in points[1:]:
-            self.page.mouse.move(*self.at(*point), steps=4)
-        self.page.mouse.up(button=button)
-        self.page.wait_for_selector(f'body:not([data-drawn-map="{before}"])')
-
-    def go_to(self, frame: int) -> None:
-        self.page.fill("#frame-number", str(frame))
-        self.page.press("#frame-number", "Enter")
-        self.page.wait_for_selector(f'body[data-frame="{frame}"]')
-
-    def click(self, selector: str) -> None:
-        before = self.data("version")
-        self.page.click(selector)
-        self.page.wait_for_selector(f'body:not([data-version="{before}"])')
-
-    def follow(self, selector: str = "#follow-forward") -> None:
-        self.click(selector)
-        self.page.wait_for_selector('body[data-following="false"]')
 
 
 NAMELESS = """() => [...document.querySelectorAll("button, input, select")].filter(each => !(each.ariaLabel ||
@@ -129,18 +50,15 @@ NAMELESS = """() => [...document.querySelectorAll("button, input, select")].filt
     .map(each => each.id)"""
 """What has no name that a screen reader could say."""
 
-MARGIN = 12
-"""Of the frame in the canvas, in pixels of the window."""
-
 
 def masks(folder: Path) -> dict[int, np.ndarray]:
     return {int(path.stem): read_label_map(path).labels for path in sorted((folder / "workspace/masks").glob("0*.png"))}
 
 
-def test_from_opening_to_the_export_and_again(chromium, start, tmp_path):
+def test_from_opening_to_the_export_and_again(browser, start, tmp_path):
     """Open, click, brush, undo, follow, correct, follow again, export, reopen."""
     program = start()
-    window = Window(chromium, program.address)
+    window = Window(browser, program.address)
     page = window.page
     assert "token" not in page.url
     window.click("#add-object")
@@ -148,13 +66,13 @@ def test_from_opening_to_the_export_and_again(chromium, start, tmp_path):
 
     page.click('#object-list li[data-label="2"] .number')
     page.click("[data-tool=click]")
-    window.drag((48, 35))
+    window.draw((48, 35))
     assert window.data("drawn-map") != ""
     page.click('#object-list li[data-label="1"] .number')
     page.click("[data-tool=rectangle]")
-    window.drag((4, 8), (16, 20))
+    window.draw((4, 8), (16, 20))
     page.click("[data-tool=brush]")
-    window.drag((20, 40), (24, 42))
+    window.draw((20, 40), (24, 42))
     drawn = window.data("drawn-map")
     window.click("#undo")
     page.wait_for_selector(f'body:not([data-drawn-map="{drawn}"])')
@@ -168,7 +86,7 @@ def test_from_opening_to_the_export_and_again(chromium, start, tmp_path):
     followed = window.data("drawn-map")
     assert followed != ""
     page.click("[data-tool=rectangle]")
-    window.drag((30, 3), (60, 18))
+    window.draw((30, 3), (60, 18))
     corrected = window.data("drawn-map")
     assert corrected != followed
     window.follow()
@@ -203,20 +121,20 @@ def test_from_opening_to_the_export_and_again(chromium, start, tmp_path):
     assert window.errors == []
 
 
-def test_without_the_token_there_is_no_page(chromium, start):
+def test_without_the_token_there_is_no_page(browser, start):
     program = start()
-    page = chromium.new_context().new_page()
+    page = browser.new_context().new_page()
     answer = page.goto(program.address.partition("?")[0])
     assert answer.status == 403
     assert "the whole address, with ?token=" in page.text_content("body")
     assert page.goto(f"{program.address}x").status == 403
 
 
-def test_a_second_window_follows_the_first(chromium, start):
+def test_a_second_window_follows_the_first(browser, start):
     program = start()
-    first, second = Window(chromium, program.address), Window(chromium, program.address)
+    first, second = Window(browser, program.address), Window(browser, program.address)
     first.page.click("[data-tool=rectangle]")
-    first.drag((4, 8), (16, 20))
+    first.draw((4, 8), (16, 20))
     second.page.wait_for_selector(f'body[data-drawn-map="{first.data("drawn-map")}"]')
     first.click("#add-object")
     second.page.wait_for_selector('#object-list li[data-label="2"]')
@@ -227,12 +145,12 @@ def test_a_second_window_follows_the_first(chromium, start):
     assert second.data("drawn-map") != ""
 
 
-def test_a_lost_connection_is_said_and_what_happened_meanwhile_is_shown(chromium, start, tmp_path):
+def test_a_lost_connection_is_said_and_what_happened_meanwhile_is_shown(browser, start, tmp_path):
     program = start()
     port = re.search(r":(\d+)/", program.address).group(1)
-    window = Window(chromium, program.address)
+    window = Window(browser, program.address)
     window.page.click("[data-tool=rectangle]")
-    window.drag((4, 8), (16, 20))
+    window.draw((4, 8), (16, 20))
     drawn = window.data("drawn-map")
     program.stop(signal.SIGKILL)
     window.page.wait_for_selector("#connection:visible")
@@ -244,10 +162,10 @@ def test_a_lost_connection_is_said_and_what_happened_meanwhile_is_shown(chromium
     assert not window.page.is_visible("#connection")
 
 
-def test_bad_input_is_said_in_the_page(chromium, start, tmp_path):
+def test_bad_input_is_said_in_the_page(browser, start, tmp_path):
     (tmp_path / "video" / "00003.png").write_bytes(b"no picture")
     program = start("--model", tmp_path / "none.pth")
-    window = Window(chromium, program.address)
+    window = Window(browser, program.address)
     assert "none.pth" in window.page.text_content("#network-error")
     assert window.page.is_disabled("#follow-forward")
     window.page.fill("#frame-number", "3")
@@ -263,9 +181,9 @@ def test_bad_input_is_said_in_the_page(chromium, start, tmp_path):
     assert window.errors == []
 
 
-def test_by_keyboard_alone(chromium, start):
+def test_by_keyboard_alone(browser, start):
     """Every control of the first panel is reached by Tab and has a name; masks are made and followed by keys."""
-    window = Window(chromium, start().address)
+    window = Window(browser, start().address)
     page = window.page
     reached = set()
     for _ in range(120):

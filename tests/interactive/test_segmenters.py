@@ -1,5 +1,6 @@
-"""Clicks and boxes on a drawn picture; a stand-in for SAM 2; damaged network files; the training of the click network."""
+"""Clicks and boxes on a drawn picture; a stand-in for SAM 2; damaged network files; the click network's training."""
 
+import argparse
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +24,7 @@ from interactive.segmenters.interface import Click, Segmenter, digest
 from interactive.segmenters.network import BUNDLED, NetworkSegmenter, Window, merged, window_about
 from interactive.segmenters.sam2 import MASK_SIDE
 from scripts import train_clicks
+from scripts.benchmarks import clicks
 from scripts.benchmarks.clicks import Outcome, click_through, iou_of, next_click
 from util.errors import SettingError, UserError
 
@@ -389,12 +391,40 @@ def test_batch_normalisation_is_folded_into_the_convolution():
 
 
 @pytest.fixture
-def training(tmp_path, monkeypatch, picture):
-    """Runs a short training in a folder; raises after `until` iterations."""
-    for video in train_clicks.TRAINING_VIDEOS:
-        for folder, suffix, image in (("JPEGImages", "png", picture), ("Annotations", "png", 255 * disk(60))):
+def davis(tmp_path, picture) -> Path:
+    """A folder with the videos of one frame each that are trained on, and one that is measured on."""
+    for video in (*train_clicks.TRAINING_VIDEOS, "dog"):
+        for folder, image in (("JPEGImages", picture), ("Annotations", 255 * disk(60).astype(np.uint8))):
             (tmp_path / folder / "480p" / video).mkdir(parents=True)
-            cv2.imwrite(str(tmp_path / folder / "480p" / video / f"00000.{suffix}"), image.astype(np.uint8))
+            cv2.imwrite(str(tmp_path / folder / "480p" / video / "00000.png"), image)
+    return tmp_path
+
+
+def measured(*flags: object) -> None:
+    parser = argparse.ArgumentParser()
+    clicks.add_arguments(parser)
+    clicks.run(parser.parse_args([str(flag) for flag in flags]))
+
+
+def test_benchmark_prints_a_row_for_each_segmenter(davis, capsys):
+    measured("--davis_root", davis, "--videos", "dog", "--most", 6)
+    *_, header, line, grabcut, network = capsys.readouterr().out.splitlines()
+    assert header.count("|") == line.count("|") == grabcut.count("|") == network.count("|")
+    assert grabcut.startswith("| grabcut | 1 | 99.")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [(["--videos", "wolf"], "lacks the videos wolf"), (["--most", 0], "--most must be at least 1")],
+)
+def test_what_cannot_be_measured_is_told(davis, flags, message):
+    with pytest.raises(UserError, match=message):
+        measured("--davis_root", davis, *flags)
+
+
+@pytest.fixture
+def training(davis, tmp_path, monkeypatch):
+    """Runs a short training in a folder; raises after `until` iterations."""
     torch.save(published_encoder(), tmp_path / "encoder.pth")
     for name, value in (
         ("SIDE", 64), ("SCENE", 64), ("SAVE_EVERY", 1), ("WARM_UP", 1), ("STEPS", (2,)),
@@ -411,7 +441,7 @@ def training(tmp_path, monkeypatch, picture):
             return train_batch(run, *arguments)
 
         monkeypatch.setattr(train_clicks, "train_batch", interrupted)
-        files = {"davis_root": ".", "imagenet": "encoder.pth", "output": f"{name}.pth", "checkpoint": f"{name}.part"}
+        files = {"davis_root": "", "imagenet": "encoder.pth", "output": f"{name}.pth", "checkpoint": f"{name}.part"}
         flags = [text for flag, file in files.items() for text in (f"--{flag}", str(tmp_path / file))]
         code = train_clicks.main([*flags, "--batch", "2"])
         return code, torch.load(tmp_path / f"{name}.pth", weights_only=True)["state_dict"]
