@@ -52,7 +52,9 @@ from util.device import is_out_of_memory
 from util.errors import SettingError, UserError
 
 Direction = Literal["forward", "backward", "both"]
-Until = Literal["step", "annotated", "mark", "end"]
+Until = Literal["step", "halfway", "annotated", "mark", "end"]
+"""One frame; half the way to the next annotated frame, from which the other half may be followed; all of it; the next
+mark; the end of the video. Where there is no such frame, the end."""
 
 SECONDS_PER_COMMIT = 0.25
 RATE_SECONDS = 3.0
@@ -525,9 +527,11 @@ class Session:
         frames = range(start + step, self.video.count if step > 0 else -1, step)
         if until == "step":
             frames = frames[:1]
-        elif until == "annotated":
+        elif until in ("annotated", "halfway"):
             stops = [number for number in frames if (entry := self.document.frame(number)) and entry.annotated]
-            frames = frames[: frames.index(stops[0])] if stops else frames
+            if stops:
+                between = frames.index(stops[0])
+                frames = frames[: (between + (step > 0)) // 2 if until == "halfway" else between]
         elif until == "mark":
             stops = [number for number in frames if number in self.document.marks]
             frames = frames[: frames.index(stops[0]) + 1] if stops else frames

@@ -1,7 +1,8 @@
 """A person who annotates videos by clicks, follows, and corrects at most three frames: J&F of what is then exported.
 
 The person is simulated, and knows the true masks: clicks go to the middle of the largest region that is wrong, and the
-frame that is corrected is the one with the lowest intersection over union.
+frame that is corrected is the one with the lowest intersection over union. From there it is followed both ways, halfway to
+the next annotated frames: beyond, these are nearer.
 """
 
 import argparse
@@ -80,7 +81,7 @@ def annotate(folder: Path, video: str, arguments: argparse.Namespace) -> None:
         corrected.append(worst)
         clicks += click_through(session, worst, label, truths[worst], arguments)
         session.confirm(worst)
-        session.follow(worst, "both", "annotated")
+        session.follow(worst, "both", "halfway")
         session.wait()
         report(folder, video, session, exports, truths, corrected, clicks)
     exports.close()

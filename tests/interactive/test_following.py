@@ -82,13 +82,29 @@ def test_what_a_person_has_made_is_never_replaced(session):
     assert all((session.labels(number) == labels).all() for number, labels in made.items())
 
 
-@pytest.mark.parametrize(("until", "last"), [("step", 1), ("annotated", 5), ("mark", 8), ("end", COUNT - 1)])
+@pytest.mark.parametrize(
+    ("until", "last"), [("step", 1), ("halfway", 3), ("annotated", 5), ("mark", 8), ("end", COUNT - 1)]
+)
 def test_where_it_ends(session, until, last):
     annotate(session, 0)
     annotate(session, 6)
     session.mark(8, True)
     follow(session, 0, until=until)
     assert session.document.frames.keys() == {*range(last + 1), 6}
+
+
+@pytest.mark.parametrize("between", [(2, 7), (2, 8), (2, 3)])
+def test_halves_meet(session, between):
+    first, last = between
+    annotate(session, first)
+    annotate(session, last)
+    if last - first > 1:
+        follow(session, first, until="halfway")
+    half = set(session.document.frames) - {last}
+    if last - first > 2:
+        follow(session, last, "backward", until="halfway")
+    assert list(session.document.frames) == list(range(first, last + 1))
+    assert max(half) - first in ((last - first) // 2, (last - first - 1) // 2)
 
 
 def test_both_directions(session):
