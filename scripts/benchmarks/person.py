@@ -1,8 +1,8 @@
 """A person who annotates videos by clicks, follows, and corrects at most three frames: J&F of what is then exported.
 
 The person is simulated, and knows the true masks: clicks go to the middle of the largest region that is wrong, and the
-frame that is corrected is the one with the lowest intersection over union. From there it is followed both ways, halfway to
-the next annotated frames: beyond, these are nearer.
+frame that is corrected is the one with the lowest intersection over union. From there it is followed both ways, halfway
+to the next annotated frames: beyond, these are nearer.
 """
 
 import argparse
