@@ -3,15 +3,15 @@
 import {find, findAll, icon, iconButton, inBytes, make, reconcile, setText} from "./dom.js";
 
 const KINDS = [
-  ["davis", "DAVIS folders", "One indexed PNG for each frame, with the objects' colours as its palette."],
+  ["davis", "DAVIS folders", "One indexed PNG for each frame, in the palette of DAVIS, and a list of videos."],
   ["youtube", "YouTube-VOS folders", "Indexed PNGs with a meta.json of objects and their frames."],
   ["overlay", "Overlay video", "The video with coloured masks, to look at and to show."],
   ["alpha_png", "Cut-out pictures", "PNGs of the objects with a transparent background."],
   ["alpha_video", "Cut-out video", "A video of the objects with a transparent background."],
   ["binary", "Binary masks", "One black and white PNG for each object and frame."],
-  ["soft", "Soft masks", "Each object's probability, as grey PNGs."],
+  ["soft", "Soft masks", "The probabilities that following gave, as NumPy files."],
   ["coco", "COCO JSON", "One JSON file with run-length masks, boxes and areas."],
-  ["memory", "Memory file", "The objects as the network remembers them, to follow them in another video."],
+  ["memory", "Memory file", "All that is remembered of the objects, to go on in a Python program."],
 ];
 
 export class ExportPanel {

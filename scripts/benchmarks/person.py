@@ -8,6 +8,7 @@ to the next annotated frames: beyond, these are nearer.
 import argparse
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,8 @@ def annotate(folder: Path, video: str, arguments: argparse.Namespace) -> None:
         corrected.append(worst)
         clicks += click_through(session, worst, label, truths[worst], arguments)
         session.confirm(worst)
-        session.follow(worst, "both", "halfway")
+        with suppress(UserError):  # where the frames beside it were corrected before, there is nothing to follow
+            session.follow(worst, "both", "halfway")
         session.wait()
         report(folder, video, session, exports, truths, corrected, clicks)
     exports.close()

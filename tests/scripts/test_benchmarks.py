@@ -2,10 +2,14 @@
 
 import re
 
+import numpy as np
 import pytest
 
+from dataset.label_map import write_label_map
 from scripts.benchmark import main
 from scripts.benchmarks import toolkits
+from scripts.page_driver import browser_path
+from tests.helpers.annotated_video import ground_truth, write_video
 
 SMALLEST = ["--device", "cpu", "--crop", "32", "--frames", "2", "--batch_size", "1", "--objects", "1"]
 
@@ -75,3 +79,29 @@ def test_frames_are_measured_part_by_part(capsys, tmp_path):
 def test_frames_that_cannot_be_measured_are_told_in_one_line(capsys):
     assert main(["frame", "--objects", "0"]) == 2
     assert "--objects, --size and --frames must be at least 1" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_person_corrects_frames_and_what_is_exported_is_scored(capsys, tmp_path, monkeypatch, network_file):
+    monkeypatch.setattr("evaluation.networks.default_network_file", lambda: network_file)
+    write_video(tmp_path / "JPEGImages/480p/squares", count=8)
+    (tmp_path / "Annotations/480p/squares").mkdir(parents=True)
+    for number in range(8):
+        mask = (ground_truth(number) > 0) * np.uint8(255)
+        write_label_map(tmp_path / "Annotations/480p/squares" / f"{number:05d}.png", mask)
+    flags = ["--davis_root", str(tmp_path), "--videos", "squares", "--segmenter", "grabcut", "--corrections", "2"]
+    assert main(["person", *flags, "--clicks", "2", "--size", "32", "--device", "cpu"]) == 0
+    rows = [row.strip("| ").split(" | ") for row in capsys.readouterr().out.splitlines() if row.startswith("| squares")]
+    assert [len(row[2].split(", ")) for row in rows] == [1, 1, 2]
+    assert rows[0][2] == "none"
+    clicks = [int(row[3]) for row in rows]
+    assert clicks == sorted(clicks)
+    assert all(0 <= float(value) <= 100 for row in rows for value in row[4:])
+
+
+@pytest.mark.skipif(browser_path() is None, reason="there is no Chromium (on Debian: apt install chromium)")
+@pytest.mark.slow
+def test_opening_and_scrubbing_are_measured(capsys):
+    assert main(["interactive", "--only", "lengths", "--long_frames", "30"]) == 0
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert [re.match(r"4K, (\d+) frames", line).group(1) for line in lines] == ["3", "30"]
