@@ -111,6 +111,11 @@ class Follower:
         self._stored = version
 
     @property
+    def objects(self) -> list[int]:
+        """The objects that are in the memory."""
+        return [] if self._segmenter is None else self._segmenter.core.objects
+
+    @property
     def gauge(self) -> MemoryGauge:
         """How full the memory is now."""
         device = self._network.device
@@ -136,10 +141,10 @@ class Follower:
         Raises:
             UserError: there is none yet; it cannot be written.
         """
-        if self._segmenter is None or not self._segmenter.core.objects:
+        if self._segmenter is None or not self.objects:
             raise UserError("there is no memory yet: follow first")
         self._segmenter.core.save_memory(path)
-        return self._segmenter.core.objects
+        return self.objects
 
     def follow(self, plan: Plan, given: GivenFrames, settings: MemorySettings) -> Iterator[FollowedFrame]:
         """Go through the frames of a plan, and yield each.

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, Queue
-from threading import Event, RLock, Thread
+from threading import Event, Lock, RLock, Thread
 from typing import Literal
 
 import numpy as np
@@ -49,7 +49,7 @@ from interactive.segmenters.interface import Box, Click, Segmenter
 from interactive.workspace import Step, Workspace, new_object
 from model.network import XMem
 from util.device import is_out_of_memory
-from util.errors import SettingError, UserError
+from util.errors import SettingError, UserError, first_few
 
 Direction = Literal["forward", "backward", "both"]
 Until = Literal["step", "halfway", "annotated", "mark", "end"]
@@ -121,7 +121,7 @@ class Session:
         self._segmenter: Segmenter | None = None
         self._follower = Follower(network, video) if network is not None else None
         self._size = size
-        self._lock = RLock()
+        self._lock, self._telling = RLock(), Lock()
         self._listeners: list[Callable[[Change], object]] = []
         self._thread: Thread | None = None
         self._pause = Event()
@@ -149,7 +149,8 @@ class Session:
 
     def tell(self, change: Change) -> None:
         """Tell a change to all that listen."""
-        self.version += 1
+        with self._telling:
+            self.version += 1
         for listener in tuple(self._listeners):
             listener(change)
 
@@ -365,7 +366,8 @@ class Session:
         height, width = self.video.size
         if any(not (0 <= x < width and 0 <= y < height) for x, y, _ in points):
             raise UserError("the click is outside the picture")
-        with self._editing(f"{name}, frame {frame}") as step:
+        with self._lock:
+            self.pause()
             self._require_unlocked(label)
             entry, old = self.document.frame(frame), self.document.prompts.get((frame, label))
             start = old.start if old else (entry.map if entry else None)
@@ -375,8 +377,9 @@ class Session:
             assert self._segmenter is not None
             mask = self._segmenter.segment(rgb, clicks, box, previous if previous.any() else None)
             labels = replaced(labels, mask, label, self._locked())
-            step.set(Key("prompts", frame, label), Prompts(points, box, start))
-            self._set_labels(step, frame, labels, [label], prompts_of=label)
+            with self._editing(f"{name}, frame {frame}") as step:
+                step.set(Key("prompts", frame, label), Prompts(points, box, start))
+                self._set_labels(step, frame, labels, [label], prompts_of=label)
 
     # --- Frames -------------------------------------------------------------------------------------------------------
 
@@ -492,10 +495,12 @@ class Session:
 
     def pause(self) -> None:
         """Stop following, and wait until what was followed is kept."""
-        self._pause.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._pause.set()  # at once: whoever has the lock may be waiting for the same
+        with self._lock:
+            self._pause.set()
+            if self._thread is not None:
+                self._thread.join()
+                self._thread = None
 
     def wait(self) -> None:
         """Wait until following has come to its end."""
@@ -559,6 +564,7 @@ class Session:
                     if self._pause.is_set():
                         break
                 keeper.flush()
+                notice = self._not_followed(self._follower.objects)
                 self._follower.stored(given.versions([self.progress.frame]) if self.progress else None)
         except (UserError, SettingError) as error:
             notice = Notice("error", str(error))
@@ -570,6 +576,13 @@ class Session:
             notice = keeper.close() or notice
             self.progress = None
             self.tell(Change(parts=frozenset({"following", "memory"}), notice=notice))
+
+    def _not_followed(self, followed: Collection[int]) -> Notice | None:
+        names = [each.name for label, each in self.document.objects.items() if label not in followed]
+        if not names:
+            return None
+        reason = "there is no mask of it where following has begun, nor in a permanent frame"
+        return Notice("warning", f"not followed: {first_few(names)}; {reason}")
 
     # --- Checks -------------------------------------------------------------------------------------------------------
 
