@@ -121,6 +121,20 @@ class VideoAccess:
             self._cache.move_to_end(number)
             return self._cache[number]
 
+    def small_frames(self, first: int, longer_side: int) -> Iterator[tuple[int, UInt8[np.ndarray, "height width 3"]]]:
+        """Yield the frames from `first` on with their numbers, made smaller: several times as fast as reading each."""
+        with self._lock:
+            # From the beginning where times are none, and where keyframes are found by other times than those.
+            self._start(
+                self._decoded_at[max(bisect_right(self._keyframes, self._times[first]) - 1, 0)]
+                if self._keyframes and first
+                else None
+            )
+            for frame in self._decoded:
+                self._position = self._number_of(frame)
+                if self._position >= first:
+                    yield self._position, upright_rgb(frame, longer_side)
+
     def _index(self) -> tuple[list[int], list[int], list[int]]:
         """Return the times of all frames and of keyframes, in their order, and when the latter are decoded."""
         with self._file.opened() as (container, stream):

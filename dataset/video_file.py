@@ -131,7 +131,16 @@ def _estimated_frames(container: InputContainer, stream: VideoStream, frame_rate
     return round(seconds * frame_rate) or None
 
 
-def upright_rgb(image: av.VideoFrame) -> UInt8[np.ndarray, "height width 3"]:
-    """8-bit RGB of a decoded frame, turned counterclockwise by the angle of its display matrix."""
+def upright_rgb(image: av.VideoFrame, longer_side: int | None = None) -> UInt8[np.ndarray, "height width 3"]:
+    """8-bit RGB of a decoded frame, turned counterclockwise by the angle of its display matrix.
+
+    Args:
+        image: the decoded frame.
+        longer_side: in pixels, of a frame that is made smaller; None: its own.
+    """
+    quarters = round(image.rotation / 90)  # of the frame itself: a smaller one does not know it
+    factor = min(1.0, (longer_side or np.inf) / max(image.width, image.height))
+    if longer_side is not None and factor < 1:
+        image = image.reformat(max(1, round(factor * image.width)), max(1, round(factor * image.height)), "rgb24")
     rgb = image.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(rgb, k=round(image.rotation / 90)))
+    return np.ascontiguousarray(np.rot90(rgb, k=quarters))

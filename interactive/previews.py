@@ -7,9 +7,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from dataset.random_access import FolderAccess, FrameAccess, open_frames
+from dataset.random_access import VideoAccess
 from interactive.session import Session
-from util.errors import UserError
 from util.files import atomic_path, remove_leftovers
 
 FOLDER = "previews"
@@ -30,7 +29,7 @@ class Previews:
         self._folder = session.workspace.folder / FOLDER
         self._closing = Event()
         self._thread: Thread | None = None
-        if ahead and not isinstance(self._video, FolderAccess):
+        if ahead and isinstance(self._video, VideoAccess):
             self._folder.mkdir(exist_ok=True)
             remove_leftovers(self._folder)
             self._thread = Thread(target=self._make, name="previews", daemon=True)
@@ -58,18 +57,18 @@ class Previews:
         missing = [number for number in range(self._video.count) if not self._path(number).is_file()]
         if not missing:
             return
-        video: FrameAccess = open_frames(self._video.path)  # another one, which does not jump between two places
-        for number in missing:
+        video = VideoAccess(self._video.path)  # another one, which does not jump between two places
+        waiting = set(missing)
+        for number, rgb in video.small_frames(missing[0], LONGER_SIDE):
             while self._session.is_following and not self._closing.wait(SECONDS_WHILE_BUSY):
                 pass
             if self._closing.is_set():
                 return
+            if number not in waiting:
+                continue
             try:
-                content = jpeg(video.read(number), LONGER_SIDE)
                 with atomic_path(self._path(number)) as temporary:
-                    temporary.write_bytes(content)
-            except UserError:
-                continue  # shown as what it is, once somebody asks for it
+                    temporary.write_bytes(jpeg(rgb, LONGER_SIDE))
             except OSError:
                 return  # previews are no reason to fill a disk
 

@@ -53,6 +53,13 @@ def test_any_order_gives_the_frames_of_reading_in_order(tmp_path, name, codec, o
     order += random.Random(0).choices(range(len(expected)), k=25)
     for number in order:
         assert (access.read(number) == expected[number]).all(), f"frame {number}"
+    for first in (0, 33):
+        small = list(access.small_frames(first, longer_side=32))
+        assert [number for number, _ in small] == list(range(first, len(expected)))
+        for number, rgb in small:
+            assert rgb.shape == (24, 32, 3)
+            assert abs(float(rgb.mean()) - expected[number].mean()) < 3
+    assert (access.read(5) == expected[5]).all()
 
 
 def test_names_are_those_of_the_video(tmp_path):
