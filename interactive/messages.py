@@ -99,7 +99,7 @@ class Messages:
             "count": video.count,
             "rate": float(video.rate),
             "bad": sorted(self._session.unreadable),
-            "warning": video.warning,
+            "warning": "; ".join([*([video.warning] if video.warning else []), *self._session.workspace.notes]) or None,
         }
 
     def _history(self) -> Json:

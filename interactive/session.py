@@ -128,6 +128,7 @@ class Session:
         self.progress: Progress | None = None
         self.gauge = self._follower.gauge if self._follower else MemoryGauge()
         self.unreadable: set[int] = set()
+        workspace.report = lambda text: self.tell(Change(notice=Notice("error", text)))
         self.version = 0
         """The number of changes so far."""
 

@@ -36,6 +36,7 @@ from util.painting import davis_palette, display_palette
 FORMAT = "xmem-workspace-1"
 DATABASE, MASKS, EXPORTS, REPLACED = "workspace.sqlite", "masks", "exports", "replaced"
 CACHED_MAPS = 32
+SECONDS_UNTIL_RETRY = 10
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT);
@@ -134,6 +135,8 @@ class Workspace:
         self._stale: set[int] = set()
         self._unknown: dict[int, Path] = {}
         self._closing, self._wake = Event(), Event()
+        self.report: Callable[[str], None] = logger.warning
+        """Told in a line what goes wrong in the background."""
         with ExitStack() as opened, _explained(folder):
             for part in (folder, folder / MASKS, folder / EXPORTS):
                 part.mkdir(parents=True, exist_ok=True)
@@ -267,9 +270,12 @@ class Workspace:
         """
         if number is None:
             return np.zeros(self._size, np.uint8)
-        labels = self._read_map(number)
-        removed = self._statistics[number].areas.keys() - self.document.objects.keys()
-        return np.where(np.isin(labels, list(removed)), np.uint8(0), labels) if removed else labels.copy()
+        labels, removed = self._read_map(number), self._removed(number)
+        return np.where(np.isin(labels, removed), np.uint8(0), labels) if removed else labels.copy()
+
+    def _removed(self, number: int) -> list[int]:
+        """Return the labels in a map whose objects were removed."""
+        return [label for label in self.areas(number) if self.document.get(Key("object", label)) is None]
 
     def areas(self, number: int | None) -> dict[int, int]:
         """Return the pixels of each label in a map."""
@@ -296,14 +302,18 @@ class Workspace:
     def _read_map(self, number: int) -> UInt8[np.ndarray, "height width"]:
         with self._lock:
             if number not in self._cache:
-                row = self._database.execute("SELECT png FROM maps WHERE id = ?", (number,)).fetchone()
-                if row is None:
-                    raise UserError(f"there is no label map {number} (any more)")
-                self._cache[number] = np.array(Image.open(BytesIO(row[0])))
+                self._cache[number] = np.array(Image.open(BytesIO(self._png(number))))
                 if len(self._cache) > CACHED_MAPS:
                     self._cache.popitem(last=False)
             self._cache.move_to_end(number)
             return self._cache[number]
+
+    def _png(self, number: int) -> bytes:
+        with self._lock:
+            row = self._database.execute("SELECT png FROM maps WHERE id = ?", (number,)).fetchone()
+        if row is None:
+            raise UserError(f"there is no label map {number} (any more)")
+        return bytes(row[0])
 
     # --- What the page remembers --------------------------------------------------------------------------------------
 
@@ -330,11 +340,12 @@ class Workspace:
             try:
                 self._write_files(stale)
             except (UserError, OSError) as error:
-                logger.warning("the files in %s are not up to date: %s", self.folder / MASKS, error)
+                self.report(f"the files in {self.folder / MASKS} are not up to date: {error}")
                 with self._lock:
                     self._stale |= stale
-                if self._closing.wait(timeout=5):
+                if self._closing.is_set():
                     return  # they are written when the workspace is opened again
+                self._closing.wait(SECONDS_UNTIL_RETRY)
                 self._wake.set()
             if self._closing.is_set():
                 self._wake.set()
@@ -356,7 +367,9 @@ class Workspace:
         frame = self.document.frame(number)
         if frame is None or frame.map is None:
             return None
-        return encode_label_map(self.labels(frame.map), davis_palette())
+        if self._removed(frame.map):
+            return encode_label_map(self.labels(frame.map), davis_palette())
+        return self._png(frame.map)
 
     def _replace(self, number: int, content: bytes | None) -> tuple[int, int]:
         """Write or remove a frame's file; return its size and time."""

@@ -178,6 +178,26 @@ def test_a_full_disk_is_said_at_once_and_nothing_is_lost(folder):
     session.close()
 
 
+def test_files_that_cannot_be_written_are_told_and_written_later(folder, monkeypatch):
+    monkeypatch.setattr("interactive.workspace.SECONDS_UNTIL_RETRY", 0.1)
+    session = opened(folder)
+    told = []
+    session.listen(told.append)
+    masks = folder / "workspace" / "masks"
+    masks.rename(folder / "workspace" / "elsewhere")
+    annotate(session, 7)
+    deadline = time.monotonic() + 20
+    while not [change for change in told if change.notice]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    notice = next(change.notice for change in told if change.notice)
+    assert notice.level == "error"
+    assert "masks are not up to date: " in notice.text
+    (folder / "workspace" / "elsewhere").rename(masks)
+    session.close()
+    assert (read_label_map(masks / "00007.png").labels == ground_truth(7)).all()
+
+
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path, folder):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
