@@ -141,7 +141,7 @@ class Server:
 
     async def _map(self, request: Request) -> Response:
         def read() -> bytes:
-            return encode_runs(self._session.workspace.labels(request.path_params["number"]))
+            return encode_runs(self._session.workspace.stored_labels(request.path_params["number"]))
 
         try:
             content = await run_in_threadpool(read)

@@ -270,7 +270,7 @@ class Workspace:
         """
         if number is None:
             return np.zeros(self._size, np.uint8)
-        labels, removed = self._read_map(number), self._removed(number)
+        labels, removed = self.stored_labels(number), self._removed(number)
         return np.where(np.isin(labels, removed), np.uint8(0), labels) if removed else labels.copy()
 
     def _removed(self, number: int) -> list[int]:
@@ -299,7 +299,12 @@ class Workspace:
             }
         return {number: row[0] for number, row in found.items() if row is not None and row[0] is not None}
 
-    def _read_map(self, number: int) -> UInt8[np.ndarray, "height width"]:
+    def stored_labels(self, number: int) -> UInt8[np.ndarray, "height width"]:
+        """Return a label map as it was stored, with objects that were removed since; not to be written to.
+
+        Raises:
+            UserError: there is no such map.
+        """
         with self._lock:
             if number not in self._cache:
                 self._cache[number] = np.array(Image.open(BytesIO(self._png(number))))
