@@ -16,7 +16,7 @@ from jaxtyping import Bool, UInt8
 
 from dataset.training_sets import TrainingVideo, own_videos
 from interactive.segmenters import SEGMENTERS, open_segmenter
-from interactive.segmenters.interface import Click, Segmenter
+from interactive.segmenters.interface import Box, Click, Segmenter
 from util.device import choose_device, hardware_name
 from util.errors import UserError, first_few
 
@@ -46,12 +46,15 @@ class Outcome:
 
     ious: list[list[float]] = field(default_factory=list)
     """Of each frame, the intersection over union after each click."""
+    boxed: list[float] = field(default_factory=list)
+    """Of each frame, that with the object's bounding box, without clicks."""
     first_seconds: list[float] = field(default_factory=list)
     later_seconds: list[float] = field(default_factory=list)
 
     def row(self, name: str, most: int) -> str:
         """Return a line of the table."""
         after = [100 * np.mean([ious[min(count, len(ious)) - 1] for ious in self.ious]) for count in REPORTED]
+        after.append(100 * np.mean(self.boxed))
         reached = [next((count for count, iou in enumerate(each, 1) if iou >= WANTED), None) for each in self.ious]
         mean = np.mean([most if count is None else count for count in reached])
         failures = 100 * np.mean([count is None for count in reached])
@@ -71,7 +74,14 @@ def run(arguments: argparse.Namespace) -> None:
     device = choose_device(arguments.device)
     videos = videos_named(arguments.davis_root, arguments.videos)
     print(f"{hardware_name(device)}; every {arguments.step}th frame of {first_few(arguments.videos)}\n")
-    columns = [*(f"IoU after {count}" for count in REPORTED), f"clicks to {WANTED}", "never", "s first", "s later"]
+    columns = [
+        *(f"IoU after {count}" for count in REPORTED),
+        "of a box",
+        f"clicks to {WANTED}",
+        "never",
+        "s first",
+        "s later",
+    ]
     print(f"| | frames | {' | '.join(columns)} |\n|---|---:|{'---:|' * len(columns)}")
     for name in arguments.segmenters:
         files = {"network": arguments.network, "sam2": arguments.sam2}
@@ -79,7 +89,9 @@ def run(arguments: argparse.Namespace) -> None:
         outcomes = {video.images.name: Outcome() for video in videos}
         for video in videos:
             for rgb, truth in frames_of(video, arguments.step):
-                click_through(segmenter, rgb, truth, arguments.most, outcomes[video.images.name])
+                outcome = outcomes[video.images.name]
+                click_through(segmenter, rgb, truth, arguments.most, outcome)
+                outcome.boxed.append(iou_of(truth, segmenter.segment(rgb, [], box_of(truth))))
         total = Outcome()
         for video_name, outcome in outcomes.items():
             if arguments.by_video:
@@ -131,6 +143,12 @@ def click_through(
         (outcome.later_seconds if ious else outcome.first_seconds).append(time.perf_counter() - begun)
         ious.append(iou_of(truth, mask))
     outcome.ious.append(ious)
+
+
+def box_of(mask: Bool[np.ndarray, "height width"]) -> Box:
+    """Return the bounding box of a mask that is not empty."""
+    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return float(left), float(top), float(left + width), float(top + height)
 
 
 def iou_of(truth: Bool[np.ndarray, "height width"], mask: Bool[np.ndarray, "height width"]) -> float:

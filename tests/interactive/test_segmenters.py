@@ -68,7 +68,7 @@ def test_second_click_adds_an_object(segmenter, picture):
 
 def test_negative_click_takes_away(segmenter, picture):
     both = disk(INSIDE[0]) | disk(OTHER[0])
-    mask = segmenter.segment(picture, [Click(*INSIDE, True), Click(*OTHER, False)], previous=both)
+    mask = segmenter.segment(picture, [Click(*OTHER, False)], previous=both)
     assert iou_of(disk(INSIDE[0]), mask) > 0.8
 
 
@@ -332,6 +332,10 @@ def test_next_click_goes_to_the_middle_of_the_largest_wrong_region():
     assert next_click(truth, truth) is None
 
 
+def test_box_encloses_the_mask():
+    assert clicks.box_of(disk(60)) == (30.0, 30.0, 91.0, 91.0)
+
+
 def test_clicks_are_counted(picture):
     class Guess:
         """Is right from the third click on."""
@@ -341,10 +345,10 @@ def test_clicks_are_counted(picture):
         def segment(self, rgb, clicks, box=None, previous=None):
             return disk(60) if len(clicks) >= 3 else disk(60, radius=10)
 
-    outcome = Outcome()
+    outcome = Outcome(boxed=[0.5])
     click_through(Guess(), picture, disk(60), 20, outcome)
     assert outcome.ious[0][2:] == [1.0]
-    assert "| 11.2 | 100.0 | 100.0 | 3.00 | 0 % |" in outcome.row("guess", 20)
+    assert "| 11.2 | 100.0 | 100.0 | 50.0 | 3.00 | 0 % |" in outcome.row("guess", 20)
 
 
 # --- Training ---------------------------------------------------------------------------------------------------------

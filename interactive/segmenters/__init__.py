@@ -1,0 +1,40 @@
+"""From clicks and boxes on a frame to a mask: the bundled click network, GrabCut, or SAM 2 where it is installed."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from util.errors import SettingError
+
+if TYPE_CHECKING:  # each takes a while to import
+    import torch
+
+    from interactive.segmenters.interface import Segmenter
+
+SegmenterName = Literal["network", "grabcut", "sam2"]
+SEGMENTERS = get_args(SegmenterName)
+
+
+def open_segmenter(name: str, file: Path | None, device: "torch.device") -> "Segmenter":
+    """Return a segmenter.
+
+    Args:
+        name: one of `SEGMENTERS`.
+        file: the weights: a click network's file (None: the bundled one) or SAM 2's; GrabCut has none.
+
+    Raises:
+        SettingError: there is no such segmenter.
+        UserError: the file is missing or damaged, or SAM 2 is not installed.
+    """
+    if name == "grabcut":
+        from interactive.segmenters.grabcut import GrabCut
+
+        return GrabCut()
+    if name == "network":
+        from interactive.segmenters.network import NetworkSegmenter
+
+        return NetworkSegmenter.open(file, device)
+    if name == "sam2":
+        from interactive.segmenters.sam2 import open_sam2
+
+        return open_sam2(file, device)
+    raise SettingError("segmenter", f"{name}: choose {', '.join(SEGMENTERS)}")
