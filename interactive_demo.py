@@ -79,7 +79,7 @@ def find_video(arguments: argparse.Namespace) -> tuple[Path, Path]:
         raise UserError(f"{source} does not exist")
     if images is not None and not images.is_dir():
         raise UserError(f"--images {images} is not a folder: a video file goes with --video")
-    return source, workspace or Path("workspace") / source.stem
+    return source, workspace or Path("workspace") / (source.resolve().name if source.is_dir() else source.stem)
 
 
 def load_network(model: Path | None, device: torch.device) -> tuple[XMem | None, str | None, str | None, int]:
@@ -118,7 +118,6 @@ def bind(port: int | None) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind(("127.0.0.1", number))
-            listening.listen(128)  # from now on browsers wait, instead of being refused, until the server has started
             return listening
         except (OSError, OverflowError) as error:
             listening.close()
@@ -157,11 +156,21 @@ def serve(session: Session, arguments: argparse.Namespace, notes: list[str], **n
     address = f"http://127.0.0.1:{port}/?token={token}"
     for note in notes:
         logging.warning(note)
-    print(f"The page: {address}\nCtrl-C ends the program; every step is kept in {session.workspace.folder}", flush=True)
-    if not arguments.no_browser:
-        webbrowser.open(address)
+
+    class Announced(uvicorn.Server):
+        """Tells the address once it is answered."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            print(
+                f"The page: {address}\nCtrl-C ends the program; every step is kept in {session.workspace.folder}",
+                flush=True,
+            )
+            if not arguments.no_browser:
+                webbrowser.open(address)
+
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        Announced(config).run(sockets=[listening])
     finally:
         previews.close()
         exports.close()
@@ -180,7 +189,7 @@ def run(arguments: argparse.Namespace) -> int:
     source, folder = find_video(arguments)
     device = choose_device(arguments.device)
     video: FrameAccess = open_frames(source)
-    workspace = Workspace(folder, video.size, video.count, video.name_of)
+    workspace = Workspace(folder, video)
     try:
         network, file, problem, size = load_network(arguments.model, device)
         session = Session(video, workspace, network, segmenters(arguments, device), arguments.size or size)

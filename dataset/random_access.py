@@ -1,10 +1,12 @@
 """Frames of a video in any order: a file is indexed once, and decoded from the keyframe before the frame asked for."""
 
+import hashlib
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Protocol, runtime_checkable
@@ -21,6 +23,11 @@ from util.errors import UserError
 
 CACHED_BYTES = 192 * 2**20
 """Decoded frames that are kept, so that stepping backward does not decode a group of frames again for each."""
+FRAMES_TRIED = 16
+"""Frames whose times are looked at where it is not clear whether they are true."""
+FROM_THE_BEGINNING = 2
+"""The last of the ways to find a frame."""
+FINGERPRINTED_BYTES = 2**20
 NEAR = 8
 """Frames that are decoded on the way rather than looking for a keyframe."""
 
@@ -30,12 +37,18 @@ class FrameAccess(Protocol):
     """A video whose frames can be read in any order, from any thread."""
 
     path: Path
+    name: str
+    """What the video is called: its folder, or its file without the suffix."""
     count: int
     rate: Fraction
     size: tuple[int, int]
     """(height, width)."""
     warning: str | None
     """What a person should know of the video, if anything."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells this video from another one of the same size and length."""
 
     def name_of(self, number: int) -> str:
         """Return the name of a frame, which its label map has, too."""
@@ -67,8 +80,16 @@ class FolderAccess:
         if not folder.paths:
             raise UserError(f"{path} holds no images")
         self.path, self.rate, self.count = path, folder.frame_rate, len(folder)
+        self.name = path.resolve().name
         self._names, self._paths = list(folder.paths), list(folder.paths.values())
         self.size = frame_size(self._paths[0])
+
+    @property
+    def fingerprint(self) -> str:
+        """The names and the first image."""
+        digest = hashlib.sha1("/".join(self._names).encode(errors="surrogateescape"))
+        digest.update(self._paths[0].read_bytes())
+        return digest.hexdigest()
 
     def name_of(self, number: int) -> str:
         """Return the stem of the image's file."""
@@ -93,6 +114,7 @@ class VideoAccess:
     def __init__(self, path: Path) -> None:
         self._file = VideoFile(path)
         self.path, self.rate, self.size = path, self._file.frame_rate, self._file.frame_size
+        self.name = path.stem
         self._times, self._keyframes, self._decoded_at = self._index()
         self.count = len(self._times)
         self.warning: str | None = None
@@ -105,9 +127,18 @@ class VideoAccess:
         self._decoded: Iterator[av.VideoFrame] = iter(())
         self._position = -1  # the number of the last frame that was decoded
         self._first: int | None = None  # that of the first one since decoding has begun
+        self._whole_from = 0  # that of the first one of which all is there
         self._way = 0  # how this container finds keyframes
         self._cache: OrderedDict[int, UInt8[np.ndarray, "height width 3"]] = OrderedDict()
         self._cached = max(1, CACHED_BYTES // (3 * self.size[0] * self.size[1]))
+
+    @property
+    def fingerprint(self) -> str:
+        """The length of the file, and its beginning."""
+        with self.path.open("rb") as file:
+            digest = hashlib.sha1(file.read(FINGERPRINTED_BYTES))
+        digest.update(str(self.path.stat().st_size).encode())
+        return digest.hexdigest()
 
     def name_of(self, number: int) -> str:
         """Return the frame's number with the digits that `VideoFile` gives it."""
@@ -124,14 +155,10 @@ class VideoAccess:
     def small_frames(self, first: int, longer_side: int) -> Iterator[tuple[int, UInt8[np.ndarray, "height width 3"]]]:
         """Yield the frames from `first` on with their numbers, made smaller: several times as fast as reading each."""
         with self._lock:
-            # From the beginning where times are none, and where keyframes are found by other times than those.
-            self._start(
-                self._decoded_at[max(bisect_right(self._keyframes, self._times[first]) - 1, 0)]
-                if self._keyframes and first
-                else None
-            )
+            self._start(None)
             for frame in self._decoded:
-                self._position = self._number_of(frame)
+                number = self._number_of(frame)
+                self._position = self._position + 1 if number is None else number
                 if self._position >= first:
                     yield self._position, upright_rgb(frame, longer_side)
 
@@ -143,12 +170,22 @@ class VideoAccess:
                 for packet in container.demux(stream)
                 if packet.size and not packet.is_discard
             ]
-        known = [time for time, _, _ in packets if time is not None]
-        if len(set(known)) < len(packets):
-            return list(range(sum(1 for _ in self._file))), [], []
+            is_reordered = stream.codec_context.has_b_frames
         keyframes = sorted((shown, decoded) for shown, decoded, is_key in packets if is_key and shown is not None)
+        # A file that was cut within a group of frames begins with some that cannot be decoded.
+        known = [time for time, _, _ in packets if time is not None and keyframes and time >= keyframes[0][0]]
+        is_known = keyframes and None not in {time for time, _, _ in packets} and len(set(known)) == len(known)
+        if not is_known or (is_reordered and known == sorted(known) and not self._times_are_true()):
+            return list(range(sum(1 for _ in self._file))), [], []
         decoded = [shown if decoded is None else min(shown, decoded) for shown, decoded in keyframes]
         return sorted(known), [shown for shown, _ in keyframes], decoded
+
+    def _times_are_true(self) -> bool:
+        """Return whether decoded frames come in the order of their times: AVI has times of decoding alone."""
+        with self._file.opened() as (container, stream):
+            times = [frame.pts for frame in islice(container.decode(stream), FRAMES_TRIED)]
+        known = [time for time in times if time is not None]
+        return len(known) == len(times) and known == sorted(known)
 
     def _decode(self, number: int) -> None:
         """Put a frame into the cache, with those before it that have to be decoded on the way."""
@@ -165,39 +202,46 @@ class VideoAccess:
             found = is_near and self._decode_up_to(number)
             # Containers look for keyframes by the time at which they are shown (Matroska) or decoded (AVI, MP4).
             ways: list[int | None] = [self._keyframes[key], self._decoded_at[key], None]
+            way = self._way
             while not found and self._way < len(ways):
-                self._start(ways[self._way])
+                self._start(ways[self._way], self._keyframes[key])
                 found = self._decode_up_to(number)
                 if found or not self._is_beyond(number):
                     break
                 self._way += 1
-            self._way = min(self._way, 2)
+            self._way = min(self._way, FROM_THE_BEGINNING) if found else way
         if not found:
             raise UserError(f"{self.path.name}: frame {number} cannot be decoded: the file is damaged there")
 
     def _is_beyond(self, number: int) -> bool:
         """Return whether decoding began after a frame, and would find it if it had begun earlier."""
-        return self._first is not None and self._first > number
+        return self._first is None or self._first > number
 
     def _decode_up_to(self, number: int) -> bool:
         """Decode up to a frame; return whether it was there."""
         for frame in self._decoded:
-            self._position = self._number_of(frame)
+            number_now = self._number_of(frame)
+            if number_now is None and self._way < FROM_THE_BEGINNING:
+                self._first = None  # MPEG's program streams have other times after looking for a place
+                return False
+            self._position = self._position + 1 if number_now is None else number_now
             if self._first is None:
                 self._first = self._position
             if self._position > number:
                 return False
-            if self._position >= number - self._cached // 2:
+            if self._position >= max(number - self._cached // 2, self._whole_from):
                 self._keep(self._position, frame)
             if self._position == number:
                 return number in self._cache
         self._position = -1
         return False
 
-    def _number_of(self, frame: av.VideoFrame) -> int:
+    def _number_of(self, frame: av.VideoFrame) -> int | None:
+        """Return the number of a frame by its time; None: there is no frame of this time."""
         if not self._keyframes:
             return self._position + 1
-        return bisect_right(self._times, frame.pts or 0) - 1
+        number = bisect_right(self._times, frame.pts or 0) - 1
+        return number if number >= 0 and self._times[number] == frame.pts else None
 
     def _keep(self, number: int, frame: av.VideoFrame) -> None:
         rgb = upright_rgb(frame)
@@ -207,8 +251,13 @@ class VideoAccess:
         while len(self._cache) > self._cached:
             self._cache.popitem(last=False)
 
-    def _start(self, time: int | None) -> None:
-        """Begin decoding at a keyframe, or at the beginning."""
+    def _start(self, time: int | None, shown: int | None = None) -> None:
+        """Begin decoding at a keyframe, or at the beginning.
+
+        Args:
+            time: where the container looks for the keyframe; None: at the beginning.
+            shown: when the keyframe is shown. Frames that come before it need others that were not decoded.
+        """
         if self._container is None or time is None:
             self._open.close()
             self._container = self._open.enter_context(self._file.opened())
@@ -216,9 +265,14 @@ class VideoAccess:
         if time is not None:
             container.seek(time, stream=stream)
         self._position, self._first = -1, None
+        self._whole_from = 0 if time is None or shown is None else bisect_right(self._times, shown) - 1
 
         def frames() -> Iterator[av.VideoFrame]:
+            has_begun = time is None
             for packet in container.demux(stream):
+                has_begun = has_begun or packet.is_keyframe
+                if not has_begun:
+                    continue  # some containers find a place, and not a keyframe
                 try:
                     yield from packet.decode()
                 except av.error.FFmpegError:

@@ -5,13 +5,14 @@ Exports lie in the workspace's folder exports/, whole or absent; an earlier one 
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from threading import Event, RLock, Thread
+from threading import Event, Lock, RLock, Thread
 from typing import Literal, get_args
 
 import av
@@ -27,7 +28,7 @@ from dataset.soft_masks import write_probabilities
 from evaluation.overlay_video import OverlayVideo
 from inference.images import resize_channels
 from interactive.session import Change, Notice, Session
-from interactive.workspace import EXPORTS, SoftMasks
+from interactive.workspace import EXPORTS
 from util.errors import UserError, counted
 from util.files import atomic_path, remove, write_text_atomically
 from util.painting import davis_palette, display_palette
@@ -71,7 +72,7 @@ class Exports:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._folder = session.workspace.folder / EXPORTS
-        self._lock = RLock()
+        self._lock, self._packing = RLock(), Lock()
         self._stopping = Event()
         self._threads: list[Thread] = []
         self._exports = {
@@ -109,7 +110,7 @@ class Exports:
             session.document.require_object(label)
         if not labels and request.kind != "memory":
             raise UserError("there is no object to export yet")
-        stem, suffix = f"{session.video.path.stem}_{request.kind}", SUFFIXES.get(request.kind, "")
+        stem, suffix = f"{_file_name(session.video.name)}_{request.kind}", SUFFIXES.get(request.kind, "")
         with self._lock:
             taken = {*self._exports, *(path.name for path in self._folder.iterdir())}
             names = (f"{stem}{f'_{number}' if number > 1 else ''}{suffix}" for number in range(1, 10**6))
@@ -149,16 +150,16 @@ class Exports:
         """
         with self._lock:
             export = self._find(name)
-            if export.progress < 1 or export.error is not None:
-                raise UserError(f"{name} is not finished")
-            path = self._folder / name
-            if not path.is_dir():
-                return path
-            packed = self._folder / f"{name}.zip"
+        if export.progress < 1 or export.error is not None:
+            raise UserError(f"{name} is not finished")
+        path, packed = self._folder / name, self._folder / f"{name}.zip"
+        if not path.is_dir():
+            return path
+        with self._packing:
             if not packed.is_file():
                 with atomic_path(packed) as temporary:
                     shutil.make_archive(str(temporary.with_suffix("")), "zip", path)
-            return packed
+        return packed
 
     def _find(self, name: str) -> Export:
         if name not in self._exports:
@@ -202,7 +203,7 @@ class _Job:
         self, session: Session, labels: Sequence[int], numbers: range, progress: Callable[[float], None]
     ) -> None:
         self.session, self.labels, self.numbers, self._progress = session, labels, numbers, progress
-        self.name = session.video.path.stem
+        self.name = _file_name(session.video.name)
         self.objects = {label: session.document.objects[label] for label in labels}
         self.notes: list[str] = []
 
@@ -235,6 +236,8 @@ class _Job:
                 yield number, self.session.read_frame(number)
             except UserError:
                 lost.append(number)
+        if len(lost) == len(self.numbers):
+            raise UserError("none of these frames can be decoded")
         if lost:
             self.notes.append(f"{counted(len(lost), 'frame')} that cannot be decoded left out, the first {lost[0]}")
 
@@ -255,15 +258,16 @@ class _Job:
         """Return the probabilities of the background and the chosen objects, and whether they are the network's."""
         labels = self.session.labels(number)
         entry = self.session.document.frame(number)
-        packed = self.session.workspace.soft(entry.map) if entry and entry.map is not None else None
+        stored = self.session.workspace.soft(entry.map) if entry and entry.map is not None else None
         masks = torch.stack([torch.from_numpy(labels == label).float() for label in self.labels])
-        if packed is not None:
-            small, objects = SoftMasks.unpack(packed)
-            prob = resize_channels(torch.from_numpy(small.copy()).float() / 255, self.session.video.size)
+        if stored is not None:
+            prob = resize_channels(torch.from_numpy(stored.prob.copy()).float() / 255, self.session.video.size)
+            # Others (locked ones) were not followed here, and have their pixels for themselves.
+            free = torch.from_numpy(np.isin(labels, [0, *stored.objects]))
             for channel, label in enumerate(self.labels):
-                if label in objects:
-                    masks[channel] = prob[1 + objects.index(label)]
-        return torch.cat([(1 - masks.sum(dim=0, keepdim=True)).clamp(0, 1), masks]), packed is not None
+                if label in stored.objects:
+                    masks[channel] = prob[1 + stored.objects.index(label)] * free
+        return torch.cat([(1 - masks.sum(dim=0, keepdim=True)).clamp(0, 1), masks]), stored is not None
 
     def alpha(self, number: int) -> UInt8[np.ndarray, "height width"]:
         """Return the opacity of the chosen objects together."""
@@ -280,19 +284,18 @@ def _write_davis(job: _Job, folder: Path) -> None:
 
 
 def _write_youtube(job: _Job, folder: Path) -> None:
-    job.notes += write_labels(folder / "Annotations", [job.masks()])
-    video = job.session.video
-    shown: dict[int, list[str]] = {label: [] for label in job.labels}
-    for number in job.masked:
-        for label in job.session.workspace.areas(getattr(job.session.document.frame(number), "map", None)):
-            if label in shown:
-                shown[label].append(video.name_of(number))
-    objects = {
-        str(label): {"category": job.objects[label].name, "frames": names} for label, names in shown.items() if names
-    }
-    write_text_atomically(
-        folder / "meta.json", json.dumps({"videos": {job.name: {"objects": objects}}}, indent=1) + "\n"
-    )
+    masks, shown = job.masks(), dict[int, list[str]]()
+
+    def frames() -> Iterator[FrameMasks]:
+        for frame in masks.frames():
+            for label in frame.masks:
+                shown.setdefault(label, []).append(frame.name)
+            yield frame
+
+    job.notes += write_labels(folder / "Annotations", [replace(masks, frames=frames)])
+    objects = {str(label): {"category": masks.objects[label], "frames": shown[label]} for label in sorted(shown)}
+    meta = json.dumps({"videos": {job.name: {"objects": objects}}}, indent=1)
+    write_text_atomically(folder / "meta.json", f"{meta}\n")
 
 
 def _write_binary(job: _Job, folder: Path) -> None:
@@ -366,8 +369,14 @@ WRITERS: Mapping[Kind, Callable[[_Job, Path], None]] = {
 }
 
 
+def _file_name(name: str) -> str:
+    """Return a video's name as a part of those of files: not hidden, nor longer than file systems take."""
+    return name.lstrip(".").encode(errors="surrogateescape")[:120].decode(errors="ignore") or "video"
+
+
 def _kind_of(name: str) -> str:
-    return next((kind for kind in get_args(Kind) if f"_{kind}" in name), "")
+    found = re.search(rf"_({'|'.join(get_args(Kind))})(_\d+)?(\.\w+)?$", name)
+    return found[1] if found else ""
 
 
 def _size_of(path: Path) -> int:

@@ -43,9 +43,6 @@ class GivenFrames(Protocol):
     permanent: tuple[int, ...]
     """The frames of the permanent memory, in ascending order."""
 
-    def versions(self, numbers: Sequence[int]) -> tuple[object, ...]:
-        """Return what tells whether the masks of these frames, and the objects, are still the same."""
-
     def is_annotated(self, number: int) -> bool:
         """Return whether a person has made a frame's masks, which are not to be replaced."""
 
@@ -72,8 +69,8 @@ class FollowedFrame:
 
     number: int
     labels: UInt8[np.ndarray, "height width"] | None = None
-    soft: bytes | None = None
-    """`SoftMasks` at the size at which the frame was followed."""
+    soft: SoftMasks | None = None
+    """At the size at which the frame was followed."""
     uncertainty: float | None = None
     problem: str | None = None
 
@@ -98,17 +95,17 @@ class Follower:
     def __init__(self, network: XMem, video: FrameAccess) -> None:
         self._network, self._video = network, video
         self._segmenter: VideoSegmenter | None = None
-        self._came_to: object = None  # what the memory was made of, and the frame that it came to
-        self._stored: object = None  # which masks of that frame were stored
+        self._came_to: tuple[int, int] | None = None  # the frame, and the direction
+        self._as_of: int | None = None  # the step of the history after which that is so
         self._settings = MemorySettings()
 
     def forget(self) -> None:
         """Forget all but what a person has made: the next time memory is built anew."""
-        self._segmenter, self._came_to, self._stored = None, None, None
+        self._segmenter, self._came_to, self._as_of = None, None, None
 
-    def stored(self, version: object) -> None:
-        """Tell the `versions` of the frame that was yielded last, once its masks are stored: it may go on there."""
-        self._stored = version
+    def stored(self, step: int | None) -> None:
+        """Tell by which step of the history all masks are stored: while it is the last one, following may go on."""
+        self._as_of = step
 
     @property
     def objects(self) -> list[int]:
@@ -146,17 +143,24 @@ class Follower:
         self._segmenter.core.save_memory(path)
         return self.objects
 
-    def follow(self, plan: Plan, given: GivenFrames, settings: MemorySettings) -> Iterator[FollowedFrame]:
+    def follow(
+        self, plan: Plan, given: GivenFrames, settings: MemorySettings, last_step: int | None
+    ) -> Iterator[FollowedFrame]:
         """Go through the frames of a plan, and yield each.
+
+        Args:
+            plan: where to go.
+            given: the masks that there are.
+            settings: of the memory.
+            last_step: the last step of the history.
 
         Raises:
             UserError: there is nothing to follow, or results are not finite.
             SettingError: a setting out of its range.
         """
-        key = (settings, plan.step, given.permanent, given.versions(given.permanent))
         segmenter = self._segmenter
         frames: Sequence[int] = plan.frames
-        goes_on = (self._came_to, self._stored) == ((key, plan.start), given.versions([plan.start]))
+        goes_on = self._came_to == (plan.start, plan.step) and self._as_of == last_step is not None
         if segmenter is None or not goes_on:
             self.forget()
             segmenter = VideoSegmenter(
@@ -173,7 +177,7 @@ class Follower:
                 raise UserError("there is nothing to follow yet: mark an object in a frame first")
         with prefetch(self._read(frames), FRAMES_AHEAD) as read:
             for (number, rgb, problem), _ in read:
-                self._came_to, self._stored = None, None
+                self._came_to, self._as_of = None, None
                 if rgb is None:
                     yield FollowedFrame(number, problem=problem)
                     continue
@@ -182,7 +186,7 @@ class Follower:
                     followed = FollowedFrame(number)
                 else:
                     followed = self._step(segmenter, number, rgb, settings.size)
-                self._came_to = (key, number)
+                self._came_to = number, plan.step
                 yield followed
 
     def _build(self, segmenter: VideoSegmenter, plan: Plan, given: GivenFrames, settings: MemorySettings) -> None:
@@ -222,7 +226,7 @@ class Follower:
         objects = segmenter.core.objects
         labels = label_map_of(resize_channels(prob, full), objects).cpu().numpy()
         packed = prob.mul(255).round().byte().cpu().numpy()
-        return FollowedFrame(number, labels, SoftMasks.pack(packed, objects), uncertainty_of(prob))
+        return FollowedFrame(number, labels, SoftMasks(packed, objects), uncertainty_of(prob))
 
     def _read(self, numbers: Sequence[int]) -> Iterator[tuple[int, UInt8[Tensor, "height width 3"] | None, str | None]]:
         for number in numbers:

@@ -68,11 +68,8 @@ class Gate:
             return await self._app(scope, receive, send)
         connection = HTTPConnection(scope)
         host, origin = connection.headers.get("host", ""), connection.headers.get("origin")
-        is_local = urlsplit(f"//{host}").hostname in self._hosts and origin in (
-            None,
-            f"http://{host}",
-            f"https://{host}",
-        )
+        own = (None, f"http://{host}", f"https://{host}")
+        is_local = self._is_local(host) and origin in own
         given = connection.query_params.get("token")
         is_known = self._is_token(given) or self._is_token(connection.cookies.get(self._cookie))
         if is_local and is_known and given is None:
@@ -86,6 +83,12 @@ class Gate:
         if scope["type"] == "websocket":
             return await WebSocket(scope, receive, send).close(code=4403)
         await response(scope, receive, send)
+
+    def _is_local(self, host: str) -> bool:
+        try:
+            return urlsplit(f"//{host}").hostname in self._hosts
+        except ValueError:  # brackets that do not close
+            return False
 
     def _is_token(self, given: str | None) -> bool:
         return given is not None and hmac.compare_digest(given.encode(), self._token.encode())
@@ -174,11 +177,15 @@ class Server:
         try:
             content = json.loads(body)
             name = content.pop("do")
-        except (ValueError, KeyError, AttributeError, TypeError):
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             raise UserError('an act is a JSON object with its name under "do"') from None
         if name == "view":
-            view = json.dumps(content.get("view"))
-            if not isinstance(content.get("view"), dict) or len(view) > LARGEST_VIEW:
+            try:
+                view = json.dumps(content.get("view"), allow_nan=False, ensure_ascii=False)
+                too_large = len(view.encode()) > LARGEST_VIEW
+            except ValueError as error:  # what JSON or UTF-8 does not have
+                raise UserError(f"the page's own state cannot be kept: {error}") from None
+            if not isinstance(content.get("view"), dict) or too_large:
                 raise UserError(f"the page's own state is a JSON object of at most {LARGEST_VIEW} bytes")
             self._session.workspace.store_view(view)
             return None

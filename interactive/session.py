@@ -22,6 +22,7 @@ from dataset.random_access import FrameAccess
 from interactive.document import (
     MARKS,
     MOST_OBJECTS,
+    SETTING_NOTES,
     SETTINGS,
     Document,
     FrameMask,
@@ -46,7 +47,7 @@ from interactive.drawing import (
 )
 from interactive.following import FollowedFrame, Follower, GivenMasks, MemoryGauge, Plan
 from interactive.segmenters.interface import Box, Click, Segmenter
-from interactive.workspace import Step, Workspace, new_object
+from interactive.workspace import Step, Workspace
 from model.network import XMem
 from util.device import is_out_of_memory
 from util.errors import SettingError, UserError, first_few
@@ -153,7 +154,10 @@ class Session:
         with self._telling:
             self.version += 1
         for listener in tuple(self._listeners):
-            listener(change)
+            try:
+                listener(change)
+            except Exception:  # what was done is done, whoever cannot be told
+                logger.exception("a listener has failed")
 
     def close(self) -> None:
         """Pause, and leave the workspace."""
@@ -183,9 +187,9 @@ class Session:
         """
         with self._editing("Add an object") as step:
             label = self.workspace.next_label()
-            if label > MOST_OBJECTS:
-                raise UserError(f"all {MOST_OBJECTS} labels of a label map are used")
-            step.set(Key("object", label), new_object(label, name and _plain(name)))
+            if label is None:
+                raise UserError(f"all {MOST_OBJECTS} labels of a label map are used, by objects or in the history")
+            self.workspace.add_object(step, label, name and _plain(name))
         return label
 
     def remove_object(self, label: int) -> None:
@@ -234,31 +238,41 @@ class Session:
 
     def clean(self, frame: int, label: int, operation: str, pixels: int) -> None:
         """Clean an object's mask up, as `drawing.cleaned`."""
-        before = self.labels(frame)
-        mask = cleaned(before == label, operation, pixels)
         name = operation.replace("_", " ").capitalize()
-        self._edit(name, frame, label, lambda labels, locked: replaced(labels, mask, label, locked))
+
+        def clean(
+            labels: UInt8[np.ndarray, "height width"], locked: Collection[int]
+        ) -> UInt8[np.ndarray, "height width"]:
+            return replaced(labels, cleaned(labels == label, operation, pixels), label, locked)
+
+        self._edit(name, frame, label, clean)
 
     def clear(self, frame: int, label: int | None = None) -> None:
         """Say that an object is not to be seen in a frame, or None of those that are not locked."""
-        locked = self._locked()
-        labels = [each for each in self.document.objects if each not in locked] if label is None else [label]
-        self._edit("Clear", frame, label, lambda old, _: np.where(np.isin(old, labels), np.uint8(0), old), labels)
+        with self._paused():
+            locked = self._locked()
+            labels = [each for each in self.document.objects if each not in locked] if label is None else [label]
+            self._edit("Clear", frame, label, lambda old, _: np.where(np.isin(old, labels), np.uint8(0), old), labels)
 
     def copy(self, frame: int, source: int, label: int | None = None) -> None:
         """Copy an object's mask from another frame, or those of all objects that are not locked."""
         self._require_frame(source)
-        other, locked = self.labels(source), self._locked()
-        present = [each for each in labels_of(other) if each and each not in locked]
-        if label is not None and label not in present:
-            raise UserError(f"frame {source} has no mask of this object to copy")
+        with self._paused():
+            other, locked = self.labels(source), self._locked()
+            present = [each for each in labels_of(other) if each and each not in locked]
+            if label is not None:
+                if label not in present:
+                    raise UserError(f"frame {source} has no mask of this object to copy")
+                present = [label]
 
-        def copied(labels: UInt8[np.ndarray, "height width"], _: Collection[int]) -> UInt8[np.ndarray, "height width"]:
-            for each in present if label is None else [label]:
-                labels = replaced(labels, other == each, each, locked)
-            return labels
+            def copied(
+                labels: UInt8[np.ndarray, "height width"], _: Collection[int]
+            ) -> UInt8[np.ndarray, "height width"]:
+                for each in present:
+                    labels = replaced(labels, other == each, each, locked)
+                return labels
 
-        self._edit(f"Copy from frame {source}", frame, label, copied, present if label is None else [label])
+            self._edit(f"Copy from frame {source}", frame, label, copied, present)
 
     def import_label_map(self, frame: int, path: Path) -> None:
         """Take a frame's label map from a file; objects that it has more are added.
@@ -273,11 +287,12 @@ class Session:
                 f"the label map is {size_text(given.shape)}, but the frame {size_text(self.video.size)}: export it "
                 "again at the frame's size"
             )
-        present, locked = [label for label in labels_of(given) if label], self._locked()
+        present = [label for label in labels_of(given) if label]
         with self._editing(f"Import into frame {frame}") as step:
+            locked = self._locked()
             for label in present:
                 if step.get(Key("object", label)) is None:
-                    step.set(Key("object", label), new_object(label))
+                    self.workspace.add_object(step, label)
             old = self.labels(frame)
             kept = np.isin(old, list(locked))
             labels = np.where(kept, old, np.where(np.isin(given, list(locked)), np.uint8(0), given))
@@ -323,26 +338,33 @@ class Session:
         permanent = old.permanent if old is not None and old.annotated else True
         entry = FrameMask(step.add_map(labels), True, permanent, tuple(sorted(known)))
         step.set(Key("frame", frame), entry)
+        self._end_clicks(step, [frame], but=prompts_of)
+
+    def _end_clicks(self, step: Step, frames: Collection[int], but: int | None = None) -> None:
+        """End the clicks in some frames, whose masks are others now; those on one object go on."""
         for number, label in self.document.prompts:
-            if number == frame and label != prompts_of:
+            if number in frames and label != but:
                 step.set(Key("prompts", number, label), None)
 
     # --- Masks by clicks ----------------------------------------------------------------------------------------------
 
     def click(self, frame: int, label: int, x: Coordinate, y: Coordinate, positive: bool) -> None:
         """Say that an object is at a place, or is not."""
-        old = self.document.prompts.get((frame, label))
-        points = (*(old.points if old else ()), (float(x), float(y), positive))
-        self._segment("Click", frame, label, points, old.box if old else None)
+        with self._paused():
+            old = self.document.prompts.get((frame, label))
+            points = (*(old.points if old else ()), (float(x), float(y), positive))
+            self._segment("Click", frame, label, points, old.box if old else None)
 
     def box(self, frame: int, label: int, box: Rectangle) -> None:
         """Say that an object is within a box."""
-        old = self.document.prompts.get((frame, label))
-        x0, x1 = sorted((box[0], box[2]))
-        y0, y1 = sorted((box[1], box[3]))
+        height, width = self.video.size
+        x0, x1 = np.clip(sorted((box[0], box[2])), 0, width).tolist()
+        y0, y1 = np.clip(sorted((box[1], box[3])), 0, height).tolist()
         if x1 - x0 < 2 or y1 - y0 < 2:
             raise UserError("the box is too small: draw it around the object")
-        self._segment("Box", frame, label, old.points if old else (), (float(x0), float(y0), float(x1), float(y1)))
+        with self._paused():
+            old = self.document.prompts.get((frame, label))
+            self._segment("Box", frame, label, old.points if old else (), (float(x0), float(y0), float(x1), float(y1)))
 
     def use_segmenter(self, name: str) -> None:
         """Have clicks turned into masks by another segmenter.
@@ -367,8 +389,7 @@ class Session:
         height, width = self.video.size
         if any(not (0 <= x < width and 0 <= y < height) for x, y, _ in points):
             raise UserError("the click is outside the picture")
-        with self._lock:
-            self.pause()
+        with self._paused():
             self._require_unlocked(label)
             entry, old = self.document.frame(frame), self.document.prompts.get((frame, label))
             start = old.start if old else (entry.map if entry else None)
@@ -391,24 +412,25 @@ class Session:
 
     def confirm(self, frame: int) -> None:
         """Say that a frame's masks are right, and that objects without one are not to be seen."""
-        entry = self._require_masks(frame)
         with self._editing(f"Confirm frame {frame}") as step:
+            entry = self._require_masks(frame)
             objects = tuple(self.document.objects)
             step.set(Key("frame", frame), replace(entry, annotated=True, permanent=True, objects=objects))
 
     def unannotate(self, frame: int) -> None:
         """Take an annotation back: the masks stay, but following may replace them."""
-        entry = self._require_masks(frame)
         with self._editing(f"Frame {frame} no longer annotated") as step:
+            entry = self._require_masks(frame)
             step.set(Key("frame", frame), replace(entry, annotated=False, permanent=False, objects=()))
+            self._end_clicks(step, [frame])
 
     def set_permanent(self, frame: int, permanent: bool) -> None:
         """Take an annotated frame into permanent memory, or out of it."""
-        entry = self._require_masks(frame)
-        if permanent and not entry.annotated:
-            raise UserError(f"the masks of frame {frame} were followed: confirm them first")
         name = f"Frame {frame} {'into' if permanent else 'out of'} permanent memory"
         with self._editing(name) as step:
+            entry = self._require_masks(frame)
+            if permanent and not entry.annotated:
+                raise UserError(f"the masks of frame {frame} were followed: confirm them first")
             step.set(Key("frame", frame), replace(entry, permanent=permanent))
 
     def mark(self, frame: int, marked: bool) -> None:
@@ -424,6 +446,7 @@ class Session:
             for number, entry in self.document.frames.items():
                 if first <= number <= last and not entry.annotated:
                     step.set(Key("frame", number), None)
+                    self._end_clicks(step, [number])
 
     def change_settings(self, settings: MemorySettings) -> None:
         """Change the settings of the memory.
@@ -435,8 +458,9 @@ class Session:
             settings.inference()
         except SettingError as error:
             raise UserError(str(error)) from None
-        if settings.size < 16:
-            raise UserError(f"size must be at least 16 pixels, not {settings.size}")
+        for note in SETTING_NOTES:
+            if not note.least <= (value := getattr(settings, note.name)) <= note.most:
+                raise UserError(f"{note.label}: from {note.least} to {note.most}, not {value}")
         with self._editing("Settings") as step:
             step.set(SETTINGS, settings)
 
@@ -459,11 +483,16 @@ class Session:
         return name
 
     @contextmanager
-    def _editing(self, name: str) -> Iterator[Step]:
+    def _paused(self) -> Iterator[None]:
+        """Nothing changes while the block runs, but what it changes itself."""
         with self._lock:
             self.pause()
-            with self.workspace.step(name) as step:
-                yield step
+            yield
+
+    @contextmanager
+    def _editing(self, name: str) -> Iterator[Step]:
+        with self._paused(), self.workspace.step(name) as step:
+            yield step
         self.tell(Change(frozenset(step.changed)))
 
     # --- Following ----------------------------------------------------------------------------------------------------
@@ -524,9 +553,10 @@ class Session:
             UserError: there is none, or it cannot be written.
         """
         with self._lock:
-            self.pause()
             if self._follower is None:
                 raise UserError("there is no network, so there is no memory")
+            if self.is_following:
+                raise UserError("following is under way: pause it, and export the memory again")
             return self._follower.save_memory(str(path))
 
     def _plan(self, start: int, step: int, until: Until) -> Plan:
@@ -556,7 +586,7 @@ class Session:
                     continue
                 given = _Given(self)
                 clock = _Clock()
-                for followed in self._follower.follow(plan, given, self.settings):
+                for followed in self._follower.follow(plan, given, self.settings, self.workspace.last_step()):
                     keeper.keep(followed, plan.step)
                     done += followed.number != plan.start
                     word = "forward" if plan.step > 0 else "backward"
@@ -566,7 +596,7 @@ class Session:
                         break
                 keeper.flush()
                 notice = self._not_followed(self._follower.objects)
-                self._follower.stored(given.versions([self.progress.frame]) if self.progress else None)
+                self._follower.stored(self.workspace.last_step())
         except (UserError, SettingError) as error:
             notice = Notice("error", str(error))
         except Exception as error:
@@ -630,9 +660,6 @@ class _Given:
         self._session = session
         frames = session.document.frames
         self.permanent = tuple(number for number, entry in frames.items() if entry.permanent)
-
-    def versions(self, numbers: Sequence[int]) -> tuple[object, ...]:
-        return (tuple(self._session.document.objects), *(self._session.document.frame(number) for number in numbers))
 
     def is_annotated(self, number: int) -> bool:
         entry = self._session.document.frame(number)
@@ -722,12 +749,14 @@ class _Keeper:
         newest: dict[int, UInt8[np.ndarray, "height width"]] = {}
         with session.workspace.step(self._name, self._number) as step:
             for followed, direction in frames:
-                number, labels = followed.number, followed.labels
+                number, labels, soft = followed.number, followed.labels, followed.soft
                 if followed.problem is not None:
                     session._mark_unreadable(number)
                 if labels is None:
                     continue
+                session._end_clicks(step, [number])
                 if locked:
+                    soft = soft and soft.without(locked)
                     old = session.labels(number)
                     labels = np.where(np.isin(old, locked), old, np.where(np.isin(labels, locked), np.uint8(0), labels))
                 neighbour = newest.get(number - direction)
@@ -735,7 +764,7 @@ class _Keeper:
                     neighbour = session.labels(number - direction)
                 change = None if neighbour is None else round(share_changed(neighbour, labels), 4)
                 uncertainty = None if followed.uncertainty is None else round(followed.uncertainty, 4)
-                entry = FrameMask(step.add_map(labels, followed.soft), change=change, uncertainty=uncertainty)
+                entry = FrameMask(step.add_map(labels, soft), change=change, uncertainty=uncertainty)
                 step.set(Key("frame", number), entry)
                 newest[number] = labels
         self._number = step.number

@@ -17,6 +17,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from threading import Event, RLock, Thread
@@ -28,7 +29,18 @@ from PIL import Image
 
 from dataset.frames import list_images, size_text
 from dataset.label_map import MASK_SUFFIXES, encode_label_map, labels_of, read_label_map
-from interactive.document import Document, Entry, FrameMask, Key, MapStatistics, VideoObject, from_json, to_json
+from dataset.random_access import FrameAccess
+from interactive.document import (
+    MOST_OBJECTS,
+    Document,
+    Entry,
+    FrameMask,
+    Key,
+    MapStatistics,
+    VideoObject,
+    from_json,
+    to_json,
+)
 from util.errors import UserError
 from util.files import atomic_path, remove_leftovers, sole_user
 from util.painting import davis_palette, display_palette
@@ -66,22 +78,29 @@ DELETE FROM maps WHERE id NOT IN (
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, eq=False)
 class SoftMasks:
-    """Probabilities of a frame at the size at which it was followed, packed for the workspace."""
+    """Probabilities of the background and of objects, in steps of 1/255, at the size at which a frame was followed."""
 
-    @staticmethod
-    def pack(prob: UInt8[np.ndarray, "channels height width"], objects: list[int]) -> bytes:
-        """Return probabilities (in steps of 1/255, background first) as bytes."""
-        head = json.dumps({"objects": objects, "shape": prob.shape}).encode()
-        return len(head).to_bytes(4, "little") + head + zlib.compress(prob.tobytes(), 1)
+    prob: UInt8[np.ndarray, "channels height width"]
+    objects: list[int]
 
-    @staticmethod
-    def unpack(packed: bytes) -> tuple[UInt8[np.ndarray, "channels height width"], list[int]]:
-        """Return what `pack` was given."""
+    def without(self, labels: Collection[int]) -> "SoftMasks":
+        """Return those of the other objects alone."""
+        kept = [index for index, label in enumerate(self.objects) if label not in labels]
+        return SoftMasks(self.prob[[0, *(1 + index for index in kept)]], [self.objects[index] for index in kept])
+
+    def pack(self) -> bytes:
+        """Return them as bytes."""
+        head = json.dumps({"objects": self.objects, "shape": self.prob.shape}).encode()
+        return len(head).to_bytes(4, "little") + head + zlib.compress(self.prob.tobytes(), 1)
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> "SoftMasks":
+        """Return what `pack` was called of."""
         end = 4 + int.from_bytes(packed[:4], "little")
         head = json.loads(packed[4:end])
-        prob = np.frombuffer(zlib.decompress(packed[end:]), np.uint8).reshape(head["shape"])
-        return prob, head["objects"]
+        return cls(np.frombuffer(zlib.decompress(packed[end:]), np.uint8).reshape(head["shape"]), head["objects"])
 
 
 class Step:
@@ -94,10 +113,10 @@ class Step:
         self.changed: dict[Key, Entry | None] = {}
         self.statistics: dict[int, MapStatistics] = {}
 
-    def add_map(self, labels: UInt8[np.ndarray, "height width"], soft: bytes | None = None) -> int:
+    def add_map(self, labels: UInt8[np.ndarray, "height width"], soft: SoftMasks | None = None) -> int:
         """Keep a label map, and return its number."""
         statistics = MapStatistics.of(labels)
-        row = (encode_label_map(labels, davis_palette()), json.dumps(statistics.areas), soft)
+        row = (encode_label_map(labels, davis_palette()), json.dumps(statistics.areas), soft and soft.pack())
         number = self._database.execute("INSERT INTO maps (png, areas, soft) VALUES (?, ?, ?)", row).lastrowid
         assert number is not None
         self.statistics[number] = statistics
@@ -118,22 +137,21 @@ class Workspace:
 
     Args:
         folder: is made if it is not there.
-        size: (height, width) of the video's frames.
-        count: their number.
-        name_of: the name of a frame, given its number.
+        video: whose masks it keeps.
 
     Raises:
         UserError: another process has it, it cannot be written to, or it belongs to another video.
     """
 
-    def __init__(self, folder: Path, size: tuple[int, int], count: int, name_of: Callable[[int], str]) -> None:
-        self.folder, self._size, self._name_of = folder, size, name_of
-        self._numbers = {name_of(number): number for number in range(count)}
+    def __init__(self, folder: Path, video: FrameAccess) -> None:
+        self.folder, self._size, self._name_of = folder, video.size, video.name_of
+        self._numbers = {video.name_of(number): number for number in range(video.count)}
         self._lock = RLock()
         self._statistics: dict[int, MapStatistics] = {}
         self._cache: OrderedDict[int, UInt8[np.ndarray, "height width"]] = OrderedDict()
         self._stale: set[int] = set()
         self._unknown: dict[int, Path] = {}
+        self._files: dict[int, tuple[int, int]] = {}  # size and time of those in masks/ that this program has written
         self._closing, self._wake = Event(), Event()
         self.report: Callable[[str], None] = logger.warning
         """Told in a line what goes wrong in the background."""
@@ -146,12 +164,12 @@ class Workspace:
             self._database = sqlite3.connect(folder / DATABASE, check_same_thread=False, isolation_level=None)
             opened.callback(self._database.close)
             self._database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + TABLES)
-            self._check()
+            self.notes = self._check(video)
             self._database.execute(UNUSED_MAPS)
             self.document = Document(self._entries())
             rows = self._database.execute("SELECT id, areas FROM maps")
             self._statistics = {number: _statistics(areas) for number, areas in rows}
-            self.notes = self._take_over_files()
+            self.notes += self._take_over_files()
             self._opened = opened.pop_all()
         self._writer = Thread(target=self._keep_files, name="masks", daemon=True)
         self._writer.start()
@@ -202,14 +220,31 @@ class Workspace:
             (done,) = one("SELECT count(*) FROM steps WHERE undone = 0").fetchone()
         return undo and undo[0], redo and redo[0], done
 
-    def next_label(self) -> int:
-        """Return a label that no object has, or has had in a step that can be undone."""
+    def next_label(self) -> int | None:
+        """Return the least label that no object has, or has had in a step that can be undone; None: all are used."""
         with self._lock:
             rows = self._database.execute(
                 "SELECT key FROM entries WHERE key LIKE 'object %' UNION SELECT key FROM changes "
                 "WHERE key LIKE 'object %' AND step IN (SELECT id FROM steps WHERE undone = 0)"
             ).fetchall()
-        return max((Key.parse(key).first for (key,) in rows), default=0) + 1
+        used = {Key.parse(key).first for (key,) in rows}
+        return next((label for label in range(1, MOST_OBJECTS + 1) if label not in used), None)
+
+    def last_step(self) -> int | None:
+        """Return the number of the last step that is not undone."""
+        with self._lock:
+            (number,) = self._database.execute("SELECT max(id) FROM steps WHERE undone = 0").fetchone()
+        return number
+
+    def add_object(self, step: Step, label: int, name: str | None = None) -> None:
+        """Make an object of a label, as a part of a step; masks of a removed one that had it are not brought back."""
+        step.set(Key("object", label), new_object(label, name))
+        for number, frame in self.document.frames.items():
+            if frame.map is not None and label in self.areas(frame.map):
+                labels = self.stored_labels(frame.map)
+                cleared = step.add_map(np.where(labels == label, np.uint8(0), labels))
+                objects = tuple(each for each in frame.objects if each != label)
+                step.set(Key("frame", number), replace(frame, map=cleared, objects=objects))
 
     def _forget_undone(self) -> None:
         self._database.execute("DELETE FROM changes WHERE step IN (SELECT id FROM steps WHERE undone = 1)")
@@ -252,10 +287,15 @@ class Workspace:
         """Make the document what is on disk, and have files written anew."""
         with self._lock:
             self._statistics.update(statistics)
+            come_or_gone = [
+                key.first
+                for key, entry in changed.items()
+                if key.kind == "object" and (entry is None) != (self.document.get(key) is None)
+            ]
             for key, entry in changed.items():
                 self.document.set(key, entry)
             self._stale |= {key.first for key in changed if key.kind == "frame"}
-            for label in [key.first for key in changed if key.kind == "object"]:
+            for label in come_or_gone:
                 frames = self.document.frames.items()
                 self._stale |= {number for number, frame in frames if label in self.areas(frame.map)}
         self._wake.set()
@@ -281,17 +321,17 @@ class Workspace:
         """Return the pixels of each label in a map."""
         return self._statistics[number].areas if number is not None and number in self._statistics else {}
 
-    def soft(self, number: int) -> bytes | None:
-        """Return the soft masks (`SoftMasks`) of a map that following has made."""
+    def soft(self, number: int) -> SoftMasks | None:
+        """Return the soft masks of a map that following has made."""
         with self._lock:
             row = self._database.execute("SELECT soft FROM maps WHERE id = ?", (number,)).fetchone()
-        return row[0] if row else None
+        return SoftMasks.unpack(row[0]) if row and row[0] else None
 
     def maps_before(self, frames: Collection[int]) -> dict[int, int]:
         """Return the map that each of these frames had before the last step that has changed it, where it had one."""
         query = (
-            "SELECT json_extract(before, '$.map') FROM changes WHERE key = ? AND step IN "
-            "(SELECT id FROM steps WHERE undone = 0) ORDER BY step DESC LIMIT 1"
+            "SELECT json_extract(before, '$.map') FROM changes JOIN steps ON steps.id = step "
+            "WHERE key = ? AND undone = 0 ORDER BY step DESC LIMIT 1"
         )
         with self._lock:
             found = {
@@ -314,10 +354,10 @@ class Workspace:
             return self._cache[number]
 
     def _png(self, number: int) -> bytes:
+        if number not in self._statistics:
+            raise UserError(f"there is no label map {number} (any more)")
         with self._lock:
             row = self._database.execute("SELECT png FROM maps WHERE id = ?", (number,)).fetchone()
-        if row is None:
-            raise UserError(f"there is no label map {number} (any more)")
         return bytes(row[0])
 
     # --- What the page remembers --------------------------------------------------------------------------------------
@@ -362,9 +402,9 @@ class Workspace:
             digests = {number: hashlib.sha1(content).hexdigest() for number, content in contents.items() if content}
             with self._transaction():  # before the files: one of an unknown content is taken for somebody else's
                 self._database.executemany("INSERT OR IGNORE INTO written VALUES (?)", [(d,) for d in digests.values()])
-            rows = [
-                (number, digests.get(number), *self._replace(number, content)) for number, content in contents.items()
-            ]
+            for number, content in contents.items():
+                self._files[number] = self._replace(number, content)
+            rows = [(number, digests.get(number), *self._files[number]) for number in contents]
             with self._transaction():
                 self._database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
 
@@ -380,8 +420,10 @@ class Workspace:
         """Write or remove a frame's file; return its size and time."""
         path = self.folder / MASKS / f"{self._name_of(number)}.png"
         if (unknown := self._unknown.pop(number, None)) is not None:
-            (self.folder / REPLACED).mkdir(exist_ok=True)
-            unknown.replace(self.folder / REPLACED / unknown.name)
+            self._set_aside(unknown)
+        if not self._is_ours(number, path):
+            self.report(f"{path} was changed by another program: it moves to {REPLACED}/, since its frame has changed")
+            self._set_aside(path)
         if content is None:
             path.unlink(missing_ok=True)
             return 0, 0
@@ -389,10 +431,30 @@ class Workspace:
             temporary.write_bytes(content)
         return len(content), path.stat().st_mtime_ns
 
+    def _is_ours(self, number: int, path: Path) -> bool:
+        """Return whether a frame's file, if it is there, is one that this program has written."""
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            return True
+        if self._files.get(number) == (stat.st_size, stat.st_mtime_ns):
+            return True
+        digest = hashlib.sha1(path.read_bytes()).hexdigest()
+        with self._lock:
+            return self._database.execute("SELECT 1 FROM written WHERE content = ?", (digest,)).fetchone() is not None
+
+    def _set_aside(self, path: Path) -> None:
+        folder = self.folder / REPLACED
+        folder.mkdir(exist_ok=True)
+        names = (f"{path.stem}{f'_{number}' if number else ''}{path.suffix}" for number in range(10**6))
+        path.replace(next(target for name in names if not (target := folder / name).exists()))
+
     def _take_over_files(self) -> list[str]:
         """Compare masks/ with the entries: old files are written anew, those of somebody else are taken over."""
         notes: list[str] = []
-        known = {row[0]: row[1:] for row in self._database.execute("SELECT * FROM files")}
+        self._files = {
+            row[0]: (row[1], row[2]) for row in self._database.execute("SELECT frame, size, mtime FROM files")
+        }
         taken: dict[int, UInt8[np.ndarray, "height width"]] = {}
         for name, path in list_images(self.folder / MASKS, MASK_SUFFIXES).items():
             number = self._numbers.get(name)
@@ -400,20 +462,23 @@ class Workspace:
                 notes.append(f"{MASKS}/{path.name} belongs to no frame of this video: it is left alone")
                 continue
             stat = path.stat()
-            if known.get(number, (None, 0, 0))[1:] == (stat.st_size, stat.st_mtime_ns):
+            if self._files.get(number) == (stat.st_size, stat.st_mtime_ns):
                 continue
-            digest = hashlib.sha1(path.read_bytes()).hexdigest()
-            if self._database.execute("SELECT 1 FROM written WHERE content = ?", (digest,)).fetchone():
+            if self._is_ours(number, path):
                 self._stale.add(number)
                 continue
+            self._unknown[number] = path  # so it is set aside, not overwritten
             try:
                 labels = read_label_map(path).labels
                 if labels.shape != self._size:
                     raise UserError(f"{path} is {size_text(labels.shape)}, its frame {size_text(self._size)}")
                 taken[number] = labels
+                if path.suffix == ".png":  # as good as written by this program, now that its content is kept
+                    del self._unknown[number]
+                    digest = hashlib.sha1(path.read_bytes()).hexdigest()
+                    self._database.execute("INSERT OR IGNORE INTO written VALUES (?)", (digest,))
             except UserError as error:
                 notes.append(f"{error}: it is not used; where a mask replaces it, it moves to {REPLACED}/")
-                self._unknown[number] = path
         self._stale |= {
             number
             for number, frame in self.document.frames.items()
@@ -430,7 +495,7 @@ class Workspace:
                 present = [label for label in labels_of(labels) if label]
                 for label in present:
                     if step.get(Key("object", label)) is None:
-                        step.set(Key("object", label), new_object(label))
+                        self.add_object(step, label)
                 step.set(Key("frame", number), FrameMask(step.add_map(labels), objects=tuple(present)))
 
     # --- The database -------------------------------------------------------------------------------------------------
@@ -447,8 +512,8 @@ class Workspace:
                     self._database.execute("ROLLBACK")
                 raise
 
-    def _check(self) -> None:
-        """Check that the workspace is one of this video, or make it so if it is new.
+    def _check(self, video: FrameAccess) -> list[str]:
+        """Check that the workspace is one of this video, or make it so if it is new; return what there is to say.
 
         Raises:
             UserError: it is not.
@@ -462,7 +527,11 @@ class Workspace:
                     f"{self.folder} belongs to another video ({name} {about[name]}, here {value}): name another folder "
                     "with --workspace"
                 )
+        mine["fingerprint"] = video.fingerprint
         self._database.executemany("INSERT OR IGNORE INTO about VALUES (?, ?)", list(mine.items()))
+        if about.get("fingerprint", video.fingerprint) == video.fingerprint:
+            return []
+        return [f"{self.folder} was made with another video of this size and length: look whether its masks fit"]
 
     def _entries(self) -> Iterator[tuple[Key, Any]]:
         for text, value in self._database.execute("SELECT key, value FROM entries"):

@@ -19,7 +19,8 @@ from tests.helpers import REPOSITORY
 cv2.setNumThreads(0)
 
 # Must run before any package of the project is imported: every annotated function then checks shapes and types.
-PACKAGES = ["dataset", "evaluation", "inference", "interactive", "model", "reproduction", "scoring", "training", "util", "xmem"]
+PACKAGES = ["dataset", "evaluation", "inference", "interactive", "model", "reproduction", "scoring", "training"]
+PACKAGES += ["util", "xmem"]
 install_import_hook(PACKAGES, "beartype.beartype")
 
 # Shells start background jobs with SIGINT ignored, and children inherit that, also those that are to be interrupted.

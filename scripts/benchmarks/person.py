@@ -64,7 +64,7 @@ def annotate(folder: Path, video: str, arguments: argparse.Namespace) -> None:
               for n in range(frames.count)]  # fmt: skip
     file = networks.read_network_file(networks.default_network_file())
     network = networks.build_network(file, device).for_inference()
-    workspace = Workspace(folder / "workspace", frames.size, frames.count, frames.name_of)
+    workspace = Workspace(folder / "workspace", frames)
     segmenter = open_segmenter(arguments.segmenter, None, device)
     session = Session(
         frames, workspace, network, {segmenter.name: lambda: segmenter}, arguments.size or networks.intended_size(file)

@@ -63,7 +63,7 @@ class Squares:
 
 def open_session(video: Path, folder: Path, network: XMem | None = None) -> Session:
     frames = FolderAccess(video)
-    workspace = Workspace(folder, frames.size, frames.count, frames.name_of)
+    workspace = Workspace(folder, frames)
     return Session(frames, workspace, network, {"squares": Squares})
 
 

@@ -14,7 +14,7 @@ from dataset.registry import DATA_SETS
 from dataset.soft_masks import read_probabilities
 from dataset.video_file import VideoFile
 from inference.inference_core import InferenceCore
-from interactive.exports import ExportRequest, Exports, Kind
+from interactive.exports import ExportRequest, Exports, Kind, _file_name, _kind_of
 from interactive.session import Session
 from tests.helpers.annotated_video import COUNT, SIZE, annotate, ground_truth, new_session, open_session, picture
 from tests.helpers.tiny_network import tiny_network
@@ -181,6 +181,23 @@ def test_what_cannot_be_exported(session, exports, tmp_path, monkeypatch):
     assert failed.error == "none of these frames has masks yet"
     assert [change.notice.text for change in told if change.notice] == [f"{name}: none of these frames has masks yet"]
     assert not (exports._folder / name).exists()
+    monkeypatch.setattr(session.video, "read", lambda number: (_ for _ in ()).throw(UserError("damaged")))
+    for kind in ("overlay", "alpha_video"):
+        name = exports.start(ExportRequest(kind, last=1))
+        exports.wait()
+        assert {each.name: each.error for each in exports.listed()}[name] == "none of these frames can be decoded"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("my_davis_clip_overlay.mp4", "overlay"), ("a_alpha_png_2", "alpha_png"), ("a_davis", "davis")]
+)
+def test_the_kind_of_an_export_is_in_its_name(name, kind):
+    assert _kind_of(name) == kind
+
+
+@pytest.mark.parametrize(("video", "name"), [(".hid", "hid"), ("x" * 300, "x" * 120), ("...", "video")])
+def test_names_of_videos_make_names_of_files(video, name):
+    assert _file_name(video) == name
 
 
 def test_frames_that_cannot_be_decoded_are_left_out_and_said(tmp_path):

@@ -214,6 +214,58 @@ def test_the_memory_is_kept_only_while_nothing_changes(session, monkeypatch):
     assert picture_of(session) == result
 
 
+def test_what_it_was_given_on_the_way_counts_as_well(session):
+    """A frame that it went through, out of permanent memory, is corrected: the memory is built anew."""
+    annotate(session, 0)
+    annotate(session, 4)
+    session.set_permanent(4, False)
+    follow(session, 4, until="step")
+    session.rectangle(4, 1, (20, 0, 40, 40))
+    session.set_permanent(4, False)
+    follow(session, 5, until="step")
+    result = session.labels(6)
+    session.undo()
+    session.clear_memory()
+    follow(session, 5, until="step")
+    assert (session.labels(6) == result).all()
+
+
+def test_what_is_exported_while_it_runs_does_not_stop_it(session, tmp_path, monkeypatch):
+    annotate(session, 0)
+    slow_down(session, monkeypatch)
+    session.follow(0, "forward", "end")
+    with pytest.raises(UserError, match="pause it"):
+        session.save_memory(tmp_path / "memory.pth")
+    session.wait()
+    assert max(session.document.frames) == COUNT - 1
+
+
+def test_it_ends_the_clicks_on_the_masks_that_it_replaces(session):
+    annotate(session, 0)
+    session.click(5, 1, 30, 30, True)
+    session.unannotate(5)
+    follow(session, 0)
+    followed = session.labels(5)
+    session.click(5, 1, 50, 10, True)
+    kept = session.labels(5) == followed
+    assert kept[~box_around(50, 10)].all()
+
+
+def box_around(x: int, y: int) -> np.ndarray:
+    rows, columns = np.mgrid[:48, :64]
+    return (abs(rows - y) <= 4) & (abs(columns - x) <= 4)
+
+
+def test_soft_masks_leave_a_locked_object_alone(session):
+    annotate(session, 0)
+    follow(session, 0)
+    session.lock_object(2, True)
+    session.rectangle(3, 1, (0, 0, 50, 25))
+    follow(session, 3)
+    soft = session.workspace.soft(session.document.frame(6).map)
+    assert soft.objects == [1]
+
+
 def test_a_locked_object_keeps_its_masks(session):
     annotate(session, 0)
     follow(session, 0)

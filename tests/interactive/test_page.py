@@ -210,7 +210,7 @@ def test_by_keyboard_alone(browser, start):
         page.keyboard.press(key)
     page.wait_for_selector('body:not([data-drawn-map=""])')
     page.keyboard.press("f")
-    page.wait_for_selector('body[data-following="true"]')
+    page.wait_for_selector('#undo[title^="Undo: Follow forward"]')
     page.wait_for_selector('body[data-following="false"]')
     page.keyboard.press("Home")
     page.wait_for_selector('body[data-frame="0"]')

@@ -98,6 +98,7 @@ def test_the_token_opens_the_page_and_nothing_else(stranger):
     [
         {"Host": "evil.example"},  # a name that was made to lead here
         {"Host": "127.0.0.1.evil.example:8765"},
+        {"Host": "["},
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
         {"Origin": "http://127.0.0.1:9999"},  # another server of this machine
@@ -168,6 +169,7 @@ def test_label_maps_are_exact(browser, session):
     session.remove_object(1)  # the page leaves out what there is no object for: undo may bring it back
     assert (decode_runs(browser.get(f"/api/maps/{number}").content) == ground_truth(0)).all()
     assert browser.get("/api/maps/999").status_code == 404
+    assert browser.get(f"/api/maps/{10**30}").status_code == 404
 
 
 def test_runs_of_any_label_map():
@@ -248,6 +250,11 @@ def test_every_act_is_known(browser):
         (b'{"do": "colour_object", "label": 1, "colour": "red;"}', "colour"),
         (b'{"do": "export", "kind": "exe"}', "cannot be exported"),
         (b'{"do": "view", "view": 3}', "JSON object"),
+        (b'{"do": "view", "view": {"a": NaN}}', "cannot be kept"),
+        (b'{"do": "view", "view": {"a": 1e999}}', "cannot be kept"),
+        (b'{"do": "view", "view": {"a": "\\ud800"}}', "cannot be kept"),
+        (b"[" * 100_000, "JSON object"),
+        (b'{"do": "settings", "settings": {"size": 1000000}}', "from 16 to 4320"),
         (b'{"do": "view", "view": {"a": "%s"}}' % (b"x" * 70_000), "at most"),
         (b'{"do": "undo", "x": "%s"}' % (b"x" * LARGEST_ACT), "larger than 4 MiB"),
     ],
@@ -343,7 +350,7 @@ def test_previews_of_a_video_file_are_made_ahead_and_kept(tmp_path):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(number), format="rgb24")))
         container.mux(stream.encode())
     video = VideoAccess(tmp_path / "v.mp4")
-    workspace = Workspace(tmp_path / "workspace", video.size, video.count, video.name_of)
+    workspace = Workspace(tmp_path / "workspace", video)
     previews = Previews(Session(video, workspace))
     assert previews._thread is not None
     previews._thread.join()

@@ -1,6 +1,7 @@
 """What a person does: each step has its effect, can be undone, and is there again when the workspace is opened."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import cv2
@@ -175,6 +176,59 @@ def test_labels_of_objects_that_were_never_to_be_come_again(session):
     assert session.add_object() == 3
 
 
+def test_a_binary_mask_leaves_labels_for_others(session, tmp_path):
+    Image.fromarray((ground_truth(0) > 0) * np.uint8(255)).save(tmp_path / "binary.png")
+    session.import_label_map(0, tmp_path / "binary.png")
+    assert list(session.document.objects) == [1, 2, 255]
+    assert session.add_object() == 3
+
+
+def test_an_object_that_is_imported_does_not_bring_back_one_that_was_removed(session, tmp_path):
+    for number in range(3):
+        annotate(session, number)
+    session.remove_object(2)
+    Image.fromarray(ground_truth(5)).save(tmp_path / "given.png")
+    session.import_label_map(5, tmp_path / "given.png")
+    assert (session.labels(5) == ground_truth(5)).all()
+    assert not any((session.labels(number) == 2).any() for number in range(3))
+    assert session.document.frame(0).objects == (1,)
+    session.undo()
+    session.undo()
+    assert all((session.labels(number) == ground_truth(number)).all() for number in range(3))
+
+
+@pytest.mark.parametrize("act", ["unannotate", "erase_followed"])
+def test_clicks_end_where_masks_are_given_up(session, act):
+    session.click(0, 1, 20, 20, True)
+    session.unannotate(0)
+    if act == "erase_followed":
+        session.erase_followed(0, 0)
+        session.undo()
+        session.undo()
+        assert session.document.prompts, "undo brings clicks back, too"
+        session.redo()
+    assert session.document.prompts == {}
+
+
+def test_acts_from_several_windows_are_done_one_after_the_other(session):
+    """Whatever comes at once: nothing that was answered is lost."""
+    places = [(5 + 9 * number, 30) for number in range(6)]
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(lambda place: session.click(0, 1, *place, True), places))
+    assert sorted(point[:2] for point in session.document.prompts[0, 1].points) == places
+    assert all(session.labels(0)[y, x] == 1 for x, y in places)
+    for number in range(8):
+        acts = [
+            lambda number=number: session.rectangle(1, 1, (4 * number, 0, 4 * number + 2, 2)),
+            lambda: session.clean(1, 1, "fill_holes", 0),
+            lambda: session.confirm(1),
+        ]
+        session.rectangle(1, 1, (60, 40, 62, 42))
+        with ThreadPoolExecutor(3) as threads:
+            list(threads.map(lambda act: act(), acts))
+        assert session.labels(1)[0, 4 * number] == 1
+
+
 def test_names_and_colours(session):
     session.rename_object(1, "  a  fish ")
     session.colour_object(1, "#00ff7f")
@@ -209,7 +263,7 @@ def test_marks(session):
 def test_settings_are_checked(session):
     with pytest.raises(UserError, match="min_mid_term_frames"):
         session.change_settings(MemorySettings(min_mid_term_frames=20, max_mid_term_frames=10))
-    with pytest.raises(UserError, match="size must be at least 16"):
+    with pytest.raises(UserError, match="Shorter side in pixels: from 16 to 4320, not 3"):
         session.change_settings(MemorySettings(size=3))
     session.change_settings(MemorySettings(mem_every=3))
     assert session.document.get(SETTINGS) == MemorySettings(mem_every=3)
@@ -350,3 +404,10 @@ def test_whoever_listens_is_told(session):
     stop()
     session.mark(3, True)
     assert len(told) == 1
+
+
+def test_a_listener_that_fails_keeps_nothing_from_being_done(session, caplog):
+    session.listen(lambda change: 1 / 0)
+    session.mark(3, True)
+    assert session.document.marks == (3,)
+    assert "ZeroDivisionError" in caplog.text

@@ -123,6 +123,36 @@ def test_files_that_are_no_label_maps_are_never_overwritten(folder):
     assert (read_label_map(masks / "00003.png").labels == ground_truth(3)).all()
 
 
+def test_a_file_that_another_program_saves_meanwhile_is_set_aside(folder):
+    masks = folder / "workspace" / "masks"
+    session = opened(folder)
+    told = []
+    session.listen(told.append)
+    time.sleep(0.2)
+    write_label_map(masks / "00004.png", ground_truth(9), davis_palette())
+    session.hide_object(1, True)
+    session.close()
+    assert (read_label_map(masks / "00004.png").labels == ground_truth(9)).all(), "hiding changes no file"
+    session = opened(folder)
+    assert (session.labels(4) == ground_truth(9)).all()
+    session.listen(told.append)
+    write_label_map(masks / "00004.png", ground_truth(2), davis_palette())
+    annotate(session, 4)
+    session.close()
+    assert (read_label_map(folder / "workspace" / "replaced" / "00004.png").labels == ground_truth(2)).all()
+    assert "was changed by another program" in next(change.notice.text for change in told if change.notice)
+
+
+def test_other_formats_are_taken_over_once(folder):
+    masks = folder / "workspace" / "masks"
+    Image.fromarray(ground_truth(3)).save(masks / "00003.bmp")
+    for _ in range(2):
+        session = opened(folder)
+        assert (session.labels(3) == ground_truth(3)).all()
+        session.close()
+    assert (folder / "workspace" / "replaced" / "00003.bmp").is_file()
+
+
 def test_a_workspace_of_the_published_program_is_opened(tmp_path):
     """It holds images/ and masks/, named alike."""
     new_session(tmp_path, network=False).close()
@@ -151,6 +181,17 @@ def test_another_video_is_refused(folder):
     shutil.copy(folder / "video" / "00000.png", folder / "video" / "99999.png")
     with pytest.raises(UserError, match=r"belongs to another video \(frames 12, here 13\)"):
         opened(folder)
+
+
+def test_another_video_of_the_same_size_is_said(folder):
+    session = opened(folder)
+    assert session.workspace.notes == []
+    session.close()
+    Image.fromarray(ground_truth(0) * 100).convert("RGB").save(folder / "video" / "00000.png")
+    session = opened(folder)
+    (note,) = session.workspace.notes
+    assert "was made with another video of this size and length" in note
+    session.close()
 
 
 def test_a_full_disk_is_said_at_once_and_nothing_is_lost(folder):
@@ -232,6 +273,8 @@ def test_what_the_page_remembers(folder):
 
 def test_soft_masks_are_packed_without_loss():
     prob = np.random.default_rng(0).integers(0, 256, (3, 20, 30)).astype(np.uint8)
-    unpacked, objects = SoftMasks.unpack(SoftMasks.pack(prob, [1, 7]))
-    assert (unpacked == prob).all()
-    assert objects == [1, 7]
+    unpacked = SoftMasks.unpack(SoftMasks(prob, [1, 7]).pack())
+    assert (unpacked.prob == prob).all()
+    assert unpacked.objects == [1, 7]
+    assert (unpacked.without([1]).prob == prob[[0, 2]]).all()
+    assert unpacked.without([1]).objects == [7]
