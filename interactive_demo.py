@@ -14,6 +14,7 @@ import socket
 import sys
 import webbrowser
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -191,8 +192,10 @@ def run(arguments: argparse.Namespace) -> int:
     video: FrameAccess = open_frames(source)
     workspace = Workspace(folder, video)
     try:
-        network, file, problem, size = load_network(arguments.model, device)
-        session = Session(video, workspace, network, segmenters(arguments, device), arguments.size or size)
+        worker = ThreadPoolExecutor(1, thread_name_prefix="network")
+        network, file, problem, size = worker.submit(load_network, arguments.model, device).result()
+        size = arguments.size or size
+        session = Session(video, workspace, network, segmenters(arguments, device), size, worker)
         if workspace.history()[2] == 0 and not workspace.document.objects:
             for _ in range(1 if arguments.num_objects is None else arguments.num_objects):
                 session.add_object()

@@ -226,7 +226,7 @@ class Follower:
         objects = segmenter.core.objects
         labels = label_map_of(resize_channels(prob, full), objects).cpu().numpy()
         packed = prob.mul(255).round().byte().cpu().numpy()
-        return FollowedFrame(number, labels, SoftMasks(packed, objects), uncertainty_of(prob))
+        return FollowedFrame(number, labels, SoftMasks(packed, objects), uncertainty_of(prob[:, ::2, ::2]))
 
     def _read(self, numbers: Sequence[int]) -> Iterator[tuple[int, UInt8[Tensor, "height width 3"] | None, str | None]]:
         for number in numbers:

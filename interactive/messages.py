@@ -57,6 +57,8 @@ class Messages:
         parts |= {PARTS_OF_KEYS[key.kind] for key in keys if key.kind in PARTS_OF_KEYS}
         if keys:
             parts.add("history")
+        if "following" in parts:
+            parts.add("followed")
         makers = self._parts()
         patch = {name: makers[name]() for name in parts}
         if frames := {key.first for key in keys if key.kind == "frame"}:
@@ -84,6 +86,7 @@ class Messages:
             "setting_notes": lambda: [asdict(note) for note in SETTING_NOTES],
             "history": self._history,
             "following": self._following,
+            "followed": lambda: None if self._session.followed is None else asdict(self._session.followed),
             "memory": self._memory,
             "exports": lambda: [asdict(export) for export in self._exports.listed()],
         }  # fmt: skip

@@ -6,7 +6,8 @@ It knows nothing of a page or a server. Methods may be called from any thread; e
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, Queue
@@ -57,7 +58,10 @@ Until = Literal["step", "halfway", "annotated", "mark", "end"]
 """One frame; half the way to the next annotated frame, from which the other half may be followed; all of it; the next
 mark; the end of the video. Where there is no such frame, the end."""
 
-SECONDS_PER_COMMIT = 0.25
+SHORTEST, LONGEST, FRAMES_PER_COMMIT = 0.25, 1.0, 12
+"""Followed frames are kept, and shown, after so many seconds: where the network is fast, after so many frames.
+
+Whoever looks on from the same machine takes time from the network: on two cores a fifth at four times a second."""
 RATE_SECONDS = 3.0
 """Over which the speed of following is measured."""
 
@@ -79,6 +83,14 @@ class Progress:
     def left(self) -> float | None:
         """The seconds that are left."""
         return (self.total - self.done) / self.fps if self.fps else None
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What following has done when it was last on its way: frames, and the seconds until their masks were kept."""
+
+    frames: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -107,6 +119,8 @@ class Session:
         network: None: masks are made by hand and by clicks alone.
         segmenters: by name, what opens the segmenters that can be chosen; the first one is taken until another is.
         size: the shorter side at which frames are followed, unless a person has set it.
+        worker: the one thread that computes with networks, where they were loaded in one: OpenMP keeps a team for each
+            thread that it was used in, and is a fifth slower where there are more of them than cores.
     """
 
     def __init__(
@@ -116,6 +130,7 @@ class Session:
         network: XMem | None = None,
         segmenters: Mapping[str, Callable[[], Segmenter]] | None = None,
         size: int = 480,
+        worker: ThreadPoolExecutor | None = None,
     ) -> None:
         self.video, self.workspace, self.segmenters = video, workspace, segmenters or {}
         self.segmenter_name = next(iter(self.segmenters), None)
@@ -124,9 +139,11 @@ class Session:
         self._size = size
         self._lock, self._telling = RLock(), Lock()
         self._listeners: list[Callable[[Change], object]] = []
-        self._thread: Thread | None = None
+        self._worker = worker or ThreadPoolExecutor(1, thread_name_prefix="network")
+        self._following: Future[None] | None = None
         self._pause = Event()
         self.progress: Progress | None = None
+        self.followed: Followed | None = None
         self.gauge = self._follower.gauge if self._follower else MemoryGauge()
         self.unreadable: set[int] = set()
         workspace.report = lambda text: self.tell(Change(notice=Notice("error", text)))
@@ -162,6 +179,7 @@ class Session:
     def close(self) -> None:
         """Pause, and leave the workspace."""
         self.pause()
+        self._worker.shutdown()
         self.workspace.close()
 
     def read_frame(self, number: int) -> UInt8[np.ndarray, "height width 3"]:
@@ -375,7 +393,8 @@ class Session:
         if name not in self.segmenters:
             raise UserError(f"there is no segmenter {name} here, but {', '.join(self.segmenters) or 'none'}")
         with self._lock:
-            self._segmenter, self.segmenter_name = self.segmenters[name](), name
+            self._segmenter = self._worker.submit(self.segmenters[name]).result()
+            self.segmenter_name = name
         self.tell(Change(parts=frozenset({"segmenter"})))
 
     def _segment(
@@ -397,7 +416,8 @@ class Session:
             previous = labels == label
             clicks = [Click(*point) for point in points]
             assert self._segmenter is not None
-            mask = self._segmenter.segment(rgb, clicks, box, previous if previous.any() else None)
+            before = previous if previous.any() else None
+            mask = self._worker.submit(self._segmenter.segment, rgb, clicks, box, before).result()
             labels = replaced(labels, mask, label, self._locked())
             with self._editing(f"{name}, frame {frame}") as step:
                 step.set(Key("prompts", frame, label), Prompts(points, box, start))
@@ -500,7 +520,8 @@ class Session:
     @property
     def is_following(self) -> bool:
         """Whether the network is on its way."""
-        return self._thread is not None and self._thread.is_alive()
+        following = self._following
+        return following is not None and not following.done()
 
     def follow(self, frame: int, direction: Direction, until: Until) -> None:
         """Send the network on its way from a frame; returns at once.
@@ -520,22 +541,21 @@ class Session:
             if not any(entry.annotated or entry.map is not None for entry in self.document.frames.values()):
                 raise UserError("there is nothing to follow yet: mark an object in a frame first")
             self._pause.clear()
-            self._thread = Thread(target=self._run, args=(plans, direction), name="follow", daemon=True)
-            self._thread.start()
+            self._following = self._worker.submit(self._run, plans, direction)
 
     def pause(self) -> None:
         """Stop following, and wait until what was followed is kept."""
         self._pause.set()  # at once: whoever has the lock may be waiting for the same
         with self._lock:
             self._pause.set()
-            if self._thread is not None:
-                self._thread.join()
-                self._thread = None
+            if self._following is not None:
+                self._following.result()
+                self._following = None
 
     def wait(self) -> None:
         """Wait until following has come to its end."""
-        if (thread := self._thread) is not None:
-            thread.join()
+        if (following := self._following) is not None:
+            following.result()
 
     def clear_memory(self) -> None:
         """Forget all but the permanent frames."""
@@ -574,13 +594,13 @@ class Session:
         return Plan(start, frames)
 
     def _run(self, plans: Sequence[Plan], direction: str) -> None:
-        """Follow, in a thread of its own: another one keeps the masks."""
+        """Follow, in the worker's thread: another one keeps the masks."""
         assert self._follower is not None
         notice = None
         total = sum(len(plan.frames) for plan in plans)
         keeper = _Keeper(self, f"Follow {direction} from frame {plans[0].start}")
+        begun, done = time.monotonic(), 0
         try:
-            done = 0
             for plan in plans:
                 if self._pause.is_set() or not plan.frames:
                     continue
@@ -605,7 +625,7 @@ class Session:
             notice = Notice("error", f"following has stopped: {error}; {remedy}")
         finally:
             notice = keeper.close() or notice
-            self.progress = None
+            self.progress, self.followed = None, Followed(done, time.monotonic() - begun)
             self.tell(Change(parts=frozenset({"following", "memory"}), notice=notice))
 
     def _not_followed(self, followed: Collection[int]) -> Notice | None:
@@ -695,7 +715,8 @@ class _Keeper:
     def __init__(self, session: Session, name: str) -> None:
         self._session, self._name = session, name
         self._number: int | None = None
-        self._queue: Queue[tuple[FollowedFrame, int] | None] = Queue(maxsize=16)
+        self._queue: Queue[tuple[FollowedFrame, int] | None] = Queue(maxsize=16)  # None: store what has come, at once
+        self._closing = False
         self._error: Notice | None = None
         self._thread = Thread(target=self._run, name="keep", daemon=True)
         self._thread.start()
@@ -712,25 +733,26 @@ class _Keeper:
 
     def flush(self) -> None:
         """Wait until all frames are kept."""
+        self._queue.put(None)
         self._queue.join()
 
     def close(self) -> Notice | None:
         """Wait until all frames are kept; return what went wrong."""
+        self._closing = True
         self._queue.put(None)
         self._thread.join()
         return self._error
 
     def _run(self) -> None:
-        is_open = True
-        while is_open:
+        while not self._closing or not self._queue.empty():
             waiting = [self._queue.get()]
-            end = time.monotonic() + SECONDS_PER_COMMIT
-            while waiting[-1] is not None and (left := end - time.monotonic()) > 0 and len(waiting) < 64:
-                try:
-                    waiting.append(self._queue.get(timeout=left))
-                except Empty:
+            begun = time.monotonic()
+            while waiting[-1] is not None and self._number is not None:  # the first one is kept at once
+                wanted = SHORTEST if len(waiting) >= FRAMES_PER_COMMIT else LONGEST
+                if (left := begun + wanted - time.monotonic()) <= 0:
                     break
-            is_open = waiting[-1] is not None
+                with suppress(Empty):
+                    waiting.append(self._queue.get(timeout=left))
             try:
                 if self._error is None:
                     self._store([each for each in waiting if each is not None])

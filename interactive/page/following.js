@@ -31,6 +31,13 @@ export class Following {
     return this.acts.send({do: "follow", frame: this.view.frame, direction, until});
   }
 
+  #atRest() {
+    const {followed} = this.state.now;
+    if (!followed?.frames) return `From frame ${this.view.frame}`;
+    const rate = (followed.frames / followed.seconds).toFixed(1);
+    return `From frame ${this.view.frame} · before: ${followed.frames} frames, ${rate} a second`;
+  }
+
   pause() {
     this.acts.send({do: "pause"});
   }
@@ -46,7 +53,7 @@ export class Following {
     progress.max = following?.total || 1;
     progress.value = following?.done ?? 0;
     find("#live").hidden = !following || this.player.live;
-    setText(find("#follow-status"), following ? this.#words(following) : `From frame ${this.view.frame}`);
+    setText(find("#follow-status"), following ? this.#words(following) : this.#atRest());
   }
 
   #words({frame, done, total, direction, fps, left}) {

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import cv2
@@ -48,7 +48,6 @@ def run(arguments: argparse.Namespace) -> None:
 def follow(arguments: argparse.Namespace, folder: Path) -> None:
     """Compare the frames per second of following with eval.py's, reading and writing included in both."""
     video, mask = CLIP / "JPEGImages" / VIDEO, CLIP / "Annotations" / VIDEO / "00000.png"
-    frames = len(list(video.iterdir())) - 1
     rates: dict[str, list[float]] = {"eval.py": [], "following, no page open": [], "following, in the page": []}
     for turn in range(arguments.rounds):
         output = folder / f"eval {turn}"
@@ -63,28 +62,34 @@ def follow(arguments: argparse.Namespace, folder: Path) -> None:
                 window.page.set_input_files("#import-file", mask)
                 window.page.wait_for_selector('body:not([data-drawn-map=""])')
                 if name.endswith("no page open"):
-                    seconds = _seconds_alone(window, frames)
+                    rates[name].append(_rate_alone(window))
                 else:
-                    begun = time.perf_counter()
                     window.follow(seconds=600)
-                    seconds = time.perf_counter() - begun
-            rates[name].append(frames / seconds)
+                    rates[name].append(_rate(window.page.evaluate(STATE)))
     for name, values in rates.items():
         ratio = median(values) / median(rates["eval.py"])
         shown = ", ".join(f"{value:.2f}" for value in values)
         print(f"{name}: {shown} frames a second; {ratio:.2f} of eval.py's")
 
 
-def _seconds_alone(window: Window, frames: int) -> float:
-    """Follow while no page looks on: the window leaves it, and asks now and then how far it is."""
-    cookies = window.page.context.request
-    address = window.page.url
+def _rate_alone(window: Window) -> float:
+    """Follow while no page looks on: the window leaves it, and asks now and then whether that has ended."""
+    requests, address = window.page.context.request, window.page.url
     window.page.goto("about:blank")
-    begun = time.perf_counter()
-    cookies.post(f"{address}api/acts", data={"do": "follow", "frame": 0, "direction": "forward", "until": "end"})
-    while len(cookies.get(f"{address}api/state").json()["frames"]) <= frames:
-        time.sleep(0.2)
-    return time.perf_counter() - begun
+    requests.post(f"{address}api/acts", data={"do": "follow", "frame": 0, "direction": "forward", "until": "end"})
+    while True:
+        time.sleep(2)
+        state = requests.get(f"{address}api/state").json()
+        if state["following"] is None:
+            return _rate(state)
+
+
+def _rate(state: Any) -> float:
+    """Return the frames per second of the last following, until their masks were on disk."""
+    return float(state["followed"]["frames"] / state["followed"]["seconds"])
+
+
+STATE = "() => fetch('/api/state').then(answer => answer.json())"
 
 
 def scrub(arguments: argparse.Namespace, folder: Path) -> None:
