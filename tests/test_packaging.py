@@ -49,7 +49,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parts = {Path(name.replace(".", "/")).parts[0] for name in setuptools_table()["packages"]}
     for name in parts:
         shutil.copytree(REPOSITORY / name, folder / "source" / name)
-    for pattern in ("*.py", "*.toml", "*.md", "*.txt", "LICENSE", "saves/XMem-small.pth"):
+    for pattern in ("*.py", "*.toml", "*.md", "*.txt", "LICENSE", "LICENSES/*.txt", "saves/*.pth"):
         for path in REPOSITORY.glob(pattern):
             target = folder / "source" / path.relative_to(REPOSITORY)
             target.parent.mkdir(exist_ok=True)
@@ -65,7 +65,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (site / "packages_already_there.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
     programs = Path(paths["scripts"])
     subprocess.run([*pip, "--python", programs / "python", "install", *offline, *wheels.iterdir()], check=True)
-    assert (site / "xmem" / "saves" / "XMem-small.pth").is_file()
+    for name in ("XMem-small.pth", "XMem-clicks.pth"):
+        assert (site / "xmem" / "saves" / name).is_file()
+    assert (site / "interactive" / "page" / "index.html").is_file()
     return programs
 
 
@@ -107,7 +109,7 @@ def test_the_installed_package_segments_a_video_from_another_folder(installed, c
 
 @pytest.mark.slow
 def test_the_installed_programs_run_and_bring_a_network(installed, clip, tmp_path):
-    for program in ("xmem-eval", "xmem-train", "xmem-score"):
+    for program in ("xmem-eval", "xmem-interactive", "xmem-train", "xmem-score"):
         assert "usage" in run(installed / program, "--help", folder=tmp_path)
     flags = ["--dataset", "G", "--generic_path", clip, "--output", "output", "--size", "64", "--device", "cpu"]
     run(installed / "xmem-eval", *flags, folder=tmp_path)

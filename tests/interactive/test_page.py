@@ -145,6 +145,7 @@ def test_a_second_window_follows_the_first(browser, start):
     assert second.data("drawn-map") != ""
 
 
+@pytest.mark.long
 def test_a_lost_connection_is_said_and_what_happened_meanwhile_is_shown(browser, start, tmp_path):
     program = start()
     port = re.search(r":(\d+)/", program.address).group(1)
@@ -181,6 +182,7 @@ def test_bad_input_is_said_in_the_page(browser, start, tmp_path):
     assert window.errors == []
 
 
+@pytest.mark.long
 def test_by_keyboard_alone(browser, start):
     """Every control of the first panel is reached by Tab and has a name; masks are made and followed by keys."""
     window = Window(browser, start().address)
@@ -224,6 +226,7 @@ def test_by_keyboard_alone(browser, start):
     assert window.errors == []
 
 
+@pytest.mark.long
 def test_the_program_ends_in_a_line_and_leaves_the_workspace_to_others(start):
     program = start()
     assert program.stop() == "interactive_demo.py: interrupted; every step is kept\n"

@@ -35,6 +35,7 @@ def opened(folder: Path):
     return open_session(folder / "video", folder / "workspace")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_a_killed_program_has_lost_nothing_that_it_said_was_kept(tmp_path, seed):
