@@ -109,7 +109,7 @@ class SettingNote:
 
 
 SETTING_NOTES = (
-    SettingNote("mem_every", "Every how many frames to store (r)", "Smaller: follows fast changes; slower.", 1, 1000),
+    SettingNote("mem_every", "Frames between stored ones (r)", "Smaller: follows fast changes; slower.", 1, 1000),
     SettingNote("min_mid_term_frames", "Frames kept in full (T_min)", "The latest stored frames stay.", 1, 99),
     SettingNote("max_mid_term_frames", "Frames until consolidation (T_max)", "Then older ones are condensed.", 2, 100),
     SettingNote("num_prototypes", "Prototypes at a time (P)", "More: finer long-term memory.", 1, 10000),

@@ -35,7 +35,7 @@ export class Following {
     const {followed} = this.state.now;
     if (!followed?.frames) return `From frame ${this.view.frame}`;
     const rate = (followed.frames / followed.seconds).toFixed(1);
-    return `From frame ${this.view.frame} · before: ${followed.frames} frames, ${rate} a second`;
+    return `From frame ${this.view.frame} · last: ${followed.frames} frames, ${rate}/s`;
   }
 
   pause() {

@@ -65,6 +65,8 @@ export class Keys {
     const command = this.byKey.get(combination(event));
     if (!command) return;
     event.preventDefault();
+    // A stroke belongs to the object and the frame that it was begun on; undo would take back the step before it.
+    if (this.app.tools.active) return this.app.notices.say("Not possible while something is drawn: let go first.");
     if (event.key === " ") {
       // Space also moves the picture; it plays only if it was let go without that.
       if (!event.repeat) this.space = {held: true, used: false};

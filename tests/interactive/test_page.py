@@ -121,6 +121,23 @@ def test_from_opening_to_the_export_and_again(browser, start, tmp_path):
     assert window.errors == []
 
 
+def test_keys_wait_until_a_stroke_is_drawn(browser, start):
+    window = Window(browser, start().address)
+    window.click("#add-object")
+    page = window.page
+    page.click('#object-list li[data-label="1"] .number')
+    page.click("[data-tool=brush]")
+    page.mouse.move(*window.at(10, 10))
+    page.mouse.down()
+    page.mouse.move(*window.at(30, 10), steps=4)
+    page.keyboard.press("2")
+    page.keyboard.press("Control+z")
+    page.mouse.up()
+    page.wait_for_selector('body:not([data-drawn-map=""])')
+    assert page.get_attribute("#undo", "title").startswith("Undo: Brush, frame 0")
+    assert page.locator("#object-list li").count() == 2
+
+
 def test_without_the_token_there_is_no_page(browser, start):
     program = start()
     page = browser.new_context().new_page()
