@@ -11,7 +11,6 @@ from jaxtyping import UInt8
 from interactive.document import SETTING_NOTES, FrameMask, Key
 from interactive.exports import Exports
 from interactive.session import Change, Session
-from util.device import device_name
 
 Json = dict[str, Any]
 
@@ -144,9 +143,3 @@ def encode_runs(labels: UInt8[np.ndarray, "height width"]) -> bytes:
     lengths = np.diff(np.concatenate([starts, [flat.size]]))
     head = np.array([labels.shape[1], labels.shape[0], len(starts)], "<u4")
     return head.tobytes() + flat[starts].tobytes() + lengths.astype("<u4").tobytes()
-
-
-def device_text(session_device: Any) -> str:
-    """Return a device's name for people."""
-    name = device_name(session_device)
-    return "CPU" if name == "cpu" else name

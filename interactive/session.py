@@ -1,4 +1,4 @@
-"""What a person does with a video: every method is a step that is kept, can be undone, and is told to who looks on.
+"""What a person does with a video: every edit is a step that is kept, can be undone, and is told to all listeners.
 
 It knows nothing of a page or a server. Methods may be called from any thread; edits pause following first.
 """
@@ -59,7 +59,7 @@ Until = Literal["step", "halfway", "annotated", "mark", "end"]
 mark; the end of the video. Where there is no such frame, the end."""
 
 SHORTEST, LONGEST, FRAMES_PER_COMMIT = 0.25, 1.0, 12
-"""Followed frames are kept, and shown, after so many seconds: where the network is fast, after so many frames.
+"""Seconds until followed frames are kept and shown: SHORTEST where FRAMES_PER_COMMIT have come, else LONGEST.
 
 Whoever looks on from the same machine takes time from the network: on two cores a fifth at four times a second."""
 RATE_SECONDS = 3.0
@@ -414,7 +414,7 @@ class Session:
             start = old.start if old else (entry.map if entry else None)
             labels = self.workspace.labels(start)
             previous = labels == label
-            clicks = [Click(*point) for point in points]
+            clicks = [Click(x - 0.5, y - 0.5, positive) for x, y, positive in points]  # whole numbers are middles there
             assert self._segmenter is not None
             before = previous if previous.any() else None
             mask = self._worker.submit(self._segmenter.segment, rgb, clicks, box, before).result()

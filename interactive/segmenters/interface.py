@@ -11,7 +11,7 @@ from jaxtyping import Bool, Shaped, UInt8
 
 @dataclass(frozen=True)
 class Click:
-    """A place in the image, in pixels from its upper left corner, that belongs to the object, or does not."""
+    """A place in the image that belongs to the object, or does not: whole numbers are the middles of pixels."""
 
     x: float
     y: float

@@ -56,7 +56,7 @@ class Squares:
             x0, y0, x1, y1 = map(round, box)
             mask[y0:y1, x0:x1] = True
         for click in clicks:
-            x, y = int(click.x), int(click.y)
+            x, y = int(click.x + 0.5), int(click.y + 0.5)
             mask[max(y - 4, 0) : y + 5, max(x - 4, 0) : x + 5] = click.positive
         return mask
 
