@@ -382,13 +382,14 @@ class Workspace:
             self._wake.clear()
             with self._lock:
                 stale, self._stale = self._stale, set()
+            is_last = self._closing.is_set()  # before the attempt: one that begins after closing is the last
             try:
                 self._write_files(stale)
             except (UserError, OSError) as error:
                 self.report(f"the files in {self.folder / MASKS} are not up to date: {error}")
                 with self._lock:
                     self._stale |= stale
-                if self._closing.is_set():
+                if is_last:
                     return  # they are written when the workspace is opened again
                 self._closing.wait(SECONDS_UNTIL_RETRY)
                 self._wake.set()
