@@ -29,7 +29,7 @@ from interactive.session import Session
 from interactive.workspace import Workspace
 from model.network import XMem
 from util.command_line import Parser, run_program
-from util.device import choose_device, device_name
+from util.device import choose_device
 from util.errors import UserError
 
 if TYPE_CHECKING:
@@ -83,15 +83,15 @@ def find_video(arguments: argparse.Namespace) -> tuple[Path, Path]:
     return source, workspace or Path("workspace") / (source.resolve().name if source.is_dir() else source.stem)
 
 
-def load_network(model: Path | None, device: torch.device) -> tuple[XMem | None, str | None, str | None, int]:
-    """Return the network, the name of its file, why there is none, and the size that it is meant for."""
+def load_network(model: Path | None, device: torch.device) -> tuple[XMem | None, str | None, int]:
+    """Return the network, why there is none, and the size that it is meant for."""
     try:
         file = networks.read_network_file(model or networks.default_network_file())
         network = networks.build_network(file, device).for_inference(device.type == "cuda")
-        return network, str(file.path), None, networks.intended_size(file)
+        return network, None, networks.intended_size(file)
     except UserError as error:
         logging.warning("%s: masks can be made, but not followed", error)
-        return None, None, str(error), PUBLISHED_SIZE
+        return None, str(error), PUBLISHED_SIZE
 
 
 def segmenters(arguments: argparse.Namespace, device: torch.device) -> dict[str, Callable[[], "Segmenter"]]:
@@ -139,8 +139,17 @@ def require_packages() -> None:
         raise UserError(f"the page needs {', '.join(missing)}: pip install -r requirements-gui.txt")
 
 
-def serve(session: Session, arguments: argparse.Namespace, notes: list[str], **network: str | None) -> int:
-    """Serve the page until Ctrl-C."""
+def serve(session: Session, arguments: argparse.Namespace, problem: str | None) -> int:
+    """Serve the page until Ctrl-C, and return the exit code.
+
+    Args:
+        session: what it shows.
+        arguments: the program's.
+        problem: why there is no network; None: there is one.
+
+    Raises:
+        UserError: the port is in use.
+    """
     import uvicorn
 
     from interactive.exports import Exports
@@ -151,11 +160,11 @@ def serve(session: Session, arguments: argparse.Namespace, notes: list[str], **n
     listening = bind(arguments.port)
     port, token = listening.getsockname()[1], secrets.token_urlsafe(24)
     exports, previews = Exports(session), Previews(session)
-    messages = Messages(session, exports, network["file"], network["problem"], network["device"] or "")
+    messages = Messages(session, exports, problem)
     app = Server(session, previews, exports, messages).app(token, f"xmem-{port}", LOCAL_NAMES)
     config = uvicorn.Config(app, log_level="warning", ws="websockets-sansio", timeout_graceful_shutdown=2)
     address = f"http://127.0.0.1:{port}/?token={token}"
-    for note in notes:
+    for note in session.workspace.notes:
         logging.warning(note)
 
     class Announced(uvicorn.Server):
@@ -193,13 +202,13 @@ def run(arguments: argparse.Namespace) -> int:
     workspace = Workspace(folder, video)
     try:
         worker = ThreadPoolExecutor(1, thread_name_prefix="network")
-        network, file, problem, size = worker.submit(load_network, arguments.model, device).result()
+        network, problem, size = worker.submit(load_network, arguments.model, device).result()
         size = arguments.size or size
         session = Session(video, workspace, network, segmenters(arguments, device), size, worker)
         if workspace.history()[2] == 0 and not workspace.document.objects:
             for _ in range(1 if arguments.num_objects is None else arguments.num_objects):
                 session.add_object()
-        return serve(session, arguments, workspace.notes, file=file, problem=problem, device=device_name(device))
+        return serve(session, arguments, problem)
     finally:
         workspace.close()  # also where no session has come of it
 

@@ -14,10 +14,10 @@ from dataset.label_map import (
     LabelMapSource,
     ObjectMasks,
     colour_palette,
-    labels_of,
     lacking_objects,
     list_label_maps,
     marks_void,
+    objects_of,
     read_label_map,
 )
 from util.errors import UserError, first_few
@@ -146,7 +146,7 @@ def _about_label_maps(
     for frame, source in masks.items():
         try:
             label_map = read_label_map(source, palette)
-            labels = [label for label in labels_of(label_map.labels) if label]
+            labels = objects_of(label_map.labels)
             if labels:
                 check_objects(label_map, source)
         except UserError as error:

@@ -254,7 +254,7 @@ def _labels_of_colours(packed: Integer[np.ndarray, "height width"], palette: byt
         raise UserError(f"{path} holds the colour #{unknown[0]:06x}, which no other label map of its video has")
     if palette == GREY_PALETTE:
         return LabelMap(labels)
-    return LabelMap(labels, palette, {label: f"#{known[label]:06x}" for label in labels_of(labels) if label})
+    return LabelMap(labels, palette, {label: f"#{known[label]:06x}" for label in objects_of(labels)})
 
 
 def _joined(masks: ObjectMasks) -> LabelMap:
@@ -296,7 +296,18 @@ def read_object_mask(path: Path) -> Bool[np.ndarray, "height width"]:
 
 def labels_of(labels: UInt8[np.ndarray, "height width"]) -> list[int]:
     """Return the labels that occur in a label map, the background's 0 among them, in ascending order."""
-    return np.flatnonzero(cv2.calcHist([labels], [0], None, [256], [0, 256])).tolist()
+    return list(pixels_of_labels(labels))
+
+
+def objects_of(labels: UInt8[np.ndarray, "height width"]) -> list[int]:
+    """Return the labels of the objects that occur in a label map, in ascending order."""
+    return [label for label in labels_of(labels) if label]
+
+
+def pixels_of_labels(labels: UInt8[np.ndarray, "height width"]) -> dict[int, int]:
+    """Return how many pixels have each label that occurs in a label map, in ascending order of the labels."""
+    counts = cv2.calcHist([labels], [0], None, [256], [0, 256]).flatten()
+    return {label: int(counts[label]) for label in np.flatnonzero(counts).tolist()}
 
 
 def marks_void(labels: Collection[int]) -> bool:

@@ -25,9 +25,9 @@ from dataset.label_map import (
     ObjectMasks,
     colour_palette,
     label_map_size,
-    labels_of,
     labels_of_folders,
     list_label_maps,
+    objects_of,
     read_label_map,
     read_object_mask,
     write_label_map,
@@ -111,7 +111,7 @@ def _read_label_maps(folder: Path) -> VideoMasks:
         else:
             label_map = read_label_map(source, in_colours)
             palette = palette or label_map.palette
-            objects |= {label: str(label) for label in labels_of(label_map.labels) if label}
+            objects |= {label: str(label) for label in objects_of(label_map.labels)}
 
     def frames() -> Iterator[FrameMasks]:
         for name, source in sources.items():
@@ -119,7 +119,7 @@ def _read_label_maps(folder: Path) -> VideoMasks:
                 masks = ((label, read_object_mask(path)) for label, path in source.files)
             else:
                 labels = read_label_map(source, in_colours).labels
-                masks = ((label, labels == label) for label in labels_of(labels) if label)
+                masks = ((label, labels == label) for label in objects_of(labels))
             yield FrameMasks(name, label_map_size(source), _joined(masks))
 
     if any(isinstance(source, ObjectMasks) for source in sources.values()):

@@ -154,13 +154,13 @@ class VideoAccess:
 
     def small_frames(self, first: int, longer_side: int) -> Iterator[tuple[int, UInt8[np.ndarray, "height width 3"]]]:
         """Yield the frames from `first` on with their numbers, made smaller: several times as fast as reading each."""
-        with self._lock:
-            self._start(None)
-            for frame in self._decoded:
+        position = -1
+        with self._file.opened() as (container, stream):  # another one, so that it does not jump between two places
+            for frame in _decoded_frames(container, stream):
                 number = self._number_of(frame)
-                self._position = self._position + 1 if number is None else number
-                if self._position >= first:
-                    yield self._position, upright_rgb(frame, longer_side)
+                position = position + 1 if number is None else number
+                if position >= first:
+                    yield position, upright_rgb(frame, longer_side)
 
     def _index(self) -> tuple[list[int], list[int], list[int]]:
         """Return the times of all frames and of keyframes, in their order, and when the latter are decoded."""
@@ -221,7 +221,7 @@ class VideoAccess:
         """Decode up to a frame; return whether it was there."""
         for frame in self._decoded:
             number_now = self._number_of(frame)
-            if number_now is None and self._way < FROM_THE_BEGINNING:
+            if number_now is None and self._keyframes and self._way < FROM_THE_BEGINNING:
                 self._first = None  # MPEG's program streams have other times after looking for a place
                 return False
             self._position = self._position + 1 if number_now is None else number_now
@@ -237,9 +237,9 @@ class VideoAccess:
         return False
 
     def _number_of(self, frame: av.VideoFrame) -> int | None:
-        """Return the number of a frame by its time; None: there is no frame of this time."""
+        """Return the number of a frame by its time; None: there is no frame of this time, or times are not known."""
         if not self._keyframes:
-            return self._position + 1
+            return None
         number = bisect_right(self._times, frame.pts or 0) - 1
         return number if number >= 0 and self._times[number] == frame.pts else None
 
@@ -266,16 +266,25 @@ class VideoAccess:
             container.seek(time, stream=stream)
         self._position, self._first = -1, None
         self._whole_from = 0 if time is None or shown is None else bisect_right(self._times, shown) - 1
+        self._decoded = _decoded_frames(container, stream, from_keyframe=time is not None)
 
-        def frames() -> Iterator[av.VideoFrame]:
-            has_begun = time is None
-            for packet in container.demux(stream):
-                has_begun = has_begun or packet.is_keyframe
-                if not has_begun:
-                    continue  # some containers find a place, and not a keyframe
-                try:
-                    yield from packet.decode()
-                except av.error.FFmpegError:
-                    continue  # what is damaged is left out; the frames after it are decoded as far as they can be
 
-        self._decoded = frames()
+def _decoded_frames(
+    container: InputContainer, stream: VideoStream, from_keyframe: bool = False
+) -> Iterator[av.VideoFrame]:
+    """Yield decoded frames, without those that are damaged.
+
+    Args:
+        container: the file.
+        stream: its video.
+        from_keyframe: leave out what comes before a keyframe: some containers find a place, and not a keyframe.
+    """
+    has_begun = not from_keyframe
+    for packet in container.demux(stream):
+        has_begun = has_begun or packet.is_keyframe
+        if not has_begun:
+            continue
+        try:
+            yield from packet.decode()
+        except av.error.FFmpegError:
+            continue  # the frames after it are decoded as far as they can be

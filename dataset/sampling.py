@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from dataset.label_map import VOID, labels_of, marks_void
+from dataset.label_map import VOID, marks_void, objects_of
 from util.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ def choose_frames(rng: np.random.Generator, positions: Sequence[int], num_frames
 
 def labels_shown(labels: UInt8[np.ndarray, "*frames height width"]) -> list[int]:
     """The objects of a label map, or of those of a clip; 255 is one only where there is no other, else it is void."""
-    shown = [label for label in labels_of(labels.reshape(-1, labels.shape[-1])) if label]
+    shown = objects_of(labels.reshape(-1, labels.shape[-1]))
     return [label for label in shown if label != VOID] if marks_void(shown) else shown
 
 

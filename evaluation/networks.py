@@ -14,7 +14,7 @@ from export.running import ExportedNetwork
 from model.checkpoint import Checkpoint, read_checkpoint
 from model.network import XMem
 from util.errors import SettingError, UserError, first_few
-from util.provenance import REPOSITORY
+from util.provenance import REPOSITORY, shipped_file
 
 logger = logging.getLogger(__name__)
 
@@ -23,11 +23,8 @@ NetworkFile = Checkpoint | Export
 
 PUBLISHED = Path("saves/XMem.pth")
 """Where the published network is looked for: below the working directory, then below the repository."""
-BUNDLED = next(
-    (path for folder in ("saves", "xmem/saves") if (path := REPOSITORY / folder / "XMem-small.pth").is_file()),
-    REPOSITORY / "saves" / "XMem-small.pth",
-)
-"""The small network that comes with the program: in a checkout `saves/`, in an installation `xmem/saves/`.
+BUNDLED = shipped_file("XMem-small.pth")
+"""The small network that comes with the program.
 
 Some of DAVIS's validation videos were in its training."""
 

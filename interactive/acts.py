@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from interactive.drawing import MOST_POINTS
 from interactive.session import Direction, Session, Until
 from util.errors import UserError
 
@@ -15,7 +16,7 @@ Number = Annotated[int, Field(ge=0)]
 Label = Annotated[int, Field(ge=1, le=255)]
 Coordinate = Annotated[float, Field(ge=-1e5, le=1e5, allow_inf_nan=False)]
 Corner = tuple[Coordinate, Coordinate]
-Corners = Annotated[list[Corner], Field(max_length=20_000)]
+Corners = Annotated[list[Corner], Field(max_length=MOST_POINTS)]
 SettingName = Literal[
     "mem_every",
     "min_mid_term_frames",

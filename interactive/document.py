@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
@@ -35,7 +34,7 @@ class FrameMask:
     """The label map of a frame.
 
     Attributes:
-        map: the map's number in the workspace; None: the frame has none.
+        map: the map's number in the workspace.
         annotated: a person has made or confirmed it. Following never replaces it.
         permanent: when following, it is part of the permanent memory.
         objects: of an annotated frame the labels that the map defines: one without a pixel is not to be seen here.
@@ -43,7 +42,7 @@ class FrameMask:
         uncertainty: of the least certain object, 0 to 1, where following has made the map.
     """
 
-    map: int | None
+    map: int
     annotated: bool = False
     permanent: bool = False
     objects: tuple[int, ...] = ()
@@ -225,18 +224,6 @@ class Document:
         if not isinstance(entry, VideoObject):
             raise UserError(f"there is no object {label} (any more): choose another one")
         return entry
-
-
-@dataclass(frozen=True)
-class MapStatistics:
-    """What the timeline shows of a label map without reading it: the pixels of each label."""
-
-    areas: dict[int, int]
-
-    @classmethod
-    def of(cls, labels: UInt8[np.ndarray, "height width"]) -> "MapStatistics":
-        counts = cv2.calcHist([labels], [0], None, [256], [0, 256]).flatten()
-        return cls({int(label): int(counts[label]) for label in np.flatnonzero(counts) if label})
 
 
 def share_changed(before: UInt8[np.ndarray, "height width"], after: UInt8[np.ndarray, "height width"]) -> float:

@@ -98,6 +98,14 @@ def replaced(
     return painted(erased(labels, np.ones_like(mask), label), mask, label, locked)
 
 
+def with_locked(
+    labels: UInt8[np.ndarray, "height width"], old: UInt8[np.ndarray, "height width"], locked: Collection[int]
+) -> UInt8[np.ndarray, "height width"]:
+    """Return a label map in which locked objects are where they are in the old one, and nowhere else."""
+    others = np.where(np.isin(labels, list(locked)), np.uint8(0), labels)
+    return np.where(np.isin(old, list(locked)), old, others)
+
+
 def cleaned(mask: Bool[np.ndarray, "height width"], operation: str, pixels: int) -> Bool[np.ndarray, "height width"]:
     """Return a mask that was cleaned up.
 

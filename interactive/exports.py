@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from dataset.label_map import labels_of
+from dataset.label_map import objects_of
 from dataset.mask_formats import FrameMasks, VideoMasks, write_coco, write_labels, write_objects
 from dataset.soft_masks import write_probabilities
 from evaluation.overlay_video import OverlayVideo
@@ -248,7 +248,7 @@ class _Job:
         def frames() -> Iterator[FrameMasks]:
             for number in self.counted(masked):
                 labels = self.selected(number)
-                masks = {label: labels == label for label in labels_of(labels) if label}
+                masks = {label: labels == label for label in objects_of(labels)}
                 yield FrameMasks(self.session.video.name_of(number), self.session.video.size, masks)
 
         names = {label: each.name for label, each in self.objects.items()}
@@ -258,7 +258,7 @@ class _Job:
         """Return the probabilities of the background and the chosen objects, and whether they are the network's."""
         labels = self.session.labels(number)
         entry = self.session.document.frame(number)
-        stored = self.session.workspace.soft(entry.map) if entry and entry.map is not None else None
+        stored = self.session.workspace.soft(entry.map) if entry else None
         masks = torch.stack([torch.from_numpy(labels == label).float() for label in self.labels])
         if stored is not None:
             prob = resize_channels(torch.from_numpy(stored.prob.copy()).float() / 255, self.session.video.size)

@@ -190,10 +190,10 @@ class Follower:
                 yield followed
 
     def _build(self, segmenter: VideoSegmenter, plan: Plan, given: GivenFrames, settings: MemorySettings) -> None:
-        for number in sorted(given.permanent, reverse=plan.step < 0):
+        for number in sorted(set(given.permanent) - {plan.start}, reverse=plan.step < 0):
             masks = given.masks(number)
             rgb = self._read_one(number)
-            if number != plan.start and masks is not None and masks.objects and rgb is not None:
+            if masks is not None and masks.objects and rgb is not None:
                 segmenter.remember(rgb, masks.labels, masks.objects)
         for number in [*self._context(plan, given, settings), plan.start]:
             masks = given.masks(number)

@@ -23,16 +23,11 @@ class Messages:
     Args:
         session: the session.
         exports: its exports.
-        network: the name of the network's file; None: there is none, and
-        problem: why.
-        device: the name of the device that it runs on.
+        problem: why there is no network; None: there is one.
     """
 
-    def __init__(
-        self, session: Session, exports: Exports, network: str | None, problem: str | None, device: str
-    ) -> None:
-        self._session, self._exports = session, exports
-        self._network = {"file": network, "device": device, "error": problem}
+    def __init__(self, session: Session, exports: Exports, problem: str | None) -> None:
+        self._session, self._exports, self._problem = session, exports, problem
 
     def state(self) -> Json:
         """Return everything."""
@@ -73,9 +68,9 @@ class Messages:
     def _parts(self) -> Mapping[str, Any]:
         return {
             "video": self._video,
-            "network": lambda: self._network,
+            "network": lambda: {"error": self._problem},
             "segmenter": lambda: {
-                "name": self._session.segmenter_name, "names": list(self._session.segmenters), "error": None
+                "name": self._session.segmenter_name, "names": list(self._session.segmenters)
             },
             "objects": lambda: [
                 {"label": label, **asdict(each)} for label, each in self._session.document.objects.items()

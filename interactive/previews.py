@@ -32,7 +32,7 @@ class Previews:
         if ahead and isinstance(self._video, VideoAccess):
             self._folder.mkdir(exist_ok=True)
             remove_leftovers(self._folder)
-            self._thread = Thread(target=self._make, name="previews", daemon=True)
+            self._thread = Thread(target=self._make, args=(self._video,), name="previews", daemon=True)
             self._thread.start()
 
     def close(self) -> None:
@@ -53,11 +53,10 @@ class Previews:
     def _path(self, number: int) -> Path:
         return self._folder / f"{number}.jpg"
 
-    def _make(self) -> None:
-        missing = [number for number in range(self._video.count) if not self._path(number).is_file()]
+    def _make(self, video: VideoAccess) -> None:
+        missing = [number for number in range(video.count) if not self._path(number).is_file()]
         if not missing:
             return
-        video = VideoAccess(self._video.path)  # another one, which does not jump between two places
         waiting = set(missing)
         for number, rgb in video.small_frames(missing[0], LONGER_SIDE):
             while self._session.is_following and not self._closing.wait(SECONDS_WHILE_BUSY):

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from dataset.frames import size_text
-from dataset.label_map import labels_of, read_label_map
+from dataset.label_map import objects_of, read_label_map
 from dataset.random_access import FrameAccess
 from interactive.document import (
     MARKS,
@@ -45,6 +45,7 @@ from interactive.drawing import (
     rectangle_region,
     replaced,
     stroke_region,
+    with_locked,
 )
 from interactive.following import FollowedFrame, Follower, GivenMasks, MemoryGauge, Plan
 from interactive.segmenters.interface import Box, Click, Segmenter
@@ -97,7 +98,7 @@ class Followed:
 class Notice:
     """Something to tell a person, in plain words."""
 
-    level: Literal["info", "warning", "error"]
+    level: Literal["warning", "error"]
     text: str
 
 
@@ -277,7 +278,7 @@ class Session:
         self._require_frame(source)
         with self._paused():
             other, locked = self.labels(source), self._locked()
-            present = [each for each in labels_of(other) if each and each not in locked]
+            present = [each for each in objects_of(other) if each not in locked]
             if label is not None:
                 if label not in present:
                     raise UserError(f"frame {source} has no mask of this object to copy")
@@ -305,15 +306,12 @@ class Session:
                 f"the label map is {size_text(given.shape)}, but the frame {size_text(self.video.size)}: export it "
                 "again at the frame's size"
             )
-        present = [label for label in labels_of(given) if label]
+        present = objects_of(given)
         with self._editing(f"Import into frame {frame}") as step:
-            locked = self._locked()
             for label in present:
                 if step.get(Key("object", label)) is None:
                     self.workspace.add_object(step, label)
-            old = self.labels(frame)
-            kept = np.isin(old, list(locked))
-            labels = np.where(kept, old, np.where(np.isin(given, list(locked)), np.uint8(0), given))
+            labels = with_locked(given, self.labels(frame), self._locked())
             self._set_labels(step, frame, labels, [*present, *self.document.objects])
 
     def _draw(self, name: str, frame: int, label: int, region: Bool[np.ndarray, "height width"], erase: bool) -> None:
@@ -351,7 +349,7 @@ class Session:
         """Make a label map a frame's annotation, which ends the clicks on it, but for those of one object."""
         old = self.document.frame(frame)
         objects = {*defined, *(old.objects if old and old.annotated else ())}
-        objects |= self.workspace.areas(old.map if old else None).keys() | set(labels_of(labels))
+        objects |= self.workspace.areas(old.map if old else None).keys() | set(objects_of(labels))
         known = {key for key in objects if step.get(Key("object", key)) is not None}
         permanent = old.permanent if old is not None and old.annotated else True
         entry = FrameMask(step.add_map(labels), True, permanent, tuple(sorted(known)))
@@ -495,8 +493,7 @@ class Session:
         return self._move(self.workspace.redo)
 
     def _move(self, move: Callable[[], str | None]) -> str | None:
-        with self._lock:
-            self.pause()
+        with self._paused():
             name = move()
         if name is not None:
             self.tell(Change(parts=frozenset({"all"})))
@@ -532,13 +529,12 @@ class Session:
         self._require_frame(frame)
         if self._follower is None:
             raise UserError("there is no network: following is not possible")
-        with self._lock:
-            self.pause()
+        with self._paused():
             directions = ["forward", "backward"] if direction == "both" else [direction]
             plans = [self._plan(frame, 1 if each == "forward" else -1, until) for each in directions]
             if not any(len(plan.frames) for plan in plans):
                 raise UserError(f"there is no frame to follow {direction} from frame {frame}")
-            if not any(entry.annotated or entry.map is not None for entry in self.document.frames.values()):
+            if not self.document.frames:
                 raise UserError("there is nothing to follow yet: mark an object in a frame first")
             self._pause.clear()
             self._following = self._worker.submit(self._run, plans, direction)
@@ -559,8 +555,7 @@ class Session:
 
     def clear_memory(self) -> None:
         """Forget all but the permanent frames."""
-        with self._lock:
-            self.pause()
+        with self._paused():
             if self._follower is not None:
                 self._follower.forget()
                 self.gauge = self._follower.gauge
@@ -690,7 +685,7 @@ class _Given:
         if entry is None:
             return None
         labels = self._session.workspace.labels(entry.map)
-        present = entry.objects if entry.annotated else labels_of(labels)
+        present = entry.objects if entry.annotated else objects_of(labels)
         objects = tuple(label for label in present if label in self._session.document.objects)
         return GivenMasks(labels, objects, entry.permanent)
 
@@ -767,7 +762,7 @@ class _Keeper:
 
     def _store(self, frames: Sequence[tuple[FollowedFrame, int]]) -> None:
         session = self._session
-        locked = [label for label, each in session.document.objects.items() if each.locked]
+        locked = session._locked()
         newest: dict[int, UInt8[np.ndarray, "height width"]] = {}
         with session.workspace.step(self._name, self._number) as step:
             for followed, direction in frames:
@@ -779,8 +774,7 @@ class _Keeper:
                 session._end_clicks(step, [number])
                 if locked:
                     soft = soft and soft.without(locked)
-                    old = session.labels(number)
-                    labels = np.where(np.isin(old, locked), old, np.where(np.isin(labels, locked), np.uint8(0), labels))
+                    labels = with_locked(labels, session.labels(number), locked)
                 neighbour = newest.get(number - direction)
                 if neighbour is None and session.document.frame(number - direction) is not None:
                     neighbour = session.labels(number - direction)

@@ -15,9 +15,9 @@ import logging
 import sqlite3
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from threading import Event, RLock, Thread
@@ -28,15 +28,15 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from dataset.frames import list_images, size_text
-from dataset.label_map import MASK_SUFFIXES, encode_label_map, labels_of, read_label_map
+from dataset.label_map import MASK_SUFFIXES, encode_label_map, objects_of, pixels_of_labels, read_label_map
 from dataset.random_access import FrameAccess
+from dataset.soft_masks import FrameProbabilities
 from interactive.document import (
     MOST_OBJECTS,
     Document,
     Entry,
     FrameMask,
     Key,
-    MapStatistics,
     VideoObject,
     from_json,
     to_json,
@@ -59,10 +59,13 @@ CREATE TABLE IF NOT EXISTS steps (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEX
 CREATE TABLE IF NOT EXISTS changes (
     step INTEGER NOT NULL, key TEXT NOT NULL, before TEXT, after TEXT, PRIMARY KEY (step, key)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS changes_of_key ON changes (key);
-CREATE TABLE IF NOT EXISTS files (frame INTEGER PRIMARY KEY, content TEXT, size INTEGER, mtime INTEGER);
+CREATE TABLE IF NOT EXISTS files (frame INTEGER PRIMARY KEY, size INTEGER, mtime INTEGER);
 CREATE TABLE IF NOT EXISTS written (content TEXT PRIMARY KEY) WITHOUT ROWID;
 """
-"""A file's `content` is the SHA-1 of its bytes; `written` has those of all files that were ever to be written."""
+"""`written` has the digests of all files that were ever to be written to masks/, `files` what is there now."""
+
+TO_UNDO = "SELECT id, name FROM steps WHERE undone = 0 ORDER BY id DESC LIMIT 1"
+TO_REDO = "SELECT id, name FROM steps WHERE undone = 1 ORDER BY id LIMIT 1"
 
 UNUSED_MAPS = """
 DELETE FROM maps WHERE id NOT IN (
@@ -78,12 +81,8 @@ DELETE FROM maps WHERE id NOT IN (
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
-class SoftMasks:
-    """Probabilities of the background and of objects, in steps of 1/255, at the size at which a frame was followed."""
-
-    prob: UInt8[np.ndarray, "channels height width"]
-    objects: list[int]
+class SoftMasks(FrameProbabilities):
+    """Probabilities of a frame at the size at which it was followed, as the workspace keeps them."""
 
     def without(self, labels: Collection[int]) -> "SoftMasks":
         """Return those of the other objects alone."""
@@ -97,7 +96,7 @@ class SoftMasks:
 
     @classmethod
     def unpack(cls, packed: bytes) -> "SoftMasks":
-        """Return what `pack` was called of."""
+        """Return the soft masks that `pack` has written."""
         end = 4 + int.from_bytes(packed[:4], "little")
         head = json.loads(packed[4:end])
         return cls(np.frombuffer(zlib.decompress(packed[end:]), np.uint8).reshape(head["shape"]), head["objects"])
@@ -111,15 +110,16 @@ class Step:
         self.number: int | None = None
         """The step's number in the history, once it has one."""
         self.changed: dict[Key, Entry | None] = {}
-        self.statistics: dict[int, MapStatistics] = {}
+        self.areas: dict[int, dict[int, int]] = {}
+        """The pixels of each object in the maps that it has added."""
 
     def add_map(self, labels: UInt8[np.ndarray, "height width"], soft: SoftMasks | None = None) -> int:
         """Keep a label map, and return its number."""
-        statistics = MapStatistics.of(labels)
-        row = (encode_label_map(labels, davis_palette()), json.dumps(statistics.areas), soft and soft.pack())
+        areas = {label: pixels for label, pixels in pixels_of_labels(labels).items() if label}
+        row = (encode_label_map(labels, davis_palette()), json.dumps(areas), soft and soft.pack())
         number = self._database.execute("INSERT INTO maps (png, areas, soft) VALUES (?, ?, ?)", row).lastrowid
         assert number is not None
-        self.statistics[number] = statistics
+        self.areas[number] = areas
         return number
 
     def get(self, key: Key) -> Entry | None:
@@ -147,7 +147,7 @@ class Workspace:
         self.folder, self._size, self._name_of = folder, video.size, video.name_of
         self._numbers = {video.name_of(number): number for number in range(video.count)}
         self._lock = RLock()
-        self._statistics: dict[int, MapStatistics] = {}
+        self._areas: dict[int, dict[int, int]] = {}
         self._cache: OrderedDict[int, UInt8[np.ndarray, "height width"]] = OrderedDict()
         self._stale: set[int] = set()
         self._unknown: dict[int, Path] = {}
@@ -168,7 +168,7 @@ class Workspace:
             self._database.execute(UNUSED_MAPS)
             self.document = Document(self._entries())
             rows = self._database.execute("SELECT id, areas FROM maps")
-            self._statistics = {number: _statistics(areas) for number, areas in rows}
+            self._areas = {number: _areas_of(areas) for number, areas in rows}
             self.notes += self._take_over_files()
             self._opened = opened.pop_all()
         self._writer = Thread(target=self._keep_files, name="masks", daemon=True)
@@ -201,24 +201,22 @@ class Workspace:
             if step.changed:
                 step.number = self._record(step, name, extends)
                 self._store(step.changed)
-        self._apply(step.changed, step.statistics)
+        self._apply(step.changed, step.areas)
 
     def undo(self) -> str | None:
         """Take the last step back, and return its name; None: there is none."""
-        return self._move("SELECT id, name FROM steps WHERE undone = 0 ORDER BY id DESC LIMIT 1", "before", 1)
+        return self._move(TO_UNDO, "before", 1)
 
     def redo(self) -> str | None:
         """Do the step again that was last taken back, and return its name; None: there is none."""
-        return self._move("SELECT id, name FROM steps WHERE undone = 1 ORDER BY id LIMIT 1", "after", 0)
+        return self._move(TO_REDO, "after", 0)
 
     def history(self) -> tuple[str | None, str | None, int]:
         """Return the names of the steps that `undo` and `redo` would take, and the number of steps done."""
         with self._lock:
-            one = self._database.execute
-            undo = one("SELECT name FROM steps WHERE undone = 0 ORDER BY id DESC LIMIT 1").fetchone()
-            redo = one("SELECT name FROM steps WHERE undone = 1 ORDER BY id LIMIT 1").fetchone()
-            (done,) = one("SELECT count(*) FROM steps WHERE undone = 0").fetchone()
-        return undo and undo[0], redo and redo[0], done
+            undo, redo = (self._database.execute(query).fetchone() for query in (TO_UNDO, TO_REDO))
+            (done,) = self._database.execute("SELECT count(*) FROM steps WHERE undone = 0").fetchone()
+        return undo and undo[1], redo and redo[1], done
 
     def next_label(self) -> int | None:
         """Return the least label that no object has, or has had in a step that can be undone; None: all are used."""
@@ -240,7 +238,7 @@ class Workspace:
         """Make an object of a label, as a part of a step; masks of a removed one that had it are not brought back."""
         step.set(Key("object", label), new_object(label, name))
         for number, frame in self.document.frames.items():
-            if frame.map is not None and label in self.areas(frame.map):
+            if label in self.areas(frame.map):
                 labels = self.stored_labels(frame.map)
                 cleared = step.add_map(np.where(labels == label, np.uint8(0), labels))
                 objects = tuple(each for each in frame.objects if each != label)
@@ -283,10 +281,10 @@ class Workspace:
         self._database.executemany("DELETE FROM entries WHERE key = ?", removed)
         self._database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?)", kept)
 
-    def _apply(self, changed: Mapping[Key, Entry | None], statistics: Mapping[int, MapStatistics]) -> None:
+    def _apply(self, changed: Mapping[Key, Entry | None], areas: Mapping[int, dict[int, int]]) -> None:
         """Make the document what is on disk, and have files written anew."""
         with self._lock:
-            self._statistics.update(statistics)
+            self._areas.update(areas)
             come_or_gone = [
                 key.first
                 for key, entry in changed.items()
@@ -319,7 +317,7 @@ class Workspace:
 
     def areas(self, number: int | None) -> dict[int, int]:
         """Return the pixels of each label in a map."""
-        return self._statistics[number].areas if number is not None and number in self._statistics else {}
+        return {} if number is None else self._areas.get(number, {})
 
     def soft(self, number: int) -> SoftMasks | None:
         """Return the soft masks of a map that following has made."""
@@ -354,7 +352,7 @@ class Workspace:
             return self._cache[number]
 
     def _png(self, number: int) -> bytes:
-        if number not in self._statistics:
+        if number not in self._areas:
             raise UserError(f"there is no label map {number} (any more)")
         with self._lock:
             row = self._database.execute("SELECT png FROM maps WHERE id = ?", (number,)).fetchone()
@@ -400,18 +398,20 @@ class Workspace:
         for start in range(0, len(frames), 64):
             some = sorted(frames)[start : start + 64]
             contents = {number: self._content(number) for number in some}
-            digests = {number: hashlib.sha1(content).hexdigest() for number, content in contents.items() if content}
             with self._transaction():  # before the files: one of an unknown content is taken for somebody else's
-                self._database.executemany("INSERT OR IGNORE INTO written VALUES (?)", [(d,) for d in digests.values()])
+                self._note_written(_digest(content) for content in contents.values() if content)
             for number, content in contents.items():
                 self._files[number] = self._replace(number, content)
-            rows = [(number, digests.get(number), *self._files[number]) for number in contents]
+            rows = [(number, *self._files[number]) for number in contents]
             with self._transaction():
-                self._database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
+                self._database.executemany("INSERT OR REPLACE INTO files (frame, size, mtime) VALUES (?, ?, ?)", rows)
+
+    def _note_written(self, digests: Iterable[str]) -> None:
+        self._database.executemany("INSERT OR IGNORE INTO written VALUES (?)", [(digest,) for digest in digests])
 
     def _content(self, number: int) -> bytes | None:
         frame = self.document.frame(number)
-        if frame is None or frame.map is None:
+        if frame is None:
             return None
         if self._removed(frame.map):
             return encode_label_map(self.labels(frame.map), davis_palette())
@@ -440,7 +440,7 @@ class Workspace:
             return True
         if self._files.get(number) == (stat.st_size, stat.st_mtime_ns):
             return True
-        digest = hashlib.sha1(path.read_bytes()).hexdigest()
+        digest = _digest(path.read_bytes())
         with self._lock:
             return self._database.execute("SELECT 1 FROM written WHERE content = ?", (digest,)).fetchone() is not None
 
@@ -457,6 +457,7 @@ class Workspace:
             row[0]: (row[1], row[2]) for row in self._database.execute("SELECT frame, size, mtime FROM files")
         }
         taken: dict[int, UInt8[np.ndarray, "height width"]] = {}
+        digests: list[str] = []
         for name, path in list_images(self.folder / MASKS, MASK_SUFFIXES).items():
             number = self._numbers.get(name)
             if number is None:
@@ -476,24 +477,24 @@ class Workspace:
                 taken[number] = labels
                 if path.suffix == ".png":  # as good as written by this program, now that its content is kept
                     del self._unknown[number]
-                    digest = hashlib.sha1(path.read_bytes()).hexdigest()
-                    self._database.execute("INSERT OR IGNORE INTO written VALUES (?)", (digest,))
+                    digests.append(_digest(path.read_bytes()))
             except UserError as error:
                 notes.append(f"{error}: it is not used; where a mask replaces it, it moves to {REPLACED}/")
         self._stale |= {
             number
             for number, frame in self.document.frames.items()
-            if frame.map is not None and not (self.folder / MASKS / f"{self._name_of(number)}.png").is_file()
+            if not (self.folder / MASKS / f"{self._name_of(number)}.png").is_file()
         }
         if taken:
-            self._take(taken)
+            self._take(taken, digests)
             notes.append(f"{len(taken)} label maps in {MASKS}/ were made by another program: they are taken over")
         return notes
 
-    def _take(self, taken: Mapping[int, UInt8[np.ndarray, "height width"]]) -> None:
+    def _take(self, taken: Mapping[int, UInt8[np.ndarray, "height width"]], digests: Collection[str]) -> None:
         with self.step("Label maps of another program") as step:
+            self._note_written(digests)  # with the maps or not at all: else they would be overwritten
             for number, labels in taken.items():
-                present = [label for label in labels_of(labels) if label]
+                present = objects_of(labels)
                 for label in present:
                     if step.get(Key("object", label)) is None:
                         self.add_object(step, label)
@@ -546,8 +547,12 @@ def new_object(label: int, name: str | None = None) -> VideoObject:
     return VideoObject(name or f"Object {label}", f"#{red:02x}{green:02x}{blue:02x}")
 
 
-def _statistics(areas: str) -> MapStatistics:
-    return MapStatistics({int(label): area for label, area in json.loads(areas).items()})
+def _areas_of(areas: str) -> dict[int, int]:
+    return {int(label): pixels for label, pixels in json.loads(areas).items()}
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha1(content).hexdigest()
 
 
 @contextmanager

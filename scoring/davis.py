@@ -18,10 +18,10 @@ from dataset.label_map import (
     colour_palette,
     colours_of,
     folder_labels,
-    labels_of,
     lacking_objects,
     list_label_maps,
     marks_void,
+    objects_of,
     read_label_map,
 )
 from scoring.measures import FrameScore, score_label_maps
@@ -137,7 +137,7 @@ def _plan(sequence: ScoredSequence, skip_first_and_last: bool, all_objects: bool
     first_frames: dict[int, int] = {}
     void = False
     for index, (_, truth) in enumerate(all_frames if all_objects else all_frames[:1]):
-        labels = [label for label in labels_of(read_label_map(truth, palette).labels) if label]
+        labels = objects_of(read_label_map(truth, palette).labels)
         void = void or (not first_frames and marks_void(labels))
         for label in labels:
             if label != VOID or not void:

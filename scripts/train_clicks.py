@@ -24,11 +24,12 @@ from torch import Tensor
 from dataset.sampling import SamplingConfig
 from dataset.synthetic.clips import SyntheticClips
 from dataset.synthetic.silhouettes import silhouette
-from dataset.training_sets import VideoFrame, own_videos
+from dataset.training_sets import VideoFrame
 from interactive.segmenters.click_network import ClickNetwork, Prompts, save_click_network
 from interactive.segmenters.efficientnet_lite import fold_published
 from model.network import normalise_images
-from scripts.benchmarks.clicks import iou_of, middle_of, wrong_regions
+from scoring.measures import region_similarity
+from scripts.benchmarks.clicks import middle_of, videos_named, wrong_regions
 from scripts.train_small import TRAINING_VIDEOS
 from util.command_line import run_program
 from util.errors import UserError
@@ -74,9 +75,7 @@ class Samples:
 
     def __init__(self, davis_root: Path, videos: Sequence[str], seed: int) -> None:
         self.seed = seed
-        chosen = [video for video in own_videos(davis_root).videos if video.images.name in set(videos)]
-        if missing := set(videos) - {video.images.name for video in chosen}:
-            raise UserError(f"{davis_root} lacks the videos {', '.join(sorted(missing))}")
+        chosen = videos_named(davis_root, sorted(videos))
         self.videos = [
             [Photograph(*VideoFrame(video, index).read()) for index in range(len(video.frames))] for video in chosen
         ]
@@ -424,7 +423,8 @@ def train_batch(run: Run, samples: Sequence[Sample], rng: np.random.Generator) -
             masks = logits.detach()[:, 0].numpy() > 0
             prompts = prompts._replace(previous=torch.tanh(logits.detach() / 2))
             if step in (0, steps - 1):
-                ious.append(float(np.mean([iou_of(one.truth, mask) for one, mask in zip(samples, masks, strict=True)])))
+                pairs = zip(samples, masks, strict=True)
+                ious.append(float(np.mean([region_similarity(sample.truth, mask) for sample, mask in pairs])))
     loss = torch.stack(losses).mean()
     run.optimiser.zero_grad()
     loss.backward()

@@ -13,6 +13,12 @@ PACKAGES = ("torch", "torchvision", "numpy", "opencv-python", "pillow", "scipy")
 """Packages that results depend on."""
 
 
+def shipped_file(name: str) -> Path:
+    """Return the path of a network file that comes with the program: in `saves/`, or installed in `xmem/saves/`."""
+    paths = (REPOSITORY / folder / name for folder in ("saves", "xmem/saves"))
+    return next((path for path in paths if path.is_file()), REPOSITORY / "saves" / name)
+
+
 def git_commit(folder: Path = REPOSITORY) -> str:
     """Return the commit of a repository, with "+changes" if its files differ from it; or "unknown" and the reason."""
     try:

@@ -90,7 +90,7 @@ export class Controls {
       setText(option, SEGMENTERS[name] ?? name);
     });
     setValue(select, segmenter.name);
-    select.title = segmenter.error ?? "What finds the object in a box or at a click";
+    select.title = "What finds the object in a box or at a click";
     this.#drawHint(objects.length === 0);
     this.drawView();
   }

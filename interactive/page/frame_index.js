@@ -5,13 +5,12 @@ export const PERMANENT = 2;
 export const FOLLOWED = 4;
 
 export class FrameIndex {
-  constructor(state, changed) {
+  constructor(state) {
     this.state = state;
     state.on(["frames", "objects", "video"], (what) => {
       const frames = what.get("frames");
       if (Array.isArray(frames) && !what.has("video")) for (const frame of frames) this.#read(Number(frame));
       else this.#rebuild();
-      changed();
     });
     this.#rebuild();
   }

@@ -58,7 +58,7 @@ function start() {
     app.stage.refresh();
   });
   app.drafts = new Drafts(state, () => app.stage?.soil());
-  app.index = new FrameIndex(state, () => {});
+  app.index = new FrameIndex(state);
   app.camera = new Camera(view, video, () => {
     app.stage?.soil();
     app.controls?.drawZoom();

@@ -40,29 +40,20 @@ export class MemoryPanel {
   drawSettings() {
     const {setting_notes: notes, settings} = this.state.now;
     reconcile(find("#settings"), notes, ({name}) => name, (note) => this.#setting(note), (row, {name}) => {
-      const input = find("input", row);
-      if (input.type === "checkbox") input.checked = settings[name];
-      else setValue(input, settings[name]);
+      setValue(find("input", row), settings[name]);
     });
   }
 
   #setting({name, label, note, least, most}) {
-    const value = this.state.now.settings[name];
     const id = `setting-${name}`;
     const input = make("input", {id, "aria-describedby": `${id}-note`, data: {setting: name}});
-    input.type = typeof value === "boolean" ? "checkbox" : "number";
-    if (input.type === "number") {
-      // Whole limits and a whole value make a whole setting.
-      const whole = [value, least, most].every(Number.isInteger);
-      Object.assign(input, {min: least, max: most, step: whole ? 1 : "any"});
-    }
+    Object.assign(input, {type: "number", min: least, max: most, step: 1});
     input.onchange = async () => {
-      const wanted = input.type === "checkbox" ? input.checked : input.valueAsNumber;
+      const wanted = input.valueAsNumber;
       const refused = Number.isNaN(wanted) || !input.checkValidity();
       if (refused) this.notices.show("info", `“${label}” is a number from ${least} to ${most}.`);
       const answer = refused ? null : await this.acts.send({do: "settings", settings: {[name]: wanted}});
-      if (!answer && input.type === "number") input.value = this.state.now.settings[name];
-      if (!answer && input.type === "checkbox") input.checked = this.state.now.settings[name];
+      if (!answer) input.value = this.state.now.settings[name];
     };
     onEnter(input, () => input.blur());
     return make("div", {className: "setting"}, make("label", {htmlFor: id, textContent: label}), input,

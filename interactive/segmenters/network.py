@@ -21,13 +21,10 @@ from interactive.segmenters.click_network import ClickNetwork, Features, Prompts
 from interactive.segmenters.efficientnet_lite import STRIDE
 from interactive.segmenters.interface import Box, Click, check_prompts, digest, place_in
 from model.network import normalise_images
-from util.provenance import REPOSITORY
+from util.provenance import shipped_file
 
-BUNDLED = next(
-    (path for folder in ("saves", "xmem/saves") if (path := REPOSITORY / folder / "XMem-clicks.pth").is_file()),
-    REPOSITORY / "saves" / "XMem-clicks.pth",
-)
-"""The click network that comes with the program: in a checkout `saves/`, in an installation `xmem/saves/`."""
+BUNDLED = shipped_file("XMem-clicks.pth")
+"""The click network that comes with the program."""
 
 FIRST, FIRST_IN_BOX, CLOSE = 448, 256, 320
 """Longer side, in pixels, at which a whole frame is looked at first, or what is about a box; and then a window."""

@@ -14,9 +14,11 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from dataset import mask_formats
 from dataset.training_sets import TrainingVideo, own_videos
 from interactive.segmenters import SEGMENTERS, open_segmenter
 from interactive.segmenters.interface import Box, Click, Segmenter
+from scoring.measures import region_similarity
 from util.device import choose_device, hardware_name
 from util.errors import UserError, first_few
 
@@ -91,7 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
             for rgb, truth in frames_of(video, arguments.step):
                 outcome = outcomes[video.images.name]
                 click_through(segmenter, rgb, truth, arguments.most, outcome)
-                outcome.boxed.append(iou_of(truth, segmenter.segment(rgb, [], box_of(truth))))
+                outcome.boxed.append(region_similarity(truth, segmenter.segment(rgb, [], box_of(truth))))
         total = Outcome()
         for video_name, outcome in outcomes.items():
             if arguments.by_video:
@@ -141,20 +143,14 @@ def click_through(
         begun = time.perf_counter()
         mask = segmenter.segment(rgb, clicks)
         (outcome.later_seconds if ious else outcome.first_seconds).append(time.perf_counter() - begun)
-        ious.append(iou_of(truth, mask))
+        ious.append(region_similarity(truth, mask))
     outcome.ious.append(ious)
 
 
 def box_of(mask: Bool[np.ndarray, "height width"]) -> Box:
     """Return the bounding box of a mask that is not empty."""
-    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    left, top, width, height = mask_formats.box_of(mask)
     return float(left), float(top), float(left + width), float(top + height)
-
-
-def iou_of(truth: Bool[np.ndarray, "height width"], mask: Bool[np.ndarray, "height width"]) -> float:
-    """Return the intersection over union; 1 where both are empty."""
-    union = int((truth | mask).sum())
-    return int((truth & mask).sum()) / union if union else 1.0
 
 
 class Wrong(NamedTuple):

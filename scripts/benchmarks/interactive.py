@@ -18,6 +18,7 @@ import av
 import cv2
 import numpy as np
 
+from interactive.previews import FOLDER as PREVIEWS
 from scripts.demo import CLIP, VIDEO
 from scripts.page_driver import Program, Window, chromium, running
 from util.device import choose_device, hardware_name
@@ -102,7 +103,7 @@ def scrub(arguments: argparse.Namespace, folder: Path) -> None:
         window.draw((800, 400), (1100, 700))
         numbers = np.random.default_rng(0).integers(0, arguments.frames, 2 * SCRUBBED).tolist()
         early = _scrub_through(window, numbers[:SCRUBBED], arguments.frames)
-        previews = folder / "workspace" / "previews"
+        previews = folder / "workspace" / PREVIEWS
         begun = time.perf_counter()
         while len(list(previews.glob("[0-9]*.jpg"))) < arguments.frames:
             time.sleep(1)

@@ -20,9 +20,10 @@ from evaluation import networks
 from interactive.exports import ExportRequest, Exports
 from interactive.segmenters import SEGMENTERS, open_segmenter
 from interactive.session import Session
-from interactive.workspace import Workspace
+from interactive.workspace import EXPORTS, Workspace
 from scoring.davis import find_sequences, score_sequences
-from scripts.benchmarks.clicks import iou_of, next_click
+from scoring.measures import region_similarity
+from scripts.benchmarks.clicks import next_click
 from util.device import choose_device, hardware_name
 from util.errors import UserError
 
@@ -77,7 +78,7 @@ def annotate(folder: Path, video: str, arguments: argparse.Namespace) -> None:
     corrected: list[int] = []
     report(folder, video, session, exports, truths, corrected, clicks)
     for _ in range(arguments.corrections):
-        ious = [iou_of(truth, session.labels(number) == label) for number, truth in enumerate(truths)]
+        ious = [region_similarity(truth, session.labels(number) == label) for number, truth in enumerate(truths)]
         worst = int(np.argmin([2.0 if number in (0, *corrected) else iou for number, iou in enumerate(ious)]))
         corrected.append(worst)
         clicks += click_through(session, worst, label, truths[worst], arguments)
@@ -97,7 +98,7 @@ def click_through(
     for count in range(arguments.clicks):
         mask = session.labels(frame) == label
         click = next_click(truth, mask)
-        if click is None or iou_of(truth, mask) >= arguments.wanted:
+        if click is None or region_similarity(truth, mask) >= arguments.wanted:
             return count
         session.click(frame, label, click.x + 0.5, click.y + 0.5, click.positive)
     return int(arguments.clicks)
@@ -117,7 +118,7 @@ def report(
     exports.wait()
     if (error := {each.name: each.error for each in exports.listed()}[name]) is not None:
         raise UserError(error)
-    exported = session.workspace.folder / "exports" / name / "Annotations" / "480p"
+    exported = session.workspace.folder / EXPORTS / name / "Annotations" / "480p"
     true = folder / "truth" / video
     if not true.is_dir():
         true.mkdir(parents=True)

@@ -23,9 +23,10 @@ from interactive.segmenters.efficientnet_lite import EfficientNetLite, fold_publ
 from interactive.segmenters.interface import Click, Segmenter, digest
 from interactive.segmenters.network import BUNDLED, NetworkSegmenter, Window, merged, window_about
 from interactive.segmenters.sam2 import MASK_SIDE
+from scoring.measures import region_similarity
 from scripts import train_clicks
 from scripts.benchmarks import clicks
-from scripts.benchmarks.clicks import Outcome, click_through, iou_of, next_click
+from scripts.benchmarks.clicks import Outcome, click_through, next_click
 from util.errors import SettingError, UserError
 
 CPU = torch.device("cpu")
@@ -58,30 +59,30 @@ def test_all_are_segmenters(segmenter):
 def test_click_gives_the_object_that_it_is_on(segmenter, picture):
     mask = segmenter.segment(picture, [Click(*INSIDE, True)])
     assert mask.shape == SIZE
-    assert iou_of(disk(INSIDE[0]), mask) > 0.8
+    assert region_similarity(disk(INSIDE[0]), mask) > 0.8
 
 
 def test_second_click_adds_an_object(segmenter, picture):
     mask = segmenter.segment(picture, [Click(*INSIDE, True), Click(*OTHER, True)])
-    assert iou_of(disk(INSIDE[0]) | disk(OTHER[0]), mask) > 0.8
+    assert region_similarity(disk(INSIDE[0]) | disk(OTHER[0]), mask) > 0.8
 
 
 def test_negative_click_takes_away(segmenter, picture):
     both = disk(INSIDE[0]) | disk(OTHER[0])
     mask = segmenter.segment(picture, [Click(*OTHER, False)], previous=both)
-    assert iou_of(disk(INSIDE[0]), mask) > 0.8
+    assert region_similarity(disk(INSIDE[0]), mask) > 0.8
 
 
 def test_box_alone_gives_what_is_in_it(segmenter, picture):
     mask = segmenter.segment(picture, [], box=(26.0, 26.0, 95.0, 95.0))
-    assert iou_of(disk(INSIDE[0]), mask) > 0.8
+    assert region_similarity(disk(INSIDE[0]), mask) > 0.8
 
 
 def test_previous_mask_is_corrected(segmenter, picture):
     truth = disk(INSIDE[0])
     half = truth & (np.arange(SIZE[1]) < INSIDE[0])
     mask = segmenter.segment(picture, [Click(INSIDE[0] + 15, INSIDE[1], True)], previous=half)
-    assert iou_of(truth, mask) > max(0.8, iou_of(truth, half))
+    assert region_similarity(truth, mask) > max(0.8, region_similarity(truth, half))
 
 
 def test_same_arguments_give_the_same_mask(segmenter, picture):

@@ -34,7 +34,7 @@ def session(tmp_path):
 def stranger(session):
     """A browser without the token."""
     exports = Exports(session)
-    messages = Messages(session, exports, "network.pth", None, "cpu")
+    messages = Messages(session, exports, None)
     app = Server(session, Previews(session), exports, messages).app(TOKEN, COOKIE, HOSTS)
     with TestClient(app, base_url=ADDRESS, follow_redirects=False) as client:
         yield client
