@@ -81,6 +81,7 @@ def test_frames_that_cannot_be_measured_are_told_in_one_line(capsys):
     assert "--objects, --size and --frames must be at least 1" in capsys.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_person_corrects_frames_and_what_is_exported_is_scored(capsys, tmp_path, monkeypatch, network_file):
     monkeypatch.setattr("evaluation.networks.default_network_file", lambda: network_file)
@@ -100,6 +101,7 @@ def test_a_person_corrects_frames_and_what_is_exported_is_scored(capsys, tmp_pat
 
 
 @pytest.mark.skipif(browser_path() is None, reason="there is no Chromium (on Debian: apt install chromium)")
+@pytest.mark.long
 @pytest.mark.slow
 def test_opening_and_scrubbing_are_measured(capsys):
     assert main(["interactive", "--only", "lengths", "--long_frames", "60"]) == 0
