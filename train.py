@@ -34,8 +34,8 @@ DATA = (*ROOTS, "yv_subset", "videos_root", "videos_subset", "videos_share", "vi
         "strict")  # fmt: skip
 WIDTHS = ("encoder_width", "key_dim", "value_dim", "hidden_dim", "sensory_update_dim")
 NETWORK = ("key_encoder", "value_encoder", *WIDTHS, "decoder_dims", "use_shrinkage", "use_selection")
-OPTIMISATION = ("deep_update_prob", "gamma", "weight_decay", "max_gradient_norm", "samples_at_once",
-                "checkpoint_activations", "compile")  # fmt: skip
+OPTIMISATION = ("deep_update_prob", "gamma", "weight_decay", "max_gradient_norm", "encoder_lr_factor", "average_decay",
+                "samples_at_once", "checkpoint_activations", "compile")  # fmt: skip
 INTERVALS = ("log_text_interval", "log_image_interval", "save_network_interval", "save_checkpoint_interval",
              "save_checkpoint_minutes", "validation_interval")  # fmt: skip
 STAGE = ("batch_size", "iterations", "finetune", "steps", "lr", "num_ref_frames", "num_frames", "start_warm",
@@ -78,7 +78,9 @@ def make_parser() -> argparse.ArgumentParser:
         add(f"--no_{term}", dest=f"use_{term}", action="store_false", default=None, help=f"{term} 1, not computed")
 
     meanings = {"deep_update_prob": "probability of a deep update after a frame", "gamma": "learning rate factor",
-                "weight_decay": "of AdamW", "max_gradient_norm": "scale longer gradients down to this"}  # fmt: skip
+                "weight_decay": "of AdamW", "max_gradient_norm": "scale longer gradients down to this",
+                "encoder_lr_factor": "of the learning rate, for the encoders",
+                "average_decay": "networks hold the moving average of the weights with this decay"}  # fmt: skip
     for name, meaning in meanings.items():
         add(f"--{name}", type=float, default=getattr(OptimisationConfig, name), help=meaning)
     add("--samples_at_once", type=int, help="of a process's share of the batch; fewer need less memory")

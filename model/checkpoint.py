@@ -13,11 +13,13 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
-from model.config import ENCODERS, NetworkConfig
+from model.config import EFFICIENTNET, RESIDUAL_ENCODERS, NetworkConfig
 from util.errors import UserError, first_few
 from util.files import atomic_path
 
 FORMAT = "xmem-network-1"
+
+STEM = "efficientnet.stem.weight"
 
 
 class CheckpointError(UserError):
@@ -156,21 +158,25 @@ def config_from_shapes(path: Path, state_dict: Mapping[str, Tensor]) -> NetworkC
         return state_dict[name].shape[dim]
 
     def encoder(prefix: str) -> str:
+        if f"{prefix}.{STEM}" in state_dict:
+            return EFFICIENTNET
         bottleneck = f"{prefix}.layer2.0.conv3.weight" in state_dict
         counts = tuple(
             len({name.split(".")[2] for name in state_dict if name.startswith(f"{prefix}.{layer}.")})
             for layer in ("layer2", "layer3")
         )
-        for name, (has_bottlenecks, blocks) in ENCODERS.items():
+        for name, (has_bottlenecks, blocks) in RESIDUAL_ENCODERS.items():
             if (bottleneck, counts) == (has_bottlenecks, blocks[1:]):
                 return name
-        raise CheckpointError(f"{path} does not hold an XMem network: {prefix} is no residual network known here")
+        raise CheckpointError(f"{path} does not hold an XMem network: {prefix} is no encoder known here")
 
     sensory = "decoder.hidden_update.transform.weight" in state_dict
+    encoders = {name: encoder(name) for name in ("key_encoder", "value_encoder")}
+    first_layers = [first_convolution(f"{prefix}.", name) for prefix, name in encoders.items()]
+    residual = [name for name in first_layers if not name.endswith(STEM)]
     return NetworkConfig(
-        key_encoder=encoder("key_encoder"),
-        value_encoder=encoder("value_encoder"),
-        encoder_width=width("value_encoder.conv1.weight"),
+        **encoders,
+        encoder_width=width(residual[0]) if residual else NetworkConfig.encoder_width,
         key_dim=width("key_proj.key_proj.weight"),
         value_dim=width("value_encoder.fuser.block2.conv2.weight"),
         hidden_dim=width("decoder.hidden_update.transform.weight") // 3 if sensory else 0,
@@ -180,15 +186,20 @@ def config_from_shapes(path: Path, state_dict: Mapping[str, Tensor]) -> NetworkC
             width("decoder.up_8_4.out_conv.conv2.weight"),
         ),
         sensory_update_dim=width("decoder.hidden_update.g16_conv.weight") if sensory else 256,
-        single_object=width("value_encoder.conv1.weight", dim=1) == 4,
+        single_object=width(first_layers[1], dim=1) == 4,
     )
+
+
+def first_convolution(prefix: str, encoder: str) -> str:
+    """Return the name of the weights that an encoder's input meets first."""
+    return prefix + (STEM if encoder == EFFICIENTNET else "conv1.weight")
 
 
 def widen_single_object(
     config: NetworkConfig, state_dict: Mapping[str, Tensor]
 ) -> tuple[NetworkConfig, dict[str, Tensor]]:
     """A stage-0 network with a fifth input channel, all zeros: it takes several objects and ignores the others."""
-    widened = dict(state_dict)
-    weight = widened["value_encoder.conv1.weight"]
-    widened["value_encoder.conv1.weight"] = torch.cat([weight, torch.zeros_like(weight[:, :1])], dim=1)
+    name = first_convolution("value_encoder.", config.value_encoder)
+    weight = state_dict[name]
+    widened = {**state_dict, name: torch.cat([weight, torch.zeros_like(weight[:, :1])], dim=1)}
     return replace(config, single_object=False), widened

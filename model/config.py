@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-ENCODERS = {
+RESIDUAL_ENCODERS = {
     "resnet18": (False, (2, 2, 2)),
     "resnet34": (False, (3, 4, 6)),
     "resnet50": (True, (3, 4, 6)),
@@ -12,6 +12,9 @@ ENCODERS = {
     "resnet152": (True, (3, 8, 36)),
 }
 """Residual networks by torchvision's names: bottleneck blocks or basic ones, and how many at strides 4, 8 and 16."""
+
+EFFICIENTNET = "efficientnet_lite0"
+ENCODERS = (*RESIDUAL_ENCODERS, EFFICIENTNET)
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class NetworkConfig:
     key_encoder: str = "resnet50"
     value_encoder: str = "resnet18"
     encoder_width: int = 64
-    """Of both encoders' first layers; the others are multiples of it. ImageNet weights exist for 64."""
+    """Of residual encoders' first layers; the others are multiples of it. ImageNet weights exist for 64."""
     key_dim: int = 64
     """Cᵏ, of key and selection."""
     value_dim: int = 512
@@ -65,6 +68,8 @@ class NetworkConfig:
         for name in (self.key_encoder, self.value_encoder):
             if name not in ENCODERS:
                 raise ValueError(f"unknown encoder {name!r}: choose from {', '.join(ENCODERS)}")
+        if {self.key_encoder, self.value_encoder} == {EFFICIENTNET} and self.encoder_width != type(self).encoder_width:
+            raise ValueError(f"encoder_width {self.encoder_width} has no effect: {EFFICIENTNET} has its own widths")
         widths = (self.encoder_width, self.key_dim, self.value_dim, *self.decoder_dims, self.sensory_update_dim)
         if len(self.decoder_dims) != 3 or min(widths) < 1 or self.hidden_dim < 0:
             raise ValueError(f"network widths must be positive (hidden_dim may be 0): {self}")

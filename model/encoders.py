@@ -1,6 +1,6 @@
 """The two encoders: keys from the image alone, values from the image and an object's mask.
 
-Both are residual networks (torchvision's, or narrower) without their last stage: features come at stride 16.
+Both are residual networks (torchvision's, or narrower) or EfficientNet-Lite0, without what comes after stride 16.
 """
 
 from typing import NamedTuple
@@ -10,9 +10,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 
-from model.config import ENCODERS, NetworkConfig
+from model.config import EFFICIENTNET, RESIDUAL_ENCODERS, NetworkConfig
+from model.efficientnet_lite import CHANNELS, EfficientNetLite
 from model.fusion import FusionBlock
 from model.sensory import HiddenReinforcer
+
+EFFICIENTNET_STAGES = 5
+EFFICIENTNET_DIMS = (CHANNELS[1], CHANNELS[2], CHANNELS[3])
+"""Of EfficientNet-Lite0: its stages up to stride 16, and their channels at strides 4, 8 and 16."""
 
 
 class ResidualStages(nn.Module):
@@ -23,13 +28,14 @@ class ResidualStages(nn.Module):
 
     def __init__(self, name: str, in_dim: int, width: int) -> None:
         super().__init__()
-        bottleneck, counts = ENCODERS[name]
+        bottleneck, counts = RESIDUAL_ENCODERS[name]
         block = Bottleneck if bottleneck else BasicBlock
         self.conv1 = nn.Conv2d(in_dim, width, kernel_size=7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
-        self.dims = tuple(width * factor * block.expansion for factor in (1, 2, 4))
+        dim4 = width * block.expansion
+        self.dims = (dim4, 2 * dim4, 4 * dim4)
         self.layer1 = residual_stage(block, width, width, counts[0], stride=1)
         self.layer2 = residual_stage(block, self.dims[0], 2 * width, counts[1], stride=2)
         self.layer3 = residual_stage(block, self.dims[1], 4 * width, counts[2], stride=2)
@@ -63,6 +69,11 @@ class KeyEncoder(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.channels_last = False  # on a CPU faster by a quarter, once the weights are so, too
+        self.efficientnet = None
+        if config.key_encoder == EFFICIENTNET:
+            self.efficientnet = EfficientNetLite(3, EFFICIENTNET_STAGES)
+            self.dims = EFFICIENTNET_DIMS
+            return
         resnet = ResidualStages(config.key_encoder, 3, config.encoder_width)
         self.dims = resnet.dims
         self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
@@ -71,9 +82,13 @@ class KeyEncoder(nn.Module):
     def forward(self, image: Float[Tensor, "batch 3 height width"]) -> ImageFeatures:
         if self.channels_last:
             image = image.contiguous(memory_format=torch.channels_last)
-        f4 = self.res2(self.maxpool(self.relu(self.bn1(self.conv1(image)))))
-        f8 = self.layer2(f4)
-        features = ImageFeatures(f16=self.layer3(f8), f8=f8, f4=f4)
+        if self.efficientnet is not None:
+            _, f4, f8, f16 = self.efficientnet(image)
+        else:
+            f4 = self.res2(self.maxpool(self.relu(self.bn1(self.conv1(image)))))
+            f8 = self.layer2(f4)
+            f16 = self.layer3(f8)
+        features = ImageFeatures(f16=f16, f8=f8, f4=f4)
         return ImageFeatures(*(each.contiguous() for each in features)) if self.channels_last else features
 
 
@@ -117,13 +132,24 @@ class ValueEncoder(nn.Module):
         self.channels_last = False  # up to the pooling, which takes a fifth of the time then on a CPU
         self.single_object = config.single_object
         mask_channels = 1 if config.single_object else 2
-        resnet = ResidualStages(config.value_encoder, 3 + mask_channels, config.encoder_width)
-        self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
-        self.layer1, self.layer2, self.layer3 = resnet.layer1, resnet.layer2, resnet.layer3
-        self.fuser = FusionBlock(key_encoder_dim, resnet.dims[2], config.value_dim)
+        self.efficientnet = None
+        if config.value_encoder == EFFICIENTNET:
+            self.efficientnet = EfficientNetLite(3 + mask_channels, EFFICIENTNET_STAGES)
+            dim16 = EFFICIENTNET_DIMS[2]
+        else:
+            resnet = ResidualStages(config.value_encoder, 3 + mask_channels, config.encoder_width)
+            self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
+            self.layer1, self.layer2, self.layer3 = resnet.layer1, resnet.layer2, resnet.layer3
+            dim16 = resnet.dims[2]
+        self.fuser = FusionBlock(key_encoder_dim, dim16, config.value_dim)
         self.hidden_reinforce = (
             HiddenReinforcer(config.value_dim, config.hidden_dim) if config.has_sensory_memory else None
         )
+
+    @property
+    def first_convolution(self) -> nn.Conv2d:
+        """The one that takes image and masks."""
+        return self.conv1 if self.efficientnet is None else self.efficientnet.stem
 
     def forward(
         self,
@@ -146,6 +172,9 @@ class ValueEncoder(nn.Module):
         flat = x.flatten(0, 1)
         if self.channels_last:
             flat = flat.contiguous(memory_format=torch.channels_last)
+        if self.efficientnet is not None:
+            features = self.efficientnet(flat)[-1]
+            return (features.contiguous() if self.channels_last else features).unflatten(0, x.shape[:2])
         features = self.maxpool(self.relu(self.bn1(self.conv1(flat))))
         if self.channels_last:
             features = features.contiguous()

@@ -129,7 +129,8 @@ class XMem(nn.Module):
                 prepared.decoder.objects_at_once = 1
             for encoder in (prepared.key_encoder, prepared.value_encoder):
                 encoder.channels_last = True
-            for module in (prepared.key_encoder, prepared.value_encoder.conv1):
+            value_encoder = prepared.value_encoder
+            for module in (prepared.key_encoder, value_encoder.efficientnet or value_encoder.conv1):
                 module.to(memory_format=torch.channels_last)
         if mixed_precision:
             prepared.to(half_precision(device))

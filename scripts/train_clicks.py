@@ -26,11 +26,11 @@ from dataset.synthetic.clips import SyntheticClips
 from dataset.synthetic.silhouettes import silhouette
 from dataset.training_sets import VideoFrame
 from interactive.segmenters.click_network import ClickNetwork, Prompts, save_click_network
-from interactive.segmenters.efficientnet_lite import fold_published
 from model.network import normalise_images
 from scoring.measures import region_similarity
 from scripts.benchmarks.clicks import middle_of, videos_named, wrong_regions
 from scripts.train_small import TRAINING_VIDEOS
+from training.imagenet import fold_published
 from util.command_line import run_program
 from util.errors import UserError
 from util.files import atomic_path

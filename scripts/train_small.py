@@ -37,8 +37,8 @@ TRAINING_VIDEOS = (
 drift-straight to measure with: none of these six is trained on."""
 
 NETWORK = NetworkConfig(
-    key_encoder="resnet18", encoder_width=32, key_dim=32, value_dim=128, hidden_dim=32, decoder_dims=(64, 64, 32),
-    sensory_update_dim=64,
+    key_encoder="efficientnet_lite0", value_encoder="efficientnet_lite0", key_dim=48, value_dim=128, hidden_dim=48,
+    decoder_dims=(64, 64, 32), sensory_update_dim=64,
 )  # fmt: skip
 INTENDED_SIZE = 320
 """Shorter side of the frames that the network is meant for, in pixels; recorded in its file."""
@@ -62,40 +62,28 @@ def phase(
     """
     return RunConfig(
         exp_id=f"small_{name}", stages=(stage,), network=network, seed=seed, num_workers=2, resume=True,
-        pretrained=False, optimisation=OptimisationConfig(max_gradient_norm=1.0),
+        optimisation=OptimisationConfig(max_gradient_norm=1.0, encoder_lr_factor=0.2, average_decay=0.998),
         data=DataConfig(videos_share=share, videos_smallest_crop=smallest_crop),
         intervals=IntervalConfig(log_text_interval=50, save_checkpoint_minutes=5.0),
     )  # fmt: skip
 
 
-S, M = STAGES["s"], STAGES["m"]
-TWO_OBJECTS = replace(M, crop=192, num_frames=5, num_ref_frames=3, max_objects=2)
+M = replace(STAGES["m"], batch_size=8, max_objects=2)
 PHASES = (
     phase(
-        "synthetic",
-        replace(S, batch_size=16, iterations=1000, lr=5e-4, steps=(900,), crop=128, num_frames=3, max_objects=1),
-        network=NETWORK,
+        "start",
+        replace(M, iterations=800, lr=4e-4, crop=160, num_frames=4),
+        network=NETWORK, smallest_crop=0.15,
     ),
     phase(
-        "mixed",
-        replace(M, batch_size=16, iterations=1000, lr=5e-4, steps=(900,), crop=160, num_frames=4, max_objects=1),
-        share=0.6, smallest_crop=0.15,
-    ),
-    phase("longer", replace(TWO_OBJECTS, iterations=450, lr=2e-4, steps=(350,)), share=0.6, smallest_crop=0.1),
-    phase("final", replace(TWO_OBJECTS, iterations=1100, lr=3e-4, steps=(800, 1020)), share=0.45, smallest_crop=0.1),
-    phase(
-        "hidden",
-        replace(TWO_OBJECTS, iterations=1000, lr=3e-4, steps=(650, 900), start_warm=1, end_warm=600),
-        share=0.35, smallest_crop=0.1,
-    ),
-    phase(
-        "next",
-        replace(TWO_OBJECTS, iterations=2300, lr=3e-4, steps=(1750, 2150), start_warm=1, end_warm=4000),
-        share=0.5, smallest_crop=0.1, seed=7,
+        "main",
+        replace(
+            M, iterations=2400, lr=4e-4, steps=(1700, 2200), crop=192, num_frames=5, num_ref_frames=3, start_warm=1,
+            end_warm=2400,
+        ),
+        smallest_crop=0.1, seed=7,
     ),
 )  # fmt: skip
-FROM_MEAN = "small_next"
-"""This phase starts from the mean of the weights that the two before it ended with."""
 
 SHORT = replace(M, batch_size=6, iterations=200, lr=2e-4, steps=(160,), crop=160, num_frames=3, max_objects=1)
 VARIANTS = {
@@ -110,19 +98,6 @@ VARIANTS = {
 }
 """Networks of tables 4 and 5, by their suffixes: the bundled one, trained a little further without some part of it. The
 last three are compared with scaling-both."""
-
-
-def write_mean(networks: Sequence[Path], target: Path) -> None:
-    """Write the mean of these networks' weights, unless `target` is newer than all of them."""
-    if target.is_file() and all(path.stat().st_mtime <= target.stat().st_mtime for path in networks):
-        return
-    first, *others = (read_checkpoint(path) for path in networks)
-    mean = {
-        name: torch.stack([tensor.double(), *(each.state_dict[name].double() for each in others)]).mean(dim=0)
-        for name, tensor in first.state_dict.items()
-    }
-    weights = {name: tensor.to(first.state_dict[name].dtype) for name, tensor in mean.items()}
-    save_network(target, first.network_config, weights, others[-1].metadata)
 
 
 def export(trained: Path, target: Path) -> None:
@@ -156,11 +131,6 @@ def train_phases(
         check_batch_sizes(config, processes)
     networks = [start] if start else []
     for config in phases:
-        if config.exp_id == FROM_MEAN:
-            networks.append(config.output / f"{config.exp_id}_begin.pth")
-            with processes.failing_together(device):
-                if processes.rank == 0:
-                    write_mean(networks[-3:-1], networks[-1])
         config = replace(config, load_network=networks[-1] if networks else None)
         if not run_training(config, processes=processes, device=device, command=sys.argv):
             return False

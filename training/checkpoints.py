@@ -27,9 +27,9 @@ from util.files import atomic_path, write_text_atomically, writing
 from util.provenance import git_commit, package_versions
 from util.torch_files import read_torch_file
 
-FORMAT = "xmem-training-2"
+FORMAT = "xmem-training-3"
 REMEDY = "make room there, then resume"  # where a file cannot be written
-WEIGHTS_IN_CHECKPOINT = 3  # the network's, and Adam's two moments of each
+WEIGHTS_IN_CHECKPOINT = 4  # the network's, Adam's two moments of each, and their moving average, if it is wanted
 
 logger = logging.getLogger(__name__)
 

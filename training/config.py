@@ -115,6 +115,10 @@ class OptimisationConfig:
     gamma: float = 0.1  # factor of the learning rate at each of a stage's `steps`
     deep_update_prob: float = 0.2  # of the sensory memory after a frame (section 3.5)
     max_gradient_norm: float | None = None  # longer gradients are scaled down to it; None: never
+    encoder_lr_factor: float = 1.0  # of the learning rate, for both encoders up to stride 16
+    average_decay: float | None = (
+        None  # of the weights' moving average, which networks then hold
+    )
     mixed_precision: bool = False
     samples_at_once: int | None = None  # gradients are accumulated over so many of a process's samples; None: all
     checkpoint_activations: bool = False  # compute activations again in the backward pass, rather than keep them
@@ -126,6 +130,9 @@ class OptimisationConfig:
         require(at_once is None or at_once >= 1, "samples_at_once", f"must be at least 1, not {at_once}")
         require(norm is None or norm > 0, "max_gradient_norm", f"must be positive, not {norm}")
         require(0 < self.gamma < math.inf, "gamma", f"must be positive and finite, not {self.gamma}")
+        factor, average = self.encoder_lr_factor, self.average_decay
+        require(0 < factor < math.inf, "encoder_lr_factor", f"must be positive and finite, not {factor}")
+        require(average is None or 0 < average < 1, "average_decay", f"must lie between 0 and 1, not {average}")
         decay = self.weight_decay
         require(0 <= decay < math.inf, "weight_decay", f"must be finite and not negative, but is {decay}")
 

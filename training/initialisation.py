@@ -5,25 +5,20 @@ never changes them (section 4).
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from http.client import HTTPException
-from pickle import UnpicklingError
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-from torchvision.models import get_model_weights
+from torch import nn
 
 from model.checkpoint import widen_single_object
 from model.config import NetworkConfig
-from model.encoders import KeyEncoder, ValueEncoder
 from model.network import XMem, normalise_images
 from training.batches import load_batches
 from training.config import RunConfig, StageConfig
 from training.data import StageData, TrainedOn
+from training.imagenet import load_imagenet_weights, orthogonal, seeded
 from training.step import TrainingBatch, masks_of
-from util.errors import SettingError, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -77,73 +72,10 @@ def network_for_stage(network: XMem, stage: StageConfig, seed: int) -> XMem:
         widened = XMem(config).eval()
         widened.load_state_dict(state)
         network = widened.to(next(network.parameters()).device)
-    others = network.value_encoder.conv1.weight.detach()[:, RGB_AND_MASK:]
+    others = network.value_encoder.first_convolution.weight.detach()[:, RGB_AND_MASK:]
     if not others.any():
         others.copy_(orthogonal(others.shape, seeded(seed)))
     return network
-
-
-def load_imagenet_weights(network: XMem, seed: int) -> None:
-    """Start both encoders from torchvision's ImageNet weights; the inputs for masks start orthogonal (section 1).
-
-    Args:
-        seed: of those inputs' weights.
-
-    Raises:
-        SettingError: there are none of this width.
-        UserError: they can be neither read nor downloaded.
-    """
-    config = network.config
-    if config.encoder_width != 64:
-        reason = f"is {config.encoder_width}, but ImageNet weights exist for 64 only: start without pretrained weights"
-        raise SettingError("encoder_width", reason)
-    start_from_imagenet(network.key_encoder, read_imagenet_weights(config.key_encoder), seed, first_stage="res2")
-    start_from_imagenet(network.value_encoder, read_imagenet_weights(config.value_encoder), seed)
-
-
-def read_imagenet_weights(name: str) -> Mapping[str, Tensor]:
-    """Return the state dict of torchvision's network of this name, from torch's cache or downloaded into it.
-
-    Raises:
-        UserError: it can be neither read nor downloaded.
-    """
-    weights = get_model_weights(name)["IMAGENET1K_V1"]
-    try:
-        return weights.get_state_dict(check_hash=True)
-    except (OSError, HTTPException, RuntimeError, EOFError, UnpicklingError) as error:
-        raise UserError(
-            f"no ImageNet weights of {name}: {' '.join(str(error).split())}; put {weights.url} into "
-            f"{torch.hub.get_dir()}/checkpoints, or start without pretrained weights"
-        ) from error
-
-
-def start_from_imagenet(
-    encoder: KeyEncoder | ValueEncoder, weights: Mapping[str, Tensor], seed: int, first_stage: str = "layer1"
-) -> None:
-    """Give an encoder the weights of torchvision's network, but for what comes after stride 16.
-
-    Args:
-        encoder: its input is RGB, or RGB and masks.
-        first_stage: this encoder's name for torchvision's layer1.
-    """
-    state = encoder.state_dict()
-    for name, tensor in weights.items():
-        if not name.startswith(("layer4.", "fc.")):
-            state[name.replace("layer1.", f"{first_stage}.")] = tensor
-    rgb = weights["conv1.weight"]
-    channels, masks = rgb.shape[0], encoder.conv1.in_channels - rgb.shape[1]
-    state["conv1.weight"] = torch.cat([rgb, orthogonal((channels, masks, *rgb.shape[2:]), seeded(seed))], dim=1)
-    encoder.load_state_dict(state)  # strict: a name that is not the encoder's is an error
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def orthogonal(shape: Iterable[int], generator: torch.Generator) -> Float[Tensor, "outputs inputs height width"]:
-    """Return random weights of a convolution, orthogonal as a matrix with a row for each output."""
-    weight = torch.empty(*shape)
-    return nn.init.orthogonal_(weight, generator=generator) if weight.numel() else weight
 
 
 def initialise(network: XMem, config: RunConfig, data: StageData) -> TrainedOn:
@@ -158,6 +90,8 @@ def initialise(network: XMem, config: RunConfig, data: StageData) -> TrainedOn:
     if config.pretrained:
         load_imagenet_weights(network, config.seed)
         return TrainedOn(("ImageNet",))
+    if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        return TrainedOn()
     logger.info("computing batch-norm statistics of the untrained encoders; on a CPU this takes a while")
     calibrate_on(data, network, config.stages[0], config.seed)
     return TrainedOn()

@@ -6,6 +6,7 @@ is learned does not depend on either.
 
 import math
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,7 +108,16 @@ class StepperState:
     network: dict[str, Tensor]
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
+    average: list[Tensor]
+    """Of the trained parameters; empty if no moving average is wanted."""
     random_state: UInt8[Tensor, " bytes"]
+
+
+def encoder_parameters(network: XMem) -> list[nn.Parameter]:
+    """Return the parameters of both encoders up to stride 16: those that may start from ImageNet."""
+    later = ("fuser.", "hidden_reinforce.")
+    of_values = [each for name, each in network.value_encoder.named_parameters() if not name.startswith(later)]
+    return [*network.key_encoder.parameters(), *of_values]
 
 
 class Stepper:
@@ -140,17 +150,51 @@ class Stepper:
             self.objective = DistributedDataParallel(
                 self.objective, device_ids=[self.device.index] if self.device.type == "cuda" else None
             )
-        self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=stage.lr, weight_decay=optimisation.weight_decay)
+        self.parameters: list[Tensor] = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        of_encoders = {id(parameter) for parameter in encoder_parameters(network)}
+        self.factors = (1.0, optimisation.encoder_lr_factor)  # of the learning rate, by parameter group
+        groups = [
+            {"params": [each for each in self.parameters if (id(each) in of_encoders) == is_encoder]}
+            for is_encoder in (False, True)
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=stage.lr, weight_decay=optimisation.weight_decay)
+        self.average: list[Tensor] | None = None
+        if optimisation.average_decay is not None:
+            self.average = [parameter.detach().clone() for parameter in self.parameters]
         self.half = half_precision(self.device, training=True)
         needs_scaling = optimisation.mixed_precision and self.half == torch.float16
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=needs_scaling)
+
+    def result(self) -> XMem:
+        """Return the network with what has been learned: the moving average of its weights, where there is one."""
+        if self.average is None:
+            return self.network
+        network = deepcopy(self.network)
+        trained: list[Tensor] = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        with torch.no_grad():
+            torch._foreach_copy_(trained, self.average)
+        return network
+
+    def finish(self) -> None:
+        """Give the network the moving average of its weights, where there is one."""
+        if self.average is not None:
+            with torch.no_grad():
+                torch._foreach_copy_(self.parameters, self.average)
+
+    @torch.no_grad()
+    def _update_average(self, iteration: int) -> None:
+        if self.average is not None:
+            assert self.optimisation.average_decay is not None
+            # Less of the first weights at the beginning, when they have little to say.
+            decay = min(self.optimisation.average_decay, (1 + iteration) / (10 + iteration))
+            torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
 
     def state(self) -> StepperState:
         return StepperState(
             network=self.network.state_dict(),
             optimizer=self.optimizer.state_dict(),
             scaler=self.scaler.state_dict(),
+            average=self.average or [],
             random_state=torch.get_rng_state(),
         )
 
@@ -160,13 +204,15 @@ class Stepper:
         self.optimizer.load_state_dict(state.optimizer)
         if state.scaler:  # empty if it comes from a device with bf16
             self.scaler.load_state_dict(state.scaler)
+        if self.average is not None:  # where the checkpoint has none, it begins here
+            torch._foreach_copy_(self.average, state.average or self.parameters)
         torch.set_rng_state(state.random_state)
 
     def step(self, batch: TrainingBatch, iteration: int) -> StepReport:
         """Take one optimisation step with this process's share of the batch; every process reports the same."""
         learning_rate = self.stage.learning_rate(iteration, self.optimisation.gamma)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+        for group, factor in zip(self.optimizer.param_groups, self.factors, strict=True):
+            group["lr"] = learning_rate * factor
         self.optimizer.zero_grad(set_to_none=True)
         parts, predictions = self._accumulate_gradients(batch.to(self.device), iteration)
         parts = self.processes.mean(parts)
@@ -184,6 +230,7 @@ class Stepper:
             self.scaler.update()
         elif finite_loss and finite_gradient:
             self.optimizer.step()
+        self._update_average(iteration)
         return StepReport(
             loss=loss,
             cross_entropy=figures[:frames],

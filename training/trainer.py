@@ -112,6 +112,8 @@ class Trainer:
             seconds = time.perf_counter() - begin
             skipped_samples.add(skipped, self.iteration)
             self.iteration += 1
+            if self.iteration == stage.total_iterations:
+                self.stepper.finish()
             if self.logger is not None:
                 self.logger.log_step(self.iteration, report, batch, seconds, waited)
             self._count_if_skipped(report)
@@ -152,7 +154,7 @@ class Trainer:
         ending = stopping or failure is not None
         # The network first: a run that is killed between the two continues before it, and writes it again.
         if self._is_due(intervals.save_network_interval):
-            path = self.folder.write_network(self.network, self.stage.name, self.iteration, self._metadata())
+            path = self.folder.write_network(self.stepper.result(), self.stage.name, self.iteration, self._metadata())
             logger.info("network: %s", path)
         if ending or minutes >= intervals.save_checkpoint_minutes or self._is_due(intervals.save_checkpoint_interval):
             logger.info("checkpoint: %s", self.folder.write_checkpoint(self._checkpoint()))
@@ -165,15 +167,16 @@ class Trainer:
             if self.stop.requested:
                 raise ValidationStopped
 
+        network = self.stepper.result()
         try:
-            j_and_f = validation(self.network, end_if_asked_to_stop)
+            j_and_f = validation(network, end_if_asked_to_stop)
         except ValidationStopped:
             logger.warning("validation after %d iterations was ended, to stop soon", self.iteration)
             return
         if self.logger is not None:
             self.logger.log_validation(self.iteration, j_and_f)
         path = self.folder.write_if_best(
-            self.network, self.stage.name, self.iteration, self._metadata(),
+            network, self.stage.name, self.iteration, self._metadata(),
             validated_on=validation.description, score=j_and_f,
         )  # fmt: skip
         if path is not None:

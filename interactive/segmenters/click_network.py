@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interactive.segmenters.efficientnet_lite import CHANNELS, EfficientNetLite
+from model.efficientnet_lite import CHANNELS, EfficientNetLite
 from util.errors import UserError, first_few
 from util.files import atomic_path
 from util.torch_files import read_torch_file

