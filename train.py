@@ -57,7 +57,7 @@ def make_parser() -> argparse.ArgumentParser:
     file.add_argument("--load_network", type=Path, help="network file to start from, unless a run is resumed")
     add("--no_pretrained", action="store_true", help="start from random initialisation, not ImageNet's weights")
     add("--seed", type=int, default=RunConfig.seed, help="decides all random choices")
-    add("--num_workers", type=int, default=min(16, available_cores()), help="processes that make batches, in all")
+    add("--num_workers", type=int, default=available_cores(), help="processes that make batches, in all")
 
     for name in ROOTS:
         add(f"--{name}", type=Path, default=getattr(DataConfig, name), help="see docs/data.md")

@@ -1,37 +1,37 @@
-"""Random changes to a clip and its masks, as in section 4: some the same in all frames, some different in each."""
+"""Random changes to a clip and its masks, as in section 4: some the same in all frames, some different in each.
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+Crop, scale, flip, rotation and shear of a frame are one warp, its mask's alike. Brightness, contrast, saturation and
+grey are one affine map of RGB.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64, UInt8
-from PIL import Image
 from scipy.interpolate import RBFInterpolator
-from torch import Tensor, nn
-from torchvision import tv_tensors
-from torchvision.transforms import RandomResizedCrop
-from torchvision.transforms import v2 as transforms
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as F
+from torch import Tensor
 
-# The mean colour of ImageNet; it fills what the image does not cover.
 UNCOVERED_COLOUR = (124, 116, 104)
-FILL = {Image.Image: UNCOVERED_COLOUR, tv_tensors.Image: UNCOVERED_COLOUR, tv_tensors.Mask: 0}
+"""The mean colour of ImageNet; it fills what the image does not cover."""
+
+GREY = np.array([0.2989, 0.587, 0.114])
+"""Shares of red, green and blue in the brightness of a pixel."""
+GREY_SHARE = 0.05
+"""Share of the clips that are grey."""
 
 CONTROL_POINTS = 12
+SPLINE_DEVIATION = 0.02
 GRID_CELLS = 48
 
-
-@contextmanager
-def torch_seeded_by(rng: np.random.Generator) -> Iterator[None]:
-    """Seed torch's random numbers on the CPU, which the transforms use, from `rng` for the block alone."""
-    with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would seed the GPUs as well, which are not restored.
-        torch.default_generator.manual_seed(int(rng.integers(2**63)))
-        yield
+Picture = UInt8[np.ndarray, "_ _ 3"]
+LabelMap = UInt8[np.ndarray, "_ _"]
+Size = tuple[int, int]
+"""Height and width in pixels."""
+Clip = tuple[UInt8[Tensor, "frames 3 size size"], UInt8[Tensor, "frames size size"]]
 
 
 class VideoAugmentation:
@@ -43,36 +43,29 @@ class VideoAugmentation:
         frame_affine: rotate and shear every frame differently.
     """
 
-    def __init__(self, size: int, smallest_crop: float = 0.36, frame_affine: bool = True):
-        self.clip = transforms.Compose(
-            [
-                ResizedCrop(
-                    size,
-                    InterpolationMode.BILINEAR,
-                    lambda images: RandomResizedCrop.get_params(images, (smallest_crop, 1.0), (3 / 4, 4 / 3)),
-                ),
-                transforms.RandomHorizontalFlip(),
-                transforms.ColorJitter(0.1, 0.03, 0.03),
-                transforms.RandomGrayscale(0.05),
-            ]
-        )
-        affine = transforms.RandomAffine(15, shear=10, interpolation=InterpolationMode.BILINEAR, fill=FILL)
-        self.frame = transforms.Compose([affine] * frame_affine + [transforms.ColorJitter(0.01, 0.01, 0.01)])
+    def __init__(self, size: int, smallest_crop: float = 0.36, frame_affine: bool = True) -> None:
+        self.size, self.smallest_crop, self.frame_affine = size, smallest_crop, frame_affine
 
     def __call__(
         self,
-        images: UInt8[Tensor, "frames 3 height width"],
-        labels: UInt8[Tensor, "frames height width"],
+        images: Sequence[UInt8[np.ndarray, "height width 3"]],
+        labels: UInt8[np.ndarray, "frames height width"],
         rng: np.random.Generator,
-    ) -> tuple[UInt8[Tensor, "frames 3 size size"], UInt8[Tensor, "frames size size"]]:
+    ) -> Clip:
         """Return the clip and its label maps, transformed alike."""
-        with torch_seeded_by(rng):
-            clip, masks = self.clip(tv_tensors.Video(images), tv_tensors.Mask(labels))
-            frames = [
-                self.frame(tv_tensors.Image(image), tv_tensors.Mask(mask))
-                for image, mask in zip(clip, masks, strict=True)
-            ]
-        return _stacked(frames)
+        rows, columns = random_crop(rng, labels.shape[1], labels.shape[2], self.smallest_crop)
+        size = (self.size, self.size)
+        placed = scaled((rows.stop - rows.start, columns.stop - columns.start), size)
+        if rng.random() < 0.5:
+            placed = flipped(self.size) @ placed
+        colours, is_grey = random_colours(rng, 0.1, 0.03, 0.03), rng.random() < GREY_SHARE
+        frames = []
+        for image, mask in zip(images, labels, strict=True):
+            matrix = about(size, random_turn(rng, 15.0, shear=10.0)) @ placed if self.frame_affine else placed
+            coloured = colours.apply(softened(image[rows, columns], size, 1.1, 0.6 * self.frame_affine), is_grey)
+            picture, moved = warped(coloured, mask[rows, columns], matrix, size, fill=self.frame_affine)
+            frames.append((random_colours(rng, 0.01, 0.01, 0.01).apply(picture), moved))
+        return stacked(frames)
 
 
 class ImageAugmentation:
@@ -82,108 +75,144 @@ class ImageAugmentation:
         size: side of the square frames, in pixels.
     """
 
-    def __init__(self, size: int):
-        bicubic = {"interpolation": InterpolationMode.BICUBIC, "fill": FILL}
-        self.clip = transforms.Compose(
-            [
-                transforms.RandomAffine(0, scale=(0.8, 1.5), **bicubic),
-                transforms.RandomHorizontalFlip(),
-                transforms.ColorJitter(0.1, 0.05, 0.05, 0.05),
-                transforms.RandomGrayscale(0.05),
-            ]
-        )
-        self.frame = transforms.Compose(
-            [
-                transforms.RandomAffine(20, scale=(0.9, 1.1), shear=10, **bicubic),
-                ResizedCrop(size, InterpolationMode.BICUBIC, _random_square),
-                transforms.ColorJitter(0.1, 0.05, 0.05),
-                transforms.PILToTensor(),
-                transforms.RandomApply([ThinPlateSplineWarp()], 1 / 3),
-            ]
-        )
+    def __init__(self, size: int) -> None:
+        self.size = size
 
-    def __call__(
-        self,
-        image: UInt8[np.ndarray, "height width 3"],
-        labels: UInt8[np.ndarray, "height width"],
-        num_frames: int,
-        rng: np.random.Generator,
-    ) -> tuple[UInt8[Tensor, "frames 3 size size"], UInt8[Tensor, "frames size size"]]:
+    def __call__(self, image: Picture, labels: LabelMap, num_frames: int, rng: np.random.Generator) -> Clip:
         """Return `num_frames` views of the image with their label maps."""
-        with torch_seeded_by(rng):
-            # Only Pillow rotates and shears with bicubic interpolation.
-            clip = self.clip(Image.fromarray(image), tv_tensors.Mask(torch.from_numpy(labels)))
-            frames = [self.frame(*clip) for _ in range(num_frames)]
-        return _stacked(frames)
+        scale = self.size / min(labels.shape)
+        height, width = (max(self.size, round(scale * side)) for side in labels.shape)
+        size = (height, width)
+        matrix = about(size, rng.uniform(0.8, 1.5) * np.eye(2)) @ scaled((labels.shape[0], labels.shape[1]), size)
+        if rng.random() < 0.5:
+            matrix = flipped(width) @ matrix
+        image, labels = warped(softened(image, size, 0.83), labels, matrix, size, cv2.INTER_CUBIC)
+        image = random_colours(rng, 0.1, 0.05, 0.05, hue=0.05).apply(image, rng.random() < GREY_SHARE)
+        return stacked([self.view(image, labels, rng) for _ in range(num_frames)])
+
+    def view(self, image: Picture, labels: LabelMap, rng: np.random.Generator) -> tuple[Picture, LabelMap]:
+        """Return one of the largest squares of the image, rotated, sheared and scaled, and in every third case bent."""
+        height, width = labels.shape
+        turn = random_turn(rng, 20.0, shear=10.0) * rng.uniform(0.9, 1.1)
+        top, left = (int(rng.integers(side - self.size + 1)) for side in (height, width))
+        matrix = shifted(-left, -top) @ about((height, width), turn)
+        picture, shown = warped(image, labels, matrix, (self.size, self.size), cv2.INTER_CUBIC)
+        picture = random_colours(rng, 0.1, 0.05, 0.05).apply(picture)
+        return bent(picture, shown, rng) if rng.random() < 1 / 3 else (picture, shown)
 
 
-class ResizedCrop(nn.Module):
-    """A part of the images and of their masks, scaled to a square.
+def stacked(frames: list[tuple[Picture, LabelMap]]) -> Clip:
+    """Return frames and their label maps as tensors."""
+    images, masks = (np.stack(part) for part in zip(*frames, strict=True))
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(masks)
 
-    torchvision samples masks at the corners of pixels, which puts them up to half a pixel beside their images; here
-    both are sampled at the centres.
+
+# --- Geometry ---------------------------------------------------------------------------------------------------------
+
+
+def random_crop(rng: np.random.Generator, height: int, width: int, smallest: float) -> tuple[slice, slice]:
+    """Draw the rows and columns of a crop: its share of the area from `smallest` to 1, its aspect from 3:4 to 4:3.
+
+    Where ten draws do not fit into the image, it is the largest part in the middle whose aspect is allowed.
+    """
+    for _ in range(10):
+        area, aspect = height * width * rng.uniform(smallest, 1), math.exp(rng.uniform(-1, 1) * math.log(4 / 3))
+        crop_height, crop_width = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+        if 0 < crop_height <= height and 0 < crop_width <= width:
+            top, left = int(rng.integers(height - crop_height + 1)), int(rng.integers(width - crop_width + 1))
+            return slice(top, top + crop_height), slice(left, left + crop_width)
+    crop_height, crop_width = min(height, round(width * 4 / 3)), min(width, round(height * 4 / 3))
+    top, left = (height - crop_height) // 2, (width - crop_width) // 2
+    return slice(top, top + crop_height), slice(left, left + crop_width)
+
+
+def random_turn(rng: np.random.Generator, degrees: float, shear: float) -> Float64[np.ndarray, "2 2"]:
+    """Draw a rotation of a horizontally sheared picture; both angles, in degrees, lie within ± these."""
+    angle, slope = math.radians(rng.uniform(-degrees, degrees)), math.tan(math.radians(rng.uniform(-shear, shear)))
+    cos, sin = math.cos(angle), math.sin(angle)
+    return np.array([[cos, -sin], [sin, cos]]) @ np.array([[1, -slope], [0, 1]])
+
+
+def about(size: Size, turn: Float64[np.ndarray, "2 2"]) -> Float64[np.ndarray, "3 3"]:
+    """Return the map of pixels that applies `turn` about the middle of a picture."""
+    middle = (np.array(size[::-1]) - 1) / 2
+    matrix = np.eye(3)
+    matrix[:2, :2], matrix[:2, 2] = turn, middle - turn @ middle
+    return matrix
+
+
+def flipped(width: int) -> Float64[np.ndarray, "3 3"]:
+    """Return the map of pixels that exchanges left and right."""
+    return np.array([[-1.0, 0, width - 1], [0, 1, 0], [0, 0, 1]])
+
+
+def shifted(x: int, y: int) -> Float64[np.ndarray, "3 3"]:
+    """Return the map of pixels that moves them by (x, y)."""
+    return np.array([[1.0, 0, x], [0, 1, y], [0, 0, 1]])
+
+
+def scaled(old: Size, new: Size) -> Float64[np.ndarray, "3 3"]:
+    """Return the map of pixels that scales a picture from one size to another."""
+    y, x = new[0] / old[0], new[1] / old[1]
+    return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])
+
+
+def softened(image: Picture, size: Size, width: float, later: float = 0.0) -> Picture:
+    """Blur a picture as much as it needs to be sampled at a smaller size, as if a triangle had been averaged over.
+
+    With the widths used here, pictures are as sharp as torchvision's, which are resized and warped one after the other.
 
     Args:
-        size: side of the square in pixels.
-        box: draws the part to crop at random, as (top, left, height, width).
+        size: at which it will be sampled, with linear interpolation.
+        width: of the triangle's half, in new pixels.
+        later: half width, in new pixels, of another triangle.
     """
-
-    def __init__(
-        self,
-        size: int,
-        interpolation: InterpolationMode,
-        box: Callable[[Any], tuple[int, int, int, int]],
-    ):
-        super().__init__()
-        self.size = size
-        self.interpolation = interpolation
-        self.box = box
-
-    def forward(
-        self, images: tv_tensors.Video | Image.Image, masks: tv_tensors.Mask
-    ) -> tuple[tv_tensors.Video | Image.Image, tv_tensors.Mask]:
-        box = self.box(images)
-        size = [self.size, self.size]
-        cropped = F.resized_crop(images, *box, size, self.interpolation)
-        as_images = masks.as_subclass(Tensor)[None]
-        return cropped, tv_tensors.Mask(F.resized_crop(as_images, *box, size, InterpolationMode.NEAREST_EXACT)[0])
+    down, across = (
+        math.sqrt(max(0, (width * max(1, old / new)) ** 2 + (later * old / new) ** 2 - 1) / 6)
+        for old, new in zip(image.shape[:2], size, strict=True)
+    )
+    return cv2.GaussianBlur(image, (0, 0), max(across, 0.01), sigmaY=max(down, 0.01)) if max(across, down) else image
 
 
-def _random_square(image: Image.Image) -> tuple[int, int, int, int]:
-    """One of the largest squares within an image, at random."""
-    side = min(image.size)
-    top, left = (int(torch.randint(room - side + 1, ())) for room in (image.height, image.width))
-    return top, left, side, side
+def warped(
+    image: Picture,
+    mask: LabelMap,
+    matrix: Float64[np.ndarray, "3 3"],
+    size: Size,
+    interpolation: int = cv2.INTER_LINEAR,
+    fill: bool = True,
+) -> tuple[Picture, LabelMap]:
+    """Move the pixels of a picture and its mask by a matrix.
+
+    Args:
+        size: of the result.
+        fill: what is uncovered has the mean colour, and no label; else the border is continued.
+    """
+    border, shape = cv2.BORDER_CONSTANT if fill else cv2.BORDER_REPLICATE, size[::-1]
+    moved = cv2.warpAffine(
+        image, matrix[:2], shape, flags=interpolation, borderMode=border, borderValue=UNCOVERED_COLOUR
+    )
+    return moved, cv2.warpAffine(mask, matrix[:2], shape, flags=cv2.INTER_NEAREST, borderMode=border)
 
 
-class ThinPlateSplineWarp(nn.Module):
-    """Warp an image smoothly: 12 random points move by 0.02 of the side (one standard deviation)."""
+def bent(
+    image: Picture, mask: LabelMap, rng: np.random.Generator, deviation: float = SPLINE_DEVIATION
+) -> tuple[Picture, LabelMap]:
+    """Bend a picture and its mask by a thin-plate spline, which moves 12 random points.
 
-    def __init__(self, deviation: float = 0.02):
-        super().__init__()
-        self.deviation = deviation
-
-    def forward(
-        self, image: UInt8[Tensor, "3 height width"], mask: tv_tensors.Mask
-    ) -> tuple[UInt8[Tensor, "3 height width"], tv_tensors.Mask]:
-        points = torch.rand(CONTROL_POINTS, 2, dtype=torch.float64)
-        targets = points + self.deviation * torch.randn(CONTROL_POINTS, 2, dtype=torch.float64)
-        columns, rows = _spline_map(points.numpy(), targets.numpy(), tuple(mask.shape))
-        warped = cv2.remap(
-            np.ascontiguousarray(image.permute(1, 2, 0).numpy()),
-            columns,
-            rows,
-            cv2.INTER_CUBIC,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=UNCOVERED_COLOUR,
-        )
-        warped_mask = cv2.remap(mask.numpy(), columns, rows, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
-        return torch.from_numpy(warped).permute(2, 0, 1), tv_tensors.Mask(torch.from_numpy(warped_mask))
+    Args:
+        deviation: standard deviation of their displacement, as a share of the sides.
+    """
+    points = rng.random((CONTROL_POINTS, 2))
+    targets = points + deviation * rng.standard_normal((CONTROL_POINTS, 2))
+    source = _spline_map(points, targets, mask.shape)
+    picture = cv2.remap(image, source, None, cv2.INTER_CUBIC, borderValue=UNCOVERED_COLOUR)
+    return picture, cv2.remap(mask, source, None, cv2.INTER_NEAREST)
 
 
 def _spline_map(
     points: Float64[np.ndarray, "points 2"], targets: Float64[np.ndarray, "points 2"], shape: tuple[int, int]
-) -> tuple[Float32[np.ndarray, "height width"], Float32[np.ndarray, "height width"]]:
+) -> Float32[np.ndarray, "height width 2"]:
     """Return, for every pixel, the column and row of its source under a thin-plate spline from points to targets.
 
     `points` and `targets` are shares of (width, height). The spline is computed on a coarse grid and interpolated: an
@@ -196,12 +225,48 @@ def _spline_map(
     grid = np.stack(np.meshgrid(along, along), axis=-1)
     shift = spline(grid.reshape(-1, 2)).reshape(grid.shape).astype(np.float32) * np.array([width, height], np.float32)
     shift = cv2.resize(shift, (width, height), interpolation=cv2.INTER_CUBIC)
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    return columns + shift[..., 0], rows + shift[..., 1]
+    return shift + np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
 
 
-def _stacked(
-    frames: list[tuple[Tensor, Tensor]],
-) -> tuple[UInt8[Tensor, "frames 3 size size"], UInt8[Tensor, "frames size size"]]:
-    images, masks = zip(*frames, strict=True)
-    return torch.stack(images).as_subclass(Tensor), torch.stack(masks).as_subclass(Tensor)
+# --- Colours ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Colours:
+    """A change of colours: factors of brightness, contrast and saturation, in their order, and a shift of the hue."""
+
+    factors: tuple[tuple[str, float], ...]
+    hue: float = 0.0
+    """As a share of the circle."""
+
+    def apply(self, image: Picture, is_grey: bool = False) -> Picture:
+        """Return the picture with these colours, or with greys alone."""
+        mean = np.array(cv2.mean(image)[:3])
+        affine = np.eye(3, 4)
+        for name, factor in self.factors:
+            affine *= factor
+            if name == "contrast":
+                affine[:, 3] += (1 - factor) / factor * GREY @ (affine @ [*mean, 1])
+            elif name == "saturation":
+                affine += (1 - factor) / factor * GREY @ affine
+        if is_grey:
+            affine[:] = GREY @ affine
+        changed = cv2.transform(image, affine)
+        return changed if is_grey or not self.hue else with_hue(changed, self.hue)
+
+
+def random_colours(
+    rng: np.random.Generator, brightness: float, contrast: float, saturation: float, hue: float = 0.0
+) -> Colours:
+    """Draw factors from 1 ± these (0 ± `hue`), in any order."""
+    widths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+    names = rng.permutation(list(widths)).tolist()
+    factors = tuple((name, rng.uniform(1 - widths[name], 1 + widths[name])) for name in names)
+    return Colours(factors, rng.uniform(-hue, hue))
+
+
+def with_hue(image: Picture, shift: float) -> Picture:
+    """Return the picture with its hues shifted along a share of the circle."""
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+    hsv[..., 0] += np.uint8(round(256 * shift) % 256)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)

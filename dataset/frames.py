@@ -95,7 +95,8 @@ def read_frame(path: Path) -> Frame:
     with open_image(path) as image:
         if image.mode.startswith(("I", "F")):  # Pillow would clip, not scale, these
             raise UserError(f"{path} has more than 8 bits per pixel of grey: convert it to 8 bits")
-        return Frame(name=path.stem, rgb=np.array(image.convert("RGB")), path=path)
+        rgb = image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
+        return Frame(name=path.stem, rgb=np.array(rgb), path=path)
 
 
 def frame_size(path: Path) -> tuple[int, int]:

@@ -78,7 +78,7 @@ class TrainingVideos:
         video, video_set = entry.video, entry.video_set
         max_jump = max(1, max_jump // video_set.frame_step)
         rgb, stored = video.read(choose_frames(rng, video.places, self.config.num_frames, max_jump))
-        images, masks = entry.augment(torch.from_numpy(rgb).permute(0, 3, 1, 2), torch.from_numpy(stored), rng)
+        images, masks = entry.augment(rgb, stored, rng)
         labels = masks.numpy()
         objects = [label for label in labels_shown(stored) if label in labels[0]]
         if video_set.drop_specks:

@@ -170,8 +170,8 @@ class TrainingVideo:
 
     def read(
         self, frames: Iterable[int]
-    ) -> tuple[UInt8[np.ndarray, "frames height width 3"], UInt8[np.ndarray, "frames height width"]]:
-        """Read some frames as RGB, and their label maps as stored.
+    ) -> tuple[list[UInt8[np.ndarray, "height width 3"]], UInt8[np.ndarray, "frames height width"]]:
+        """Read some frames as RGB, all of one size, and their label maps as stored.
 
         Raises:
             UserError: a file cannot be read, is no label map, or has another size than the others.
@@ -182,7 +182,7 @@ class TrainingVideo:
         for name, image, mask in zip(names, images, masks, strict=True):
             if not image.shape[:2] == mask.shape == masks[0].shape:
                 raise UserError(f"{self.images / name}: its mask, or another frame of the video, has another size")
-        return np.stack(images), np.stack(masks)
+        return images, np.stack(masks)
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,8 @@ def config_from_shapes(path: Path, state_dict: Mapping[str, Tensor]) -> NetworkC
     first_layers = [first_convolution(f"{prefix}.", name) for prefix, name in encoders.items()]
     residual = [name for name in first_layers if not name.endswith(STEM)]
     return NetworkConfig(
-        **encoders,
+        key_encoder=encoders["key_encoder"],
+        value_encoder=encoders["value_encoder"],
         encoder_width=width(residual[0]) if residual else NetworkConfig.encoder_width,
         key_dim=width("key_proj.key_proj.weight"),
         value_dim=width("value_encoder.fuser.block2.conv2.weight"),

@@ -116,9 +116,7 @@ class OptimisationConfig:
     deep_update_prob: float = 0.2  # of the sensory memory after a frame (section 3.5)
     max_gradient_norm: float | None = None  # longer gradients are scaled down to it; None: never
     encoder_lr_factor: float = 1.0  # of the learning rate, for both encoders up to stride 16
-    average_decay: float | None = (
-        None  # of the weights' moving average, which networks then hold
-    )
+    average_decay: float | None = None  # of the weights' moving average, which networks then hold
     mixed_precision: bool = False
     samples_at_once: int | None = None  # gradients are accumulated over so many of a process's samples; None: all
     checkpoint_activations: bool = False  # compute activations again in the backward pass, rather than keep them

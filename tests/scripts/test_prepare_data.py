@@ -244,7 +244,7 @@ def test_the_program_makes_the_folder_that_training_reads(tmp_path, capsys):
     assert "2 of 2 videos" in capsys.readouterr().out
     videos = youtube_vos(tmp_path).videos
     assert [video.frames for video in videos] == [("00000.jpg", "00001.jpg")] * 2
-    assert [video.read([0, 1])[0].shape[1:3] for video in videos] == [(480, 560), (560, 480)]
+    assert [video.read([0, 1])[1].shape[1:] for video in videos] == [(480, 560), (560, 480)]
     assert prepare_data.main(["check", "--yv_root", str(tmp_path)]) == 0
 
 

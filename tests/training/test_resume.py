@@ -91,6 +91,7 @@ def checkpoint(stage_index: int, iteration: int) -> TrainingCheckpoint:
             network={"weight": torch.full((1000,), float(iteration))},
             optimizer={"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"betas": (0.9, 0.999)}]},
             scaler={},
+            average=[torch.zeros(2)],
             random_state=torch.get_rng_state(),
         ),
         settings=RunSettings(config={"network": {"decoder_dims": (1, 2)}}, load_network="none", data={"0 (0)": {}}),
