@@ -177,7 +177,7 @@ def main(argv: list[str] | None = None) -> int:
         require_a_gpu_each(arguments.device, device)
         torch.backends.cudnn.benchmark = arguments.benchmark
         processes = Processes.join(device.type)
-        with processes.failing_together(device):
+        with processes.failing_together():
             config = configure(arguments, device)
         validation = (lambda: open_validation(arguments, config)) if arguments.validation_dataset else None
         run_training(config, processes=processes, device=device, command=sys.argv, open_validation=validation)

@@ -1,5 +1,6 @@
 """Soft aggregation: from one foreground probability per object to one distribution per pixel."""
 
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,16 @@ class Aggregated(NamedTuple):
     logits: Float[Tensor, "*batch channels height width"]
 
 
+def product_over_objects(x: Float[Tensor, "*batch objects height width"]) -> Float[Tensor, "*batch 1 height width"]:
+    """Return the product over all objects.
+
+    The gradient of `torch.prod` asks the device whether there are zeros, and waits for the answer.
+    """
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return torch.prod(x, dim=-3, keepdim=True)
+    return reduce(torch.mul, x.split(1, dim=-3))
+
+
 def soft_aggregation(prob: Float[Tensor, "*batch objects height width"]) -> Aggregated:
     """Merge per-object probabilities in [0, 1] into a distribution over background and objects (STM's eq. 6).
 
@@ -27,7 +38,7 @@ def soft_aggregation(prob: Float[Tensor, "*batch objects height width"]) -> Aggr
     """
     with full_precision(prob):
         prob = prob if prob.dtype == torch.float64 else prob.float()
-        background = torch.prod(1 - prob, dim=-3, keepdim=True)
+        background = product_over_objects(1 - prob)
         odds = torch.cat([background, prob], dim=-3).clamp(MARGIN, 1 - MARGIN)
         logits = torch.log(odds / (1 - odds))
         return Aggregated(prob=torch.softmax(logits, dim=-3), logits=logits)

@@ -159,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         device = choose_device("auto", local_rank)
         processes = Processes.join(device.type)
-        with processes.failing_together(device):
+        with processes.failing_together():
             if processes.rank == 0:
                 output.mkdir(parents=True, exist_ok=True)
                 subset.write_text("\n".join(TRAINING_VIDEOS) + "\n", encoding="utf-8")

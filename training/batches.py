@@ -83,12 +83,14 @@ def load_batches(
     deep_update_prob: float,
     workers: int,
     first_iteration: int = 0,
+    pin_memory: bool = False,
 ) -> Iterator[tuple[TrainingBatch, tuple[str, ...]]]:
     """Yield batches from `first_iteration` to the stage's last, each with a line for each entry that was skipped.
 
     Args:
         share: the indices of this process's samples in the whole batch.
         workers: processes that make batches ahead of time; 0: this one makes them.
+        pin_memory: give batches in page-locked memory, from which CUDA copies without waiting.
 
     Raises:
         UserError: a sample cannot be made (see `draw_sample`).
@@ -101,6 +103,7 @@ def load_batches(
         collate_fn=samples.collate,
         num_workers=workers,
         worker_init_fn=start_worker,
+        pin_memory=pin_memory,
         generator=torch.Generator(),  # seeds workers, which do not use it; PyTorch's own is part of checkpoints
     )
     for batch in loader:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from training.config import IntervalConfig, StageConfig
-from training.step import StepReport, TrainingBatch
+from training.step import StepFigures, TrainingBatch
 from util.device import peak_device_bytes, peak_process_bytes
 from util.painting import overlay_masks
 
@@ -50,10 +50,10 @@ class TrainingLogger(AbstractContextManager[Any, None]):
     def __exit__(self, *_: Any) -> None:
         self.close()
 
-    def start_stage(self, stage: StageConfig, done: int) -> None:
-        """Start a stage, or resume it after `done` iterations."""
+    def start_stage(self, stage: StageConfig, done: int, device: torch.device) -> None:
+        """Start a stage on a device, or resume it after `done` iterations."""
         self.close()
-        self._stage = stage
+        self._stage, self._device = stage, device
         self._open.enter_context(logging_redirect_tqdm())  # log lines go above the bar, not through it
         self._bar = self._open.enter_context(
             tqdm(
@@ -68,32 +68,35 @@ class TrainingLogger(AbstractContextManager[Any, None]):
         folder = self._folder / "tensorboard" / f"stage_{stage.name}"
         self._writer = self._open.enter_context(SummaryWriter(str(folder), purge_step=done + 1, flush_secs=10))
 
-    def log_step(self, done: int, report: StepReport, batch: TrainingBatch, seconds: float, waited: float) -> None:
+    def log_step(self, done: int, figures: StepFigures, seconds: float, waited: float) -> None:
         """Show the latest iteration, number `done` of the stage, in the progress bar, and record its figures.
 
         Args:
             seconds: duration of the iteration.
             waited: seconds among them in which it waited for its batch.
         """
-        self._done, self._device = done, report.predictions.device
-        figures = {"loss/total": report.loss, "optimisation/gradient norm": report.gradient_norm}
-        figures |= {f"loss/cross entropy, frame {t}": loss for t, loss in enumerate(report.cross_entropy, start=1)}
-        figures |= {f"loss/dice, frame {t}": loss for t, loss in enumerate(report.dice, start=1)}
-        figures |= {"speed/seconds an iteration": seconds, "speed/seconds waiting for data": waited}
-        figures |= {"optimisation/skipped iterations": float(report.skipped)}
-        for name, value in figures.items():
+        self._done = done
+        curves = {"loss/total": figures.loss, "optimisation/gradient norm": figures.gradient_norm}
+        curves |= {f"loss/cross entropy, frame {t}": loss for t, loss in enumerate(figures.cross_entropy, start=1)}
+        curves |= {f"loss/dice, frame {t}": loss for t, loss in enumerate(figures.dice, start=1)}
+        curves |= {"speed/seconds an iteration": seconds, "speed/seconds waiting for data": waited}
+        curves |= {"optimisation/skipped iterations": float(figures.skipped)}
+        for name, value in curves.items():
             self._figures[name].append(value)
         self._bar.set_postfix_str(
-            f"loss {self._mean('loss/total') / len(report.dice):.3f} a frame, "
+            f"loss {self._mean('loss/total') / len(figures.dice):.3f} a frame, "
             f"{self._mean('speed/seconds an iteration'):.2f} s, waiting {self._share_waiting():.0%}",
             refresh=False,
         )
         self._bar.update()
-        self._learning_rate = report.learning_rate
+        self._learning_rate = figures.learning_rate
         if done % self._intervals.log_text_interval == 0 or done == self._stage.total_iterations:
             self._record()
+
+    def log_pictures(self, done: int, batch: TrainingBatch, predictions: UInt8[Tensor, "frames height width"]) -> None:
+        """Record a clip with its predicted label maps, if it is time to, after iteration number `done` of the stage."""
         if done % self._intervals.log_image_interval == 0 or done == 1:
-            pictures = picture_grid(batch.images[-1].cpu(), batch.labels[-1].cpu(), report.predictions.cpu())
+            pictures = picture_grid(batch.images[-1].cpu(), batch.labels[-1].cpu(), predictions.cpu())
             self._writer.add_image(PICTURES, pictures, done)
 
     def log_validation(self, done: int, j_and_f: float) -> None:

@@ -53,7 +53,7 @@ def run_training(
     check_batch_sizes(config, processes)
     validation = training_logger = None
     with ExitStack() as stack:
-        with processes.failing_together(device):
+        with processes.failing_together():
             start = find_starting_point(config).for_network(config.network)
             network_config = start.network_config or config.network or NetworkConfig()
             config = replace(config, network=network_config)

@@ -5,6 +5,7 @@ is learned does not depend on either.
 """
 
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
@@ -41,6 +42,13 @@ class TrainingBatch:
         )
         return TrainingBatch(self.images[begin:end], self.labels[begin:end], self.objects[begin:end], choices)
 
+    def pin_memory(self) -> "TrainingBatch":
+        """Return the batch in page-locked memory; a data loader calls this in a thread of its own."""
+        choices = self.choices.deep_updates.pin_memory(), tuple(each.pin_memory() for each in self.choices.references)
+        return TrainingBatch(
+            self.images.pin_memory(), self.labels.pin_memory(), self.objects.pin_memory(), Choices(*choices)
+        )
+
     def to(self, device: torch.device) -> "TrainingBatch":
         return TrainingBatch(
             send(self.images, device),
@@ -51,8 +59,8 @@ class TrainingBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepReport:
-    """Figures of one iteration, over all processes; and this process's predictions for frames 1, 2, … of a sample."""
+class StepFigures:
+    """Figures of one iteration, over all processes."""
 
     loss: float
     cross_entropy: list[float]  # per frame, from frame 1 on
@@ -61,7 +69,42 @@ class StepReport:
     learning_rate: float
     skipped: bool  # something was not finite, so no step was taken
     overflowed: bool  # it was skipped because the loss scale, which will be lowered, was too large for half precision
-    predictions: UInt8[Tensor, "frames height width"]  # label maps of the last sample, on the network's device
+
+
+@dataclass(frozen=True, eq=False)
+class StepReport:
+    """What an iteration gave, on the network's device, which may not have come to it yet: reading waits for it."""
+
+    parts: Float[Tensor, " parts"]  # cross entropy per frame, from frame 1 on, then dice per frame
+    gradient_norm: Float[Tensor, ""]
+    learning_rate: float
+    uses_scaler: bool
+    predictions: UInt8[Tensor, "frames height width"]  # label maps of the last sample's frames 1, 2, …
+
+    def figures(self) -> StepFigures:
+        """Wait for the iteration, and return its figures."""
+        return read_figures([self])[0]
+
+
+def read_figures(reports: Sequence[StepReport]) -> list[StepFigures]:
+    """Wait for iterations, and return their figures, from one message of the device."""
+    rows = torch.stack([torch.cat([each.parts, each.gradient_norm[None].to(each.parts.dtype)]) for each in reports])
+    figures = []
+    for report, (*parts, gradient_norm) in zip(reports, rows.tolist(), strict=True):
+        frames, loss = len(parts) // 2, sum(parts)
+        finite_loss, finite_gradient = math.isfinite(loss), math.isfinite(gradient_norm)
+        figures.append(
+            StepFigures(
+                loss=loss,
+                cross_entropy=parts[:frames],
+                dice=parts[frames:],
+                gradient_norm=gradient_norm,
+                learning_rate=report.learning_rate,
+                skipped=not (finite_loss and finite_gradient),
+                overflowed=report.uses_scaler and finite_loss and not finite_gradient,
+            )
+        )
+    return figures
 
 
 def masks_of(
@@ -148,7 +191,10 @@ class Stepper:
         )
         if processes.count > 1:
             self.objective = DistributedDataParallel(
-                self.objective, device_ids=[self.device.index] if self.device.type == "cuda" else None
+                self.objective,
+                device_ids=[self.device.index] if self.device.type == "cuda" else None,
+                broadcast_buffers=False,  # they are frozen
+                gradient_as_bucket_view=True,
             )
         self.parameters: list[Tensor] = [parameter for parameter in network.parameters() if parameter.requires_grad]
         of_encoders = {id(parameter) for parameter in encoder_parameters(network)}
@@ -157,7 +203,10 @@ class Stepper:
             {"params": [each for each in self.parameters if (id(each) in of_encoders) == is_encoder]}
             for is_encoder in (False, True)
         ]
-        self.optimizer = torch.optim.AdamW(groups, lr=stage.lr, weight_decay=optimisation.weight_decay)
+        self.is_fused = self.device.type == "cuda"
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=stage.lr, weight_decay=optimisation.weight_decay, fused=self.is_fused
+        )
         self.average: list[Tensor] | None = None
         if optimisation.average_decay is not None:
             self.average = [parameter.detach().clone() for parameter in self.parameters]
@@ -209,7 +258,10 @@ class Stepper:
         torch.set_rng_state(state.random_state)
 
     def step(self, batch: TrainingBatch, iteration: int) -> StepReport:
-        """Take one optimisation step with this process's share of the batch; every process reports the same."""
+        """Take one optimisation step with this process's share of the batch; every process reports the same figures.
+
+        No step is taken if the loss or its gradient is not finite. On CUDA nothing waits for the device.
+        """
         learning_rate = self.stage.learning_rate(iteration, self.optimisation.gamma)
         for group, factor in zip(self.optimizer.param_groups, self.factors, strict=True):
             group["lr"] = learning_rate * factor
@@ -218,29 +270,25 @@ class Stepper:
         parts = self.processes.mean(parts)
         self.scaler.unscale_(self.optimizer)
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        gradient_norm = torch.stack(torch._foreach_norm(gradients)).norm().item()
-        if self.optimisation.max_gradient_norm is not None and gradient_norm > self.optimisation.max_gradient_norm:
-            torch._foreach_mul_(gradients, self.optimisation.max_gradient_norm / gradient_norm)
-        figures = parts.tolist()
-        frames = len(figures) // 2
-        loss = sum(figures)
-        finite_loss, finite_gradient = math.isfinite(loss), math.isfinite(gradient_norm)
+        gradient_norm = torch.stack(torch._foreach_norm(gradients)).norm()
+        if (longest := self.optimisation.max_gradient_norm) is not None:
+            torch._foreach_mul_(gradients, (longest / gradient_norm).clamp(max=1.0))
+        self._step_if_finite(parts.sum() + gradient_norm)
+        self._update_average(iteration)
+        return StepReport(parts, gradient_norm, learning_rate, self.scaler.is_enabled(), predictions)
+
+    def _step_if_finite(self, value: Float[Tensor, ""]) -> None:
+        """Take the optimiser's step if `value` is finite, on CUDA without waiting for it."""
         if self.scaler.is_enabled():
             self.scaler.step(self.optimizer)  # skips by itself, by the same gradients in every process
             self.scaler.update()
-        elif finite_loss and finite_gradient:
+        elif self.is_fused:
+            found_inf = (~value.isfinite()).float()
+            for name, tensor in {"grad_scale": None, "found_inf": found_inf}.items():  # as a GradScaler gives them
+                setattr(self.optimizer, name, tensor)
             self.optimizer.step()
-        self._update_average(iteration)
-        return StepReport(
-            loss=loss,
-            cross_entropy=figures[:frames],
-            dice=figures[frames:],
-            gradient_norm=gradient_norm,
-            learning_rate=learning_rate,
-            skipped=not (finite_loss and finite_gradient),
-            overflowed=self.scaler.is_enabled() and finite_loss and not finite_gradient,
-            predictions=predictions,
-        )
+        elif math.isfinite(value.item()):
+            self.optimizer.step()
 
     def _accumulate_gradients(
         self, batch: TrainingBatch, iteration: int

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -15,12 +15,14 @@ from training.config import RunConfig
 from training.data import StageData, TrainedOn
 from training.logger import TrainingLogger
 from training.signals import StopRequest
-from training.step import Stepper, StepReport
+from training.step import StepFigures, Stepper, StepReport, read_figures
 from util.errors import UserError
 from util.processes import Processes
 from util.provenance import git_commit
 
 MOST_SKIPPED_IN_A_ROW = 20
+READ_EVERY = 10
+"""Iterations after which the figures of the last ones are read from a GPU, which takes as long as it has left to do."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,15 @@ class Validator(Protocol):
 
     def __call__(self, network: XMem, on_frame: Callable[[], None], /) -> float:
         """Return J&F in percent. `on_frame` is called after every frame; what it raises ends the validation."""
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """An iteration that has been started: its seconds, and those among them in which it waited for its batch."""
+
+    report: StepReport
+    seconds: float
+    waited: float
 
 
 class Trainer:
@@ -76,6 +87,7 @@ class Trainer:
         """Iterations done."""
         self.skipped_iterations = self.skipped_in_a_row = 0
         self.saved_at = time.monotonic()
+        self._steps: list[Step] = []  # taken, but not yet waited for
         if checkpoint is None:
             torch.manual_seed(config.seed)  # a stage begins alike in the process of the one before and in another
         else:
@@ -91,7 +103,7 @@ class Trainer:
         """
         stage, processes, device = self.stage, self.processes, self.stepper.device
         if self.logger is not None:
-            self.logger.start_stage(stage, self.iteration)
+            self.logger.start_stage(stage, self.iteration, device)
         batches = load_batches(
             stage,
             self.data,
@@ -100,27 +112,30 @@ class Trainer:
             deep_update_prob=self.config.optimisation.deep_update_prob,
             workers=self.config.num_workers and max(1, self.config.num_workers // processes.count),
             first_iteration=self.iteration,
+            pin_memory=device.type == "cuda",
         )
         skipped_samples = SkippedSamples(stage, self.data.samples_in_pass, processes)
         stopping = False
         while self.iteration < stage.total_iterations and not stopping:
             begin = time.perf_counter()
-            with processes.failing_together(device):
+            with processes.failing_together():
                 batch, skipped = next(batches)
             waited = time.perf_counter() - begin
             report = self.stepper.step(batch, self.iteration)
-            seconds = time.perf_counter() - begin
             skipped_samples.add(skipped, self.iteration)
             self.iteration += 1
             if self.iteration == stage.total_iterations:
                 self.stepper.finish()
             if self.logger is not None:
-                self.logger.log_step(self.iteration, report, batch, seconds, waited)
-            self._count_if_skipped(report)
-            stopping = processes.any(self.stop.requested, device)
-            with processes.failing_together(device):
+                self.logger.log_pictures(self.iteration, batch, report.predictions)
+            self._steps.append(Step(report, time.perf_counter() - begin, waited))
+            if device.type == "cpu" or self._is_due(READ_EVERY):
+                self._read_steps()
+            stopping = processes.any(self.stop.requested)
+            with processes.failing_together():
                 if processes.rank == 0:
                     self._validate_and_save(stopping)
+        self._read_steps()
         skipped_samples.report()
         if self.skipped_iterations:
             logger.warning(
@@ -132,9 +147,21 @@ class Trainer:
     def _is_due(self, interval: int) -> bool:
         return self.iteration % interval == 0 or self.iteration == self.stage.total_iterations
 
-    def _count_if_skipped(self, report: StepReport) -> None:
-        self.skipped_iterations += report.skipped
-        self.skipped_in_a_row = self.skipped_in_a_row + 1 if report.skipped and not report.overflowed else 0
+    def _read_steps(self) -> None:
+        """Wait for the steps that have been taken, log them, and count those that were skipped."""
+        steps, self._steps = self._steps, []
+        if not steps:
+            return
+        first = self.iteration - len(steps) + 1
+        read = read_figures([each.report for each in steps])
+        for done, (step, figures) in enumerate(zip(steps, read, strict=True), first):
+            if self.logger is not None:
+                self.logger.log_step(done, figures, step.seconds, step.waited)
+            self._count_if_skipped(figures)
+
+    def _count_if_skipped(self, figures: StepFigures) -> None:
+        self.skipped_iterations += figures.skipped
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if figures.skipped and not figures.overflowed else 0
         if self.skipped_in_a_row == MOST_SKIPPED_IN_A_ROW:
             raise UserError(
                 f"stage {self.stage.name}: the loss or its gradient was not finite in {MOST_SKIPPED_IN_A_ROW} "
@@ -183,6 +210,7 @@ class Trainer:
             logger.info("best network so far, J&F %.1f: %s", j_and_f, path)
 
     def _checkpoint(self) -> TrainingCheckpoint:
+        self._read_steps()
         return TrainingCheckpoint(
             stage_index=self.stage_index,
             iteration=self.iteration,

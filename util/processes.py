@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -17,24 +17,32 @@ from util.errors import UserError
 Value = TypeVar("Value")
 
 LONGEST_WAIT = timedelta(days=1)
-"""Time to wait for another process, such as one that validates. If one dies, `torchrun` ends all at once."""
+"""Time to wait for another process's word, such as that of one which validates. If one dies, `torchrun` ends all at
+once. Between GPUs, where all compute the same, the much shorter default holds, so that one which hangs is noticed."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's place among the others."""
+    """This process's place among the others.
+
+    What they compute is added up where it lies, with NCCL on GPUs; what they tell each other goes from CPU to CPU, so
+    that no device is waited for.
+    """
 
     rank: int = 0
     count: int = 1
     local_rank: int = 0
+    words: Any = field(default=None, repr=False)
+    """What they tell each other with."""
 
     @classmethod
     def join(cls, device_type: str) -> "Processes":
         """Join the processes that `torchrun` started, if it did: with NCCL on CUDA devices, with Gloo elsewhere."""
         if "TORCHELASTIC_RUN_ID" not in os.environ:
             return cls()
-        dist.init_process_group("nccl" if device_type == "cuda" else "gloo", timeout=LONGEST_WAIT)
-        return cls(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
+        words = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
+        return cls(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]), words)
 
     def leave(self) -> None:
         if dist.is_initialized():
@@ -58,20 +66,24 @@ class Processes:
             values = values / self.count
         return values
 
-    def any(self, flag: bool, device: torch.device) -> bool:
+    def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process: the same in all."""
-        return bool(self.mean(torch.tensor([float(flag)], device=device)).item() > 0)
+        if self.count == 1:
+            return flag
+        flags = torch.tensor([flag], dtype=torch.uint8)
+        dist.all_reduce(flags, dist.ReduceOp.MAX, group=self.words)
+        return bool(flags.item())
 
     def gather(self, value: Value) -> list[Value]:
         """Return every process's value, by rank: the same in all."""
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=self.words)
         return values
 
     @contextmanager
-    def failing_together(self, device: torch.device) -> Iterator[None]:
+    def failing_together(self) -> Iterator[None]:
         """Raise a UserError of any process in this block in all of them, at its end.
 
         So no process waits for one that has ended, and any of them can report the error.
@@ -83,5 +95,5 @@ class Processes:
             if self.count == 1:
                 raise
             message = str(error)
-        if self.count > 1 and self.any(bool(message), device):
+        if self.count > 1 and self.any(bool(message)):
             raise UserError(next(filter(None, self.gather(message))))

@@ -128,7 +128,7 @@ def measure(
         if iteration >= warm_up:
             waited.append(ready - begin)
             seconds.append(time.perf_counter() - begin)
-            skipped += report.skipped
+            skipped += report.figures().skipped
     peak = peak_device_bytes(device)
     on_device = "–" if peak is None else f"{peak / 2**30:.2f} GiB"
     speed = f"{stage.batch_size / median(seconds):.2f} | {median(seconds):.2f} | {sum(waited) / sum(seconds):.0%}"

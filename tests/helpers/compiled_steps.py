@@ -64,7 +64,7 @@ def main(device: str, backend: str, frames: int, hidden_dim: int, checkpoint_act
         steppers.append(Stepper(network, stage=stage, optimisation=config, processes=Processes()))
     for iteration in range(ITERATIONS):
         batch = shortened(made_up_batch(iteration), frames)
-        plain, compiled = (stepper.step(batch, iteration) for stepper in steppers)
+        plain, compiled = (stepper.step(batch, iteration).figures() for stepper in steppers)
         result = {
             "loss": plain.loss,
             "compiled_loss": compiled.loss,

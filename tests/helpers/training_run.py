@@ -42,11 +42,14 @@ class Squares:
 class Printer(TrainingLogger):
     """Prints every iteration's loss."""
 
-    def start_stage(self, stage, done) -> None:
+    def start_stage(self, stage, done, device) -> None:
         pass
 
-    def log_step(self, done, report, batch, seconds, waited) -> None:
-        print(done - 1, report.loss, flush=True)
+    def log_step(self, done, figures, seconds, waited) -> None:
+        print(done - 1, figures.loss, flush=True)
+
+    def log_pictures(self, done, batch, predictions) -> None:
+        pass
 
 
 def made_up_network() -> XMem:

@@ -49,7 +49,7 @@ def main(output: Path, samples_at_once: int, frames: int) -> None:
     )
     mine = processes.share_of(SAMPLES)
     losses = [
-        stepper.step(made_up_batch(iteration, frames).part(mine.start, mine.stop), iteration).loss
+        stepper.step(made_up_batch(iteration, frames).part(mine.start, mine.stop), iteration).figures().loss
         for iteration in range(ITERATIONS)
     ]
     if processes.rank == 0:

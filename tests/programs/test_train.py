@@ -22,7 +22,7 @@ from tests.helpers.training_layouts import TINY_NETWORK, tiny_stage, write_image
 from training.checkpoints import RunFolder
 from training.logger import TrainingLogger
 from training.signals import StopRequest
-from training.step import Stepper
+from training.step import Stepper, StepReport, TrainingBatch
 from util.errors import UserError
 
 RANDOM = [*TINY_NETWORK, "--no_pretrained"]
@@ -137,9 +137,12 @@ def test_iterations_that_are_not_finite_are_counted_also_after_a_resume(roots, t
     command = (tmp_path, "0", *RANDOM, *roots, "--resume", "auto")
     stop_in("0", 1)
     step = Stepper.step
-    monkeypatch.setattr(
-        Stepper, "step", lambda self, batch, number: replace(step(self, batch, number), skipped=number == 0)
-    )
+
+    def step_not_finite_at_first(self: Stepper, batch: TrainingBatch, number: int) -> StepReport:
+        report = step(self, batch, number)
+        return report if number else replace(report, gradient_norm=torch.tensor(torch.nan))
+
+    monkeypatch.setattr(Stepper, "step", step_not_finite_at_first)
     assert run(*command, iterations=3) == 0
     assert "stage 0: 1 of 2 iterations were skipped" in caplog.text
     stop_in(None)
@@ -219,7 +222,7 @@ def test_a_checkpoint_is_the_same_to_the_last_counter_when_a_run_was_resumed(str
         assert run(*command, iterations=3) == 0
     name = "x_checkpoint_1_00000003.pth"
     resumed, at_once = (load_tensors(folder / name) for folder in (tmp_path / "x", straight.parent))
-    assert resumed["stepper"].keys() == {"network", "optimizer", "scaler", "random_state"}
+    assert resumed["stepper"].keys() == {"network", "optimizer", "scaler", "average", "random_state"}
     torch.testing.assert_close(resumed["stepper"], at_once["stepper"], rtol=0, atol=0)
     assert resumed | {"stepper": 0} == at_once | {"stepper": 0}
 
@@ -383,7 +386,7 @@ def test_files_that_cannot_be_used_are_counted_once_a_pass(tmp_path, caplog):
 def test_the_loss_falls_by_half(tmp_path, monkeypatch):
     losses: list[float] = []
 
-    monkeypatch.setattr(TrainingLogger, "log_step", lambda self, done, report, *_: losses.append(report.loss))
+    monkeypatch.setattr(TrainingLogger, "log_step", lambda self, done, figures, *_: losses.append(figures.loss))
     widths = ["--encoder_width", "16", "--key_dim", "16", "--value_dim", "32", "--sensory_update_dim", "16"]
     widths += ["--decoder_dims", "32", "32", "16"]
     stage = {"batch_size": 8, "iterations": 180, "crop": 96, "num_frames": 2, "max_objects": 1, "lr": 1e-3}

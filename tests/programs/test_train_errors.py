@@ -92,7 +92,7 @@ def run(folder: Path, stages: str, *flags: str) -> int:
         ("s", "--log_text_interval 0 --no_pretrained", "--log_text_interval"),
         ("s", "--device toaster", "--device toaster: choose auto"),
         ("m", "--videos_share 1.5", "--videos_share"),
-        ("s", "--encoder_width 8", "--encoder_width is 8, but ImageNet weights exist for 64 only"),
+        ("s", "--encoder_width 8", "--encoder_width is 8, but ImageNet weights exist for 64: start"),
         ("s", "--validation_root x", "--validation_dataset"),
         ("s", "--validation_dataset G", "--validation_root"),
         ("s", "--validation_dataset D16 --validation_root nowhere", "validation: nowhere"),

@@ -18,11 +18,14 @@ from training.clip import draw_choices
 from training.config import IntervalConfig, StageConfig
 from training.logger import PICTURE_SIDE, PICTURES, TrainingLogger, finite_mean, paint, picture_grid
 from training.signals import StopRequest
-from training.step import Stepper, StepReport, TrainingBatch
+from training.step import StepFigures, Stepper, TrainingBatch
 from util.errors import SettingError
 
 STAGE = replace(made_up_stage(batch_size=2, iterations=10, steps=(6,), lr=1e-3), name="s")
 FRAMES, SIDE = 3, 32
+
+CPU = torch.device("cpu")
+PREDICTIONS = torch.ones(FRAMES - 1, SIDE, SIDE, dtype=torch.uint8)
 
 
 @pytest.fixture
@@ -35,13 +38,12 @@ def batch() -> TrainingBatch:
     return TrainingBatch(images, labels, torch.tensor([1, 2]), draw_choices(1, 0, range(2), FRAMES, 2, 0.2))
 
 
-def report(loss: float = 2.0, **changes) -> StepReport:
-    """Two predicted frames; of the loss, a quarter each is of either kind in either frame."""
+def report(loss: float = 2.0, **changes) -> StepFigures:
+    """Of the loss, a quarter each is of either kind in either frame."""
     parts = [loss / 4] * (FRAMES - 1)
-    predictions = torch.ones(FRAMES - 1, SIDE, SIDE, dtype=torch.uint8)
-    default = StepReport(
+    default = StepFigures(
         loss=loss, cross_entropy=parts, dice=parts, gradient_norm=3.0, learning_rate=1e-3, skipped=False,
-        overflowed=False, predictions=predictions,
+        overflowed=False,
     )  # fmt: skip
     return replace(default, **changes)
 
@@ -49,17 +51,18 @@ def report(loss: float = 2.0, **changes) -> StepReport:
 def log(
     folder: Path,
     batch: TrainingBatch,
-    reports: dict[int, StepReport],
+    reports: dict[int, StepFigures],
     stage: StageConfig = STAGE,
     log_text_interval: int = 2,
     **intervals: int,
 ) -> None:
     """These iterations, as one start of a run."""
     with TrainingLogger(folder, IntervalConfig(log_text_interval=log_text_interval, **intervals)) as logger:
-        logger.start_stage(stage, min(reports))
+        logger.start_stage(stage, min(reports), CPU)
         for iteration, each in reports.items():
             rate = stage.learning_rate(iteration, gamma=0.1)
-            logger.log_step(iteration + 1, replace(each, learning_rate=rate), batch, seconds=0.5, waited=0.1)
+            logger.log_step(iteration + 1, replace(each, learning_rate=rate), seconds=0.5, waited=0.1)
+            logger.log_pictures(iteration + 1, batch, PREDICTIONS)
 
 
 def recorded(folder: Path, stage: str = "s") -> EventAccumulator:
@@ -158,7 +161,7 @@ def test_what_is_not_finite_is_counted_and_left_out_of_means(tmp_path, batch, ca
 
 def test_validation_is_recorded(tmp_path, batch, caplog):
     with TrainingLogger(tmp_path, IntervalConfig()) as logger, caplog.at_level(logging.INFO):
-        logger.start_stage(STAGE, 0)
+        logger.start_stage(STAGE, 0, CPU)
         logger.log_validation(5, 56.78)
         logger.log_validation(10, math.nan)
     assert curve(tmp_path, "validation/J&F") == pytest.approx({5: 56.78})
@@ -169,8 +172,8 @@ def test_stages_follow_each_other_and_closing_twice_does_no_harm(tmp_path, batch
     handlers = list(logging.root.handlers)
     logger = TrainingLogger(tmp_path, IntervalConfig())
     for name in ("s", "m"):
-        logger.start_stage(replace(STAGE, name=name), 0)
-        logger.log_step(1, report(), batch, seconds=0.5, waited=0.0)
+        logger.start_stage(replace(STAGE, name=name), 0, CPU)
+        logger.log_step(1, report(), seconds=0.5, waited=0.0)
     logger.close()
     logger.close()
     assert logging.root.handlers == handlers
@@ -184,7 +187,7 @@ def test_log_lines_do_not_go_through_the_bar(tmp_path, batch, monkeypatch):
     handler = logging.StreamHandler(console)
     monkeypatch.setattr(logging.root, "handlers", [handler])
     with TrainingLogger(tmp_path, IntervalConfig()) as logger:
-        logger.start_stage(STAGE, 0)
+        logger.start_stage(STAGE, 0, CPU)
         logging.getLogger("elsewhere").warning("a line of its own")
     assert "\r" in console.getvalue()
     # What a terminal shows of a line is what comes after its last return.
@@ -225,7 +228,7 @@ def test_the_trainer_logs_without_the_time_between_iterations(tmp_path, monkeypa
 def test_pictures_are_of_the_last_sample(tmp_path, batch):
     log(tmp_path, batch, {0: report()})
     (picture,) = recorded(tmp_path).Images(PICTURES)
-    expected = picture_grid(batch.images[1], batch.labels[1], report().predictions)
+    expected = picture_grid(batch.images[1], batch.labels[1], PREDICTIONS)
     shown = Image.open(io.BytesIO(picture.encoded_image_string))
     assert (picture.width, picture.height) == shown.size
     assert shown.tobytes() == expected.permute(1, 2, 0).numpy().tobytes()

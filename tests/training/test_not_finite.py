@@ -27,19 +27,19 @@ def test_a_step_that_is_not_finite_changes_nothing_and_says_so(network):
         optimisation=OptimisationConfig(),
         processes=Processes(),
     )
-    assert not stepper.step(made_up_batch(0), 0).skipped
+    assert not stepper.step(made_up_batch(0), 0).figures().skipped
     before = copy.deepcopy(network.state_dict())
     broken = network.decoder.pred.bias
     with torch.no_grad():
         kept = broken.clone()
         broken.fill_(torch.nan)
-    report = stepper.step(made_up_batch(1), 1)
+    report = stepper.step(made_up_batch(1), 1).figures()
     with torch.no_grad():
         broken.copy_(kept)
     assert report.skipped
     assert not report.overflowed
     assert all(torch.equal(before[name], weight) for name, weight in network.state_dict().items())
-    assert not stepper.step(made_up_batch(2), 2).skipped
+    assert not stepper.step(made_up_batch(2), 2).figures().skipped
     assert not all(torch.equal(before[name], weight) for name, weight in network.state_dict().items())
 
 
@@ -49,8 +49,8 @@ def test_twenty_in_a_row_stop_the_run(network, tmp_path):
     steps = []
 
     class Counter(Printer):
-        def log_step(self, done, report, batch, seconds, waited) -> None:
-            steps.append(report.skipped)
+        def log_step(self, done, figures, seconds, waited) -> None:
+            steps.append(figures.skipped)
 
     with StopRequest() as stop:
         trainer = made_up_trainer(
