@@ -101,12 +101,12 @@ def segment_clips(
     values = [value]
     segmentations: list[Segmentation] = []
     rows = torch.arange(batch, device=images.device)[:, None]
+    queries = [QueryKey(*of_frame) for of_frame in zip(*(part.unbind(1) for part in keys), strict=True)]
     for t in range(1, frames):
         references = choices.references[t - 1]
         memory = QueryKey(*(concatenate_frames(part[rows, references]) for part in keys))
         memory_values = torch.stack(values, dim=1)[rows, references]  # batch references objects value_dim h w
-        query = QueryKey(*(part[:, t] for part in keys))
-        readout = run(network.read_memory, query, memory, memory_values.permute(0, 2, 3, 1, 4, 5).flatten(3))
+        readout = run(network.read_memory, queries[t], memory, memory_values.permute(0, 2, 3, 1, 4, 5).flatten(3))
         is_last = t == frames - 1
         segmentation = run(network.segment, features[t], readout, hidden, update_hidden=not is_last, selector=selector)
         segmentations.append(segmentation)
@@ -128,11 +128,11 @@ def encode_all(
 ) -> tuple[QueryKey, list[ImageFeatures]]:
     """Return keys, with a frame dimension after the batch, and each frame's features, from one pass over all frames."""
     batch_and_frames = images.shape[:2]
-    keys, all_features = network.encode_key(images.flatten(0, 1))
-    features = [part.unflatten(0, batch_and_frames) for part in all_features]
+    keys, features = network.encode_key(images.flatten(0, 1))
+    of_frames = zip(*(part.unflatten(0, batch_and_frames).unbind(1) for part in features), strict=True)
     return (
         QueryKey(*(part.unflatten(0, batch_and_frames) for part in keys)),
-        [ImageFeatures(*(part[:, t] for part in features)) for t in range(images.shape[1])],
+        [ImageFeatures(*of_frame) for of_frame in of_frames],
     )
 
 

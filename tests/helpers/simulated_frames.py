@@ -1,6 +1,6 @@
 """Frames on a simulated CUDA device: operators, host synchronisations and device mixes of each kind of frame, as JSON.
 
-Run by `tests/inference/test_simulated_device.py` with the shared tool `simulated_cuda/run.sh`, which has the module
+Run by `tests/test_simulated_device.py` with the shared tool `simulated_cuda/run.sh`, which has the module
 `simulated_cuda` on its path.
 """
 

@@ -1,8 +1,10 @@
-"""Launches and waits of the per-frame loop on a simulated CUDA device, which needs no GPU; only counts are real."""
+"""Launches and waits on a simulated CUDA device, which needs no GPU: of frames, and of training. Counts alone are real."""
 
 import json
 import shutil
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,18 +19,32 @@ MOST_OPERATORS = {  # objects → kind of frame → operators; today's numbers a
 }
 
 
-@pytest.fixture(scope="module")
-def counts(shared) -> dict[str, dict[str, dict[str, int]]]:
+MOST_OPERATORS_OF_AN_ITERATION = 6100  # of one sample of stage 3; today's number and a few to spare
+
+
+def simulated(shared: Path, module: str) -> dict[str, dict[str, Any]]:
+    """Run a module of the helpers on the simulated device, and return what it counts."""
     tool = shared / "tools" / "simulated_cuda" / "run.sh"
     if not tool.is_file():
         pytest.skip("the shared folder has no simulated device")
     if shutil.which("gcc") is None or not (torch.version.cuda or "").startswith("13"):
         pytest.skip("the simulated device needs gcc, and PyTorch built for CUDA 13")
-    command = ["sh", str(tool), "-m", "tests.helpers.simulated_frames", str(REPOSITORY)]
+    command = ["sh", str(tool), "-m", f"tests.helpers.{module}", str(REPOSITORY)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("RESULT "))
     return json.loads(line.removeprefix("RESULT "))
+
+
+@pytest.fixture(scope="module")
+def counts(shared) -> dict[str, dict[str, dict[str, int]]]:
+    return simulated(shared, "simulated_frames")
+
+
+def test_training_does_not_wait_for_the_device(shared):
+    for precision, each in simulated(shared, "simulated_training").items():
+        assert (each["synchronisations"], each["mixes"]) == (0, 0), precision
+        assert each["operators"] <= MOST_OPERATORS_OF_AN_ITERATION, precision
 
 
 def test_no_frame_waits_for_the_device(counts):
