@@ -22,7 +22,7 @@ from training.config import STAGES, DataConfig, IntervalConfig, OptimisationConf
 from training.run import TrainingError, run_training
 from training.starting_point import find_starting_point
 from util.command_line import INTERRUPTED, MISTAKE, Parser
-from util.device import available_cores, choose_device, require_a_gpu_each
+from util.device import available_cores, choose_device, keep_freed_memory, require_a_gpu_each
 from util.errors import SettingError, UserError
 from util.processes import Processes
 
@@ -169,7 +169,8 @@ def flag_of(field: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Return the exit code: 0, also after SIGTERM; 2: could not start; 1: could not continue; 130: second Ctrl-C."""
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))  # an error of all processes is reported once per machine
+    keep_freed_memory()
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))  # an error of all is reported once per machine
     logging.basicConfig(level=logging.ERROR if local_rank else logging.INFO, format="%(levelname)s: %(message)s")
     try:
         arguments = parse_arguments(argv)

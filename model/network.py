@@ -13,6 +13,7 @@ from model.checkpoint import Checkpoint, read_checkpoint
 from model.config import NetworkConfig
 from model.convolution import FEWEST_CHANNELS, fold_batch_norms, use_winograd
 from model.decoder import Decoder
+from model.efficientnet_lite import InvertedBottleneck
 from model.encoders import ImageFeatures, KeyEncoder, KeyProjection, QueryKey, ValueEncoder
 from model.memory_reading import affinity, memory_rows, query_rows, readout, rows_of, similarity
 from model.precision import half_precision
@@ -132,6 +133,9 @@ class XMem(nn.Module):
             value_encoder = prepared.value_encoder
             for module in (prepared.key_encoder, value_encoder.efficientnet or value_encoder.conv1):
                 module.to(memory_format=torch.channels_last)
+            for block in prepared.modules():
+                if isinstance(block, InvertedBottleneck):
+                    block.in_strips = True
         if mixed_precision:
             prepared.to(half_precision(device))
         prepared.is_prepared = True

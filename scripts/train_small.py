@@ -24,7 +24,7 @@ from model.config import NetworkConfig
 from training.checkpoints import RunFolder
 from training.config import STAGES, DataConfig, IntervalConfig, OptimisationConfig, RunConfig, StageConfig
 from training.run import check_batch_sizes, run_training
-from util.device import choose_device
+from util.device import choose_device, keep_freed_memory
 from util.errors import SettingError, UserError
 from util.processes import Processes
 
@@ -155,6 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     output, subset = arguments.output, arguments.output / "small_videos.txt"
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     logging.basicConfig(level=logging.INFO if local_rank == 0 else logging.ERROR, format="%(levelname)s: %(message)s")
+    keep_freed_memory()
     code, message = INTERRUPTED, "interrupted; the same command resumes it"
     try:
         device = choose_device("auto", local_rank)

@@ -1,4 +1,4 @@
-"""Launches and waits on a simulated CUDA device, which needs no GPU: of frames, and of training. Counts alone are real."""
+"""Launches and waits on a simulated CUDA device of frames and of training: only counts are real."""
 
 import json
 import shutil

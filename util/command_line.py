@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from util.device import keep_freed_memory
 from util.errors import SettingError, UserError
 
 MISTAKE, INTERRUPTED = 2, 130  # exit codes
@@ -20,6 +21,8 @@ class Parser(argparse.ArgumentParser):
 def run_program(name: str, run: Callable[[], int], after_interrupt: str) -> int:
     """Run a program, and report a user's mistake or an interruption in one line on stderr.
 
+    The process keeps memory that is freed (see `keep_freed_memory`).
+
     Args:
         name: the program's name, before the message.
         run: the program; returns its exit code.
@@ -28,6 +31,7 @@ def run_program(name: str, run: Callable[[], int], after_interrupt: str) -> int:
     Returns:
         The exit code: that of `run`, 2 after a user's mistake, 130 after Ctrl-C.
     """
+    keep_freed_memory()
     try:
         return run()
     except (UserError, SettingError) as error:

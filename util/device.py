@@ -1,5 +1,6 @@
 """The machine a run uses: its device, cores and memory."""
 
+import ctypes
 import os
 import platform
 import resource
@@ -10,6 +11,9 @@ import torch
 from torch import Tensor
 
 from util.errors import SettingError
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of malloc.h
+LARGEST_BLOCK = 2**31 - 1
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
@@ -102,6 +106,19 @@ def peak_process_bytes() -> int:
                 return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep memory that is freed, for the next tensors, where its C library is glibc.
+
+    By default glibc returns large blocks to the system at once. Every frame then waits for the system to map and clear
+    the same pages again.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    set_option = ctypes.CDLL(None).mallopt
+    for option, value in {M_MMAP_THRESHOLD: LARGEST_BLOCK, M_TRIM_THRESHOLD: LARGEST_BLOCK, M_ARENA_MAX: 1}.items():
+        set_option(option, value)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -105,3 +105,7 @@ def made_up_stage(**changes: Any) -> StageConfig:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), int(sys.argv[2]))
+
+
+def assert_orthonormal_columns(matrix: Tensor) -> None:
+    torch.testing.assert_close(matrix.t() @ matrix, torch.eye(matrix.shape[1]), atol=1e-5, rtol=0)

@@ -22,7 +22,6 @@ from interactive.segmenters.click_network import (
 from interactive.segmenters.interface import Click, Segmenter, digest
 from interactive.segmenters.network import BUNDLED, NetworkSegmenter, Window, merged, window_about
 from interactive.segmenters.sam2 import MASK_SIDE
-from model.efficientnet_lite import EfficientNetLite
 from scoring.measures import region_similarity
 from scripts import train_clicks
 from scripts.benchmarks import clicks
@@ -355,46 +354,6 @@ def test_clicks_are_counted(picture):
 # --- Training ---------------------------------------------------------------------------------------------------------
 
 
-def published_encoder() -> dict[str, torch.Tensor]:
-    """Random weights by the names of the package that the encoder's are from."""
-    torch.manual_seed(0)
-    weights: dict[str, torch.Tensor] = {}
-
-    def add(name: str, norm: str, convolution: torch.nn.Conv2d) -> None:
-        count = convolution.out_channels
-        weights[f"{name}.weight"] = torch.randn_like(convolution.weight) / convolution.weight[0].numel() ** 0.5
-        for kind in ("weight", "bias", "running_mean", "running_var"):
-            weights[f"{norm}.{kind}"] = 0.5 + torch.rand(count)
-
-    encoder = EfficientNetLite()
-    add("_conv_stem", "_bn0", encoder.stem)
-    for number, block in enumerate(block for stage in encoder.stages for block in stage):
-        for part, theirs, norm in (
-            ("expand", "_expand", 0),
-            ("depthwise", "_depthwise", 1),
-            ("project", "_project", 2),
-        ):
-            if isinstance(getattr(block, part), torch.nn.Conv2d):
-                add(f"_blocks.{number}.{theirs}_conv", f"_blocks.{number}._bn{norm}", getattr(block, part))
-    return weights
-
-
-def test_batch_normalisation_is_folded_into_the_convolution():
-    published = published_encoder()
-    encoder = EfficientNetLite()
-    encoder.load_state_dict(fold_published(published))
-    image = torch.randn(1, 3, 64, 64)
-    convolved = torch.nn.functional.conv2d(
-        torch.nn.functional.pad(image, (0, 1, 0, 1)), published["_conv_stem.weight"], stride=2
-    )
-    norm = [published[f"_bn0.{kind}"] for kind in ("running_mean", "running_var", "weight", "bias")]
-    expected = torch.nn.functional.batch_norm(convolved, *norm, eps=1e-3)
-    torch.testing.assert_close(encoder.stem(image), expected, rtol=1e-4, atol=1e-4)
-    assert [tuple(each.shape[1:]) for each in encoder(image)] == [
-        (16, 32, 32), (24, 16, 16), (40, 8, 8), (112, 4, 4), (192, 2, 2)
-    ]  # fmt: skip
-
-
 @pytest.fixture
 def davis(tmp_path, picture) -> Path:
     """A folder with the videos of one frame each that are trained on, and one that is measured on."""
@@ -430,7 +389,7 @@ def test_what_cannot_be_measured_is_told(davis, flags, message):
 @pytest.fixture
 def training(davis, tmp_path, monkeypatch):
     """Runs a short training in a folder; raises after `until` iterations."""
-    torch.save(published_encoder(), tmp_path / "encoder.pth")
+    torch.save(published_efficientnet(), tmp_path / "encoder.pth")
     for name, value in (
         ("SIDE", 64), ("SCENE", 64), ("SAVE_EVERY", 1), ("WARM_UP", 1), ("STEPS", (2,)),
         ("PHASES", (train_clicks.Phase(2, 1e-3), train_clicks.Phase(2, 1e-3, 1e-4, drawn_share=0.5))),
@@ -472,7 +431,7 @@ def test_training_goes_on_where_it_was_interrupted(training, until):
 def test_encoder_is_trained_in_the_second_phase_alone(training):
     _, first = training("network", until=2)
     _, last = training("network")
-    begun = {f"encoder.{name}": each.half() for name, each in fold_published(published_encoder()).items()}
+    begun = {f"encoder.{name}": each.half() for name, each in fold_published(published_efficientnet()).items()}
     changed = {name for name in begun if not torch.equal(begun[name], last[name])}
     assert all(torch.equal(begun[name], first[name]) for name in begun)
     assert changed

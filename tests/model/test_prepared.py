@@ -1,15 +1,19 @@
 """The network prepared for inference computes what the network does, and leaves it as it is."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from model import convolution
+from model import convolution, efficientnet_lite
+from model.config import EFFICIENTNET
 from model.convolution import WinogradConv2d, fold_batch_norms
+from model.efficientnet_lite import InvertedBottleneck
 from model.network import XMem
-from tests.helpers.tiny_network import tiny_network
+from tests.helpers.tiny_network import TINY, tiny_network
 
 
 def outputs(network: XMem, objects: int) -> list[torch.Tensor]:
@@ -24,10 +28,14 @@ def outputs(network: XMem, objects: int) -> list[torch.Tensor]:
     return [*query, *features, value.value, segmentation.prob, segmentation.hidden]
 
 
+EFFICIENT = replace(TINY, key_encoder=EFFICIENTNET, value_encoder=EFFICIENTNET, encoder_width=64)
+
+
+@pytest.mark.parametrize("config", [TINY, EFFICIENT], ids=lambda config: config.key_encoder)
 @pytest.mark.parametrize("objects", [1, 3])
 @pytest.mark.parametrize("at_once", [None, 1, 2])
-def test_all_outputs_are_the_same_but_for_rounding(objects, at_once):
-    network = tiny_network()
+def test_all_outputs_are_the_same_but_for_rounding(objects, at_once, config):
+    network = tiny_network(config)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     prepared = network.for_inference()
     prepared.decoder.objects_at_once = prepared.value_encoder.objects_at_once = at_once
@@ -56,6 +64,22 @@ def test_weights_are_cast_once_for_mixed_precision():
     assert {p.dtype for p in network.for_inference(mixed_precision=True).parameters()} == {torch.bfloat16}
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0.1, atol=0.05 * other.abs().max().item(), check_dtype=False)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    kernel=st.sampled_from([3, 5]),
+    halves=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    rows_at_once=st.integers(1, 25),
+)
+def test_strips_of_a_block_are_the_block_but_for_rounding(kernel, halves, rows_at_once):
+    block = InvertedBottleneck(4, 6, expansion=3, kernel=kernel, stride=2).requires_grad_(False)
+    x = torch.randn(2, 4, 2 * halves[0], 2 * halves[1])
+    expected = block(x)
+    block.in_strips = True
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(efficientnet_lite, "STRIP", rows_at_once * 2 * x.shape[3] * 12 * 4)
+        torch.testing.assert_close(block(x), expected)
 
 
 def test_batch_norms_are_folded():

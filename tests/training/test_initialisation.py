@@ -1,142 +1,30 @@
 """The first weights: those of torchvision to the bit, orthogonal where the paper has it, the same in every process."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from http.client import IncompleteRead
-from pathlib import Path
-from urllib.error import URLError
 
 import pytest
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from model.checkpoint import save_network
 from model.config import NetworkConfig
 from model.network import XMem, normalise_images
 from tests.helpers.tiny_network import TINY
-from tests.helpers.training_run import made_up_data, made_up_stage
+from tests.helpers.training_run import assert_orthonormal_columns, made_up_data, made_up_stage
 from tests.helpers.training_steps import made_up_batch
 from training.config import STAGES
 from training.initialisation import (
     calibrate_batch_norm,
     calibrate_on,
-    load_imagenet_weights,
     network_for_stage,
     untrained_network,
 )
 from training.step import TrainingBatch
-from util.errors import SettingError, UserError
 
 AS_WIDE_AS_IMAGENET = replace(TINY, encoder_width=64)
 
 SEVERAL_OBJECTS = STAGES["3"]
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where torch looks for downloaded weights: an empty folder."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    folder = tmp_path / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
-    return folder
-
-
-def put_made_up_weights(cache: Path, name: str) -> nn.Module:
-    """torchvision's network with random weights and statistics, which lie in `cache` as if they were ImageNet's."""
-    torch.manual_seed(len(name))
-    network = torchvision.models.get_model(name, weights=None).eval()
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            nn.init.uniform_(layer.weight, 0.5, 1)
-            nn.init.normal_(layer.bias)
-            nn.init.normal_(layer.running_mean)
-            nn.init.uniform_(layer.running_var, 0.5, 2)
-    url = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].url
-    # As in the files that are out there: without these counts, which came into PyTorch later.
-    state = {key: tensor for key, tensor in network.state_dict().items() if not key.endswith("num_batches_tracked")}
-    torch.save(state, cache / url.rpartition("/")[2])
-    return network
-
-
-def features(network: nn.Module, x: Tensor) -> Iterator[Tensor]:
-    """torchvision's features at strides 4, 8 and 16."""
-    x = network.maxpool(network.relu(network.bn1(network.conv1(x))))
-    for stage in (network.layer1, network.layer2, network.layer3):
-        yield (x := stage(x))
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-def test_the_key_encoder_starts_as_torchvisions_network(cache, name):
-    expected = list(features(put_made_up_weights(cache, name), IMAGES))
-    put_made_up_weights(cache, "resnet18")
-    network = untrained_network(replace(AS_WIDE_AS_IMAGENET, key_encoder=name), seed=0)
-    load_imagenet_weights(network, seed=0)
-    f16, f8, f4 = network.key_encoder(IMAGES)
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip((f4, f8, f16), expected, strict=True))
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("single_object", [True, False])
-def test_the_value_encoder_starts_as_torchvisions_network_with_orthogonal_inputs_for_masks(cache, single_object):
-    theirs = put_made_up_weights(cache, "resnet18")
-    network, again, other = (
-        untrained_network(replace(AS_WIDE_AS_IMAGENET, single_object=single_object), seed=0) for _ in range(3)
-    )
-    for each, seed in ((network, 7), (again, 7), (other, 8)):
-        torch.rand(seed)  # no matter what else was random
-        load_imagenet_weights(each, seed)
-    encoder = network.value_encoder
-    assert torch.equal(encoder.conv1.weight[:, :3], theirs.conv1.weight)
-    for part in ("bn1", "layer1", "layer2", "layer3"):
-        state = getattr(theirs, part).state_dict()
-        assert all(torch.equal(tensor, state[key]) for key, tensor in getattr(encoder, part).state_dict().items())
-    masks = encoder.conv1.weight[:, 3:].flatten(1)
-    assert masks.shape == ((64, 49) if single_object else (64, 98))
-    assert_orthonormal_columns(masks if single_object else masks.t())  # of the shorter side
-    assert all(torch.equal(tensor, again.state_dict()[key]) for key, tensor in network.state_dict().items())
-    assert not torch.equal(other.value_encoder.conv1.weight[:, 3:], encoder.conv1.weight[:, 3:])
-
-
-def assert_orthonormal_columns(matrix: Tensor) -> None:
-    torch.testing.assert_close(matrix.t() @ matrix, torch.eye(matrix.shape[1]), atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        URLError("no such host"),
-        IncompleteRead(b""),
-        RuntimeError("invalid hash value\n(expected …)"),
-        OSError(28, "full"),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-def test_weights_that_cannot_be_downloaded_are_one_line(cache, monkeypatch, error):
-    def fail(*_, **__):
-        raise error
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
-    with pytest.raises(
-        UserError, match=r"weights of resnet18: .*resnet18-f37072fd\.pth into .*, or start without pretrained"
-    ) as e:
-        load_imagenet_weights(untrained_network(AS_WIDE_AS_IMAGENET, seed=0), seed=0)
-    assert "\n" not in str(e.value)
-
-
-@pytest.mark.parametrize("content", [b"", b"x" * 700], ids=["empty", "garbage"])
-def test_damaged_weights_in_the_cache_are_one_line(cache, content):
-    put_made_up_weights(cache, "resnet18")
-    next(cache.iterdir()).write_bytes(content)
-    with pytest.raises(UserError, match=r"weights of resnet18: .* start without pretrained"):
-        load_imagenet_weights(untrained_network(AS_WIDE_AS_IMAGENET, seed=0), seed=0)
-
-
-def test_there_are_no_imagenet_weights_of_another_width():
-    with pytest.raises(SettingError, match="encoder_width is 32"):
-        load_imagenet_weights(untrained_network(replace(AS_WIDE_AS_IMAGENET, encoder_width=32), seed=0), seed=0)
 
 
 def test_an_untrained_network_follows_from_the_seed_and_disturbs_no_other_random_numbers():
