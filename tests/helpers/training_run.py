@@ -103,9 +103,9 @@ def made_up_stage(**changes: Any) -> StageConfig:
     return replace(stage, **{"lr": 1e-4, "num_frames": FRAMES, "start_warm": 4, "end_warm": 8, "crop": SIDE} | changes)
 
 
+def assert_orthonormal_columns(matrix: torch.Tensor) -> None:
+    torch.testing.assert_close(matrix.t() @ matrix, torch.eye(matrix.shape[1]), atol=1e-5, rtol=0)
+
+
 if __name__ == "__main__":
     main(Path(sys.argv[1]), int(sys.argv[2]))
-
-
-def assert_orthonormal_columns(matrix: Tensor) -> None:
-    torch.testing.assert_close(matrix.t() @ matrix, torch.eye(matrix.shape[1]), atol=1e-5, rtol=0)
