@@ -26,6 +26,8 @@ from scoring.measures import region_similarity
 from scripts import train_clicks
 from scripts.benchmarks import clicks
 from scripts.benchmarks.clicks import Outcome, click_through, next_click
+from tests.helpers.published_efficientnet import published_efficientnet
+from training.imagenet import fold_published
 from util.errors import SettingError, UserError
 
 CPU = torch.device("cpu")
