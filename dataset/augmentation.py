@@ -103,8 +103,12 @@ class ImageAugmentation:
 
 def stacked(frames: list[tuple[Picture, LabelMap]]) -> Clip:
     """Return frames and their label maps as tensors."""
-    images, masks = (np.stack(part) for part in zip(*frames, strict=True))
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(masks)
+    shape = (len(frames), *frames[0][1].shape)
+    images, masks = np.empty((shape[0], 3, *shape[1:]), np.uint8), np.empty(shape, np.uint8)
+    for index, (picture, mask) in enumerate(frames):
+        cv2.split(picture, list(images[index]))
+        masks[index] = mask
+    return torch.from_numpy(images), torch.from_numpy(masks)
 
 
 # --- Geometry ---------------------------------------------------------------------------------------------------------

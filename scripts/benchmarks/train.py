@@ -1,4 +1,4 @@
-"""Training on synthetic sequences: samples per second, the share of time waiting for data, and peak memory.
+"""Training: samples that a core makes in a second; and on synthetic sequences samples per second, waiting, memory.
 
 Each network is trained in a process of its own, so that the peak is its own. Iterations before the timed ones use up
 what the data workers have made while the process started.
@@ -8,10 +8,14 @@ import argparse
 import multiprocessing
 import platform
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 
+import cv2
 import torch
 
 from evaluation.networks import BUNDLED
@@ -19,7 +23,7 @@ from model.checkpoint import read_checkpoint
 from model.config import NetworkConfig
 from scripts.benchmarks.read import synchronise
 from training.batches import load_batches
-from training.config import STAGES, DataConfig, OptimisationConfig, StageConfig
+from training.config import STAGES, Data, DataConfig, OptimisationConfig, StageConfig
 from training.data import open_stage_data
 from training.initialisation import untrained_network
 from training.step import Stepper
@@ -40,6 +44,8 @@ FIELDS = {
 }  # fmt: skip
 """Flags, and the fields of a stage that they set."""
 SEED = 1
+SAMPLES, MAX_JUMP = 40, 10
+"""Samples made without training, and the most frames between neighbours of a clip."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for flag, field in FIELDS.items():
         on = ", ".join(f"{getattr(stage, field)} on {kind}" for kind, stage in STAGE.items())
         parser.add_argument(f"--{flag}", type=int, help=f"({on})")
+    parser.add_argument("--videos_root", type=Path, help="measure how fast clips of these videos are made, too")
+    parser.add_argument("--static_root", type=Path, help="and clips of these images")
     parser.add_argument("--workers", type=int, help="processes that make batches (16 on cuda, 2 on cpu)")
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (%(default)s)")
     parser.add_argument("--amp", action="store_true", help="mixed precision also elsewhere than on CUDA")
@@ -90,12 +98,49 @@ def run(arguments: argparse.Namespace) -> None:
         *(flag for flag in ("compile", "checkpoint_activations") if getattr(arguments, flag)),
     ]
     print(f"{name}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}; {', '.join(settings)}")
+    print("| data | samples per second and core |")
+    print("|---|---:|")
+    kinds: dict[str, Data] = {"videos_root": "synthetic and own videos", "static_root": "static images"}
+    with one_thread():
+        print(f"| synthetic sequences | {samples_per_core_second(stage, DataConfig()):.2f} |", flush=True)
+        for field, kind in kinds.items():
+            if (root := getattr(arguments, field)) is not None:
+                data = DataConfig(videos_share=1.0, **{field: root})
+                print(f"| {root} | {samples_per_core_second(replace(stage, data=kind), data):.2f} |", flush=True)
+    print()
     print("| network | samples/s | s an iteration | waiting for data | peak of the process | peak on the device |")
     print("|---|---:|---:|---:|---:|---:|")
     for name in arguments.networks:
         task = NETWORKS[name](), stage, optimisation, arguments.device, workers, warm_up
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
             print(f"| {name} | {process.submit(measure, *task).result()}", flush=True)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let this process work with one thread, as those that make batches do."""
+    threads, of_opencv = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(of_opencv)
+
+
+def samples_per_core_second(stage: StageConfig, data: DataConfig) -> float:
+    """Return how many samples of a stage a core makes in a second.
+
+    Raises:
+        UserError: a folder is missing, or its files are not what they should be.
+    """
+    source = open_stage_data(stage, data, SEED).main
+    source.sample(0, MAX_JUMP)
+    begin = time.process_time()
+    for number in range(1, SAMPLES + 1):
+        source.sample(number, MAX_JUMP)
+    return SAMPLES / (time.process_time() - begin)
 
 
 def measure(
