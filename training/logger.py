@@ -1,4 +1,4 @@
-"""What a run reports: progress bar, log lines, and TensorBoard with curves and pictures."""
+"""What a run reports: progress bar, log lines, a table and a picture of its curves, and TensorBoard."""
 
 import logging
 import math
@@ -20,6 +20,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from training.config import IntervalConfig, StageConfig
+from training.curves import Curves, Point
 from training.step import StepFigures, TrainingBatch
 from util.device import peak_device_bytes, peak_process_bytes
 from util.painting import overlay_masks
@@ -45,6 +46,7 @@ class TrainingLogger(AbstractContextManager[Any, None]):
     def __init__(self, folder: Path, intervals: IntervalConfig) -> None:
         self._folder, self._intervals = folder, intervals
         self._open = ExitStack()
+        self._curves: Curves | None = None
         self._figures: defaultdict[str, list[float]] = defaultdict(list)  # of each iteration since the last log line
 
     def __exit__(self, *_: Any) -> None:
@@ -54,6 +56,9 @@ class TrainingLogger(AbstractContextManager[Any, None]):
         """Start a stage on a device, or resume it after `done` iterations."""
         self.close()
         self._stage, self._device = stage, device
+        if self._curves is None:
+            self._curves = Curves(self._folder)
+        self._curves.start_stage(stage.name, done)
         self._open.enter_context(logging_redirect_tqdm())  # log lines go above the bar, not through it
         self._bar = self._open.enter_context(
             tqdm(
@@ -108,6 +113,8 @@ class TrainingLogger(AbstractContextManager[Any, None]):
         """Record what has not been yet, and end the bar; `start_stage` may follow."""
         if self._figures:
             self._record()
+        if self._curves is not None:
+            self._curves.draw()
         self._open.close()
 
     def _record(self) -> None:
@@ -132,6 +139,19 @@ class TrainingLogger(AbstractContextManager[Any, None]):
             figures["optimisation/gradient norm"], figures["speed/seconds an iteration"],
             100 * figures["speed/share waiting for data"], f"; {skipped} skipped, not finite" if skipped else "",
         )  # fmt: skip
+        assert self._curves is not None
+        self._curves.add(
+            Point(
+                stage=self._stage.name,
+                iteration=self._done,
+                loss=cross_entropy + dice,
+                cross_entropy=cross_entropy,
+                dice=dice,
+                gradient_norm=figures["optimisation/gradient norm"],
+                learning_rate=self._learning_rate,
+                seconds=figures["speed/seconds an iteration"],
+            )
+        )
         self._figures.clear()
 
     def _add_scalars(self, figures: dict[str, float], done: int) -> None:

@@ -104,6 +104,9 @@ class Trainer:
         stage, processes, device = self.stage, self.processes, self.stepper.device
         if self.logger is not None:
             self.logger.start_stage(stage, self.iteration, device)
+        if (in_pass := self.data.samples_in_pass) is not None:
+            passes = stage.total_iterations * stage.batch_size / in_pass
+            logger.info("stage %s passes %.3g times through its data, of %d entries each", stage.name, passes, in_pass)
         batches = load_batches(
             stage,
             self.data,
