@@ -5,7 +5,7 @@ Which samples an iteration has follows from its number alone, so a run can start
 
 import logging
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 Request = tuple[int, int]
 """A sample's iteration, and its index in the whole batch."""
+LoadedBatch = tuple[TrainingBatch, tuple[str, ...]]
+"""A batch, and a line for each entry of the data that was skipped."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +47,7 @@ class StageSamples(Dataset[Any]):
         except UserError as error:  # a value, since the loader adds the worker's traceback to what is raised there
             return request, error
 
-    def collate(
-        self, samples: list[tuple[Request, TrainingSample | UserError]]
-    ) -> tuple[TrainingBatch, tuple[str, ...]] | UserError:
+    def collate(self, samples: list[tuple[Request, TrainingSample | UserError]]) -> LoadedBatch | UserError:
         """Make a batch of samples, with their random choices; also return a line for each entry that was skipped."""
         requests, clips = zip(*samples, strict=True)
         for clip in clips:
@@ -84,7 +84,7 @@ def load_batches(
     workers: int,
     first_iteration: int = 0,
     pin_memory: bool = False,
-) -> Iterator[tuple[TrainingBatch, tuple[str, ...]]]:
+) -> Generator[LoadedBatch, None, None]:
     """Yield batches from `first_iteration` to the stage's last, each with a line for each entry that was skipped.
 
     Args:

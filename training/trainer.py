@@ -2,14 +2,15 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 
 from model.network import XMem
-from training.batches import SkippedSamples, load_batches
+from training.batches import LoadedBatch, SkippedSamples, load_batches
 from training.checkpoints import RunFolder, RunSettings, TrainingCheckpoint
 from training.config import RunConfig
 from training.data import StageData, TrainedOn
@@ -118,6 +119,20 @@ class Trainer:
             pin_memory=device.type == "cuda",
         )
         skipped_samples = SkippedSamples(stage, self.data.samples_in_pass, processes)
+        with closing(batches):  # an exception would keep it, and its workers would keep this process from ending
+            stopping = self._iterate(batches, skipped_samples)
+        self._read_steps()
+        skipped_samples.report()
+        if self.skipped_iterations:
+            logger.warning(
+                "stage %s: %d of %d iterations were skipped, since the loss or its gradient was not finite",
+                stage.name, self.skipped_iterations, self.iteration,
+            )  # fmt: skip
+        return not stopping
+
+    def _iterate(self, batches: Iterator[LoadedBatch], skipped_samples: SkippedSamples) -> bool:
+        """Train to the end of the stage, or until the run is asked to stop, and return whether it was."""
+        stage, processes, device = self.stage, self.processes, self.stepper.device
         stopping = False
         while self.iteration < stage.total_iterations and not stopping:
             begin = time.perf_counter()
@@ -138,14 +153,7 @@ class Trainer:
             with processes.failing_together():
                 if processes.rank == 0:
                     self._validate_and_save(stopping)
-        self._read_steps()
-        skipped_samples.report()
-        if self.skipped_iterations:
-            logger.warning(
-                "stage %s: %d of %d iterations were skipped, since the loss or its gradient was not finite",
-                stage.name, self.skipped_iterations, self.iteration,
-            )  # fmt: skip
-        return not stopping
+        return stopping
 
     def _is_due(self, interval: int) -> bool:
         return self.iteration % interval == 0 or self.iteration == self.stage.total_iterations

@@ -37,11 +37,23 @@ class Processes:
 
     @classmethod
     def join(cls, device_type: str) -> "Processes":
-        """Join the processes that `torchrun` started, if it did: with NCCL on CUDA devices, with Gloo elsewhere."""
+        """Join the processes that `torchrun` started, if it did: with NCCL on CUDA devices, with Gloo elsewhere.
+
+        Raises:
+            UserError: torchrun restarted them, and they meet addresses of those before.
+        """
         if "TORCHELASTIC_RUN_ID" not in os.environ:
             return cls()
-        dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
-        words = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
+        try:
+            dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
+            words = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
+        except RuntimeError as error:
+            if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+                raise
+            raise UserError(
+                "the processes that torchrun restarted do not find each other: start torchrun with "
+                "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment"
+            ) from error
         return cls(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]), words)
 
     def leave(self) -> None:

@@ -42,9 +42,11 @@ def run(output: Path, stages: str, *flags: str, **changes: object) -> int:
     return train.main([*command, *of_stages, *flags])
 
 
-def torchrun(program: Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(program)]
+def torchrun(program: Path, *arguments: str, max_restarts: int = 0) -> subprocess.CompletedProcess:
+    own = ["--standalone", "--nproc_per_node=2", f"--max_restarts={max_restarts}", "--monitor_interval=0.1"]
+    command = [sys.executable, "-m", "torch.distributed.run", *own, str(program)]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    environment |= {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # as docs/training.md has it for restarts
     return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=300, env=environment)
 
 
@@ -181,11 +183,31 @@ def test_a_signal_to_one_process_stops_all_after_the_same_iteration(straight, ro
     """As many processes as there are give the same samples, so what is resumed by one is nearly the same."""
     of_stages = [word for stage in "0s" for word in tiny_stage(stage, iterations=3)]
     flags = ["--stages", "0s", "--exp_id", "x", "--output", str(tmp_path), *of_stages, *RANDOM, *roots]
-    stopped = torchrun(REPOSITORY / "tests/helpers/train_and_stop.py", "1", "1", *flags, "--num_workers", "2")
+    stopped = torchrun(
+        REPOSITORY / "tests/helpers/train_and_stop.py", "SIGTERM", "1", "1", *flags, "--num_workers", "2"
+    )
     assert stopped.returncode == 0, stopped.stderr
     assert [path.name for path in tmp_path.glob("x/*.pth")] == ["x_checkpoint_0_00000002.pth"]
     assert run(tmp_path, "0s", *RANDOM, *roots, "--resume", "auto", iterations=3) == 0
     torch.testing.assert_close(weights(tmp_path / "x" / straight.name), weights(straight), rtol=0.02, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_torchrun_restarts_a_run_that_lost_a_process_and_it_ends_as_if_it_had_not(roots, tmp_path):
+    """As with a node that is lost: the others end, and all begin again with the newest checkpoint."""
+    of_stage = [*tiny_stage("s", iterations=5), "--save_checkpoint_interval", "2", "--resume", "auto"]
+    ends = []
+    for name in ("straight", "killed"):
+        flags = ["--stages", "s", "--exp_id", "x", "--output", str(tmp_path / name), *of_stage, *RANDOM, *roots]
+        program, own = REPOSITORY / "train.py", []
+        if name == "killed":
+            program, own = REPOSITORY / "tests/helpers/train_and_stop.py", ["SIGKILL", "1", "3"]
+        run = torchrun(program, *own, *flags, "--num_workers", "2", max_restarts=1)
+        assert run.returncode == 0, run.stderr
+        ends.append(tmp_path / name / "x" / "x_s_00000005.pth")
+    assert sorted(path.name for path in ends[1].parent.glob("run_*.json")) == ["run_1.json", "run_2.json"]
+    assert_same_weights(*ends)
 
 
 class Killed(BaseException):
