@@ -266,7 +266,7 @@ def is_visible(name: str) -> bool:
 def results(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the contents of all files that follow from the settings alone, by their names."""
     names = [name for name in names_in(folder) if is_visible(name.removeprefix(RECORDS))]
-    of_each_start = ("soak/run_", "soak/tensorboard/")
+    of_each_start = ("soak/run_", "soak/tensorboard/", "soak/curves.")  # they hold times
     paths = {name: folder / name for name in names if not name.startswith(of_each_start)}
     return {name: content(path, path.stat().st_mtime_ns) for name, path in paths.items()}
 

@@ -50,8 +50,11 @@ def test_toolkits_that_cannot_be_timed_are_told_in_one_line(capsys, monkeypatch,
 @pytest.mark.slow
 def test_training_is_measured(capsys):
     assert main(["train", *SMALLEST, "--networks", "bundled", "--iterations", "2", "--workers", "1"]) == 0
-    machine, *table = capsys.readouterr().out.splitlines()
+    machine, _, _, data, _, *table = capsys.readouterr().out.splitlines()
     assert "1 samples of 2 frames of 32², 1 objects, 1 data workers, float32" in machine
+    title, speed = (cell.strip() for cell in data.strip("|").split("|"))
+    assert title == "synthetic sequences"
+    assert float(speed) > 0
     assert len(table) == 3
     cells = [cell.strip() for cell in table[2].strip("|").split("|")]
     assert cells[0] == "bundled"
