@@ -209,12 +209,12 @@ def bent(
     """
     points = rng.random((CONTROL_POINTS, 2))
     targets = points + deviation * rng.standard_normal((CONTROL_POINTS, 2))
-    source = _spline_map(points, targets, mask.shape)
+    source = spline_map(points, targets, mask.shape)
     picture = cv2.remap(image, source, None, cv2.INTER_CUBIC, borderValue=UNCOVERED_COLOUR)
     return picture, cv2.remap(mask, source, None, cv2.INTER_NEAREST)
 
 
-def _spline_map(
+def spline_map(
     points: Float64[np.ndarray, "points 2"], targets: Float64[np.ndarray, "points 2"], shape: tuple[int, int]
 ) -> Float32[np.ndarray, "height width 2"]:
     """Return, for every pixel, the column and row of its source under a thin-plate spline from points to targets.

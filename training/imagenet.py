@@ -24,7 +24,7 @@ EPSILON = 1e-3  # of EfficientNet-Lite0's batch normalisations
 
 
 def load_imagenet_weights(network: XMem, seed: int) -> None:
-    """Start both encoders from torchvision's ImageNet weights; the inputs for masks start orthogonal (section 1).
+    """Start both encoders from ImageNet weights; the inputs for masks start orthogonal (section 1).
 
     Args:
         seed: of those inputs' weights.
@@ -41,11 +41,13 @@ def load_imagenet_weights(network: XMem, seed: int) -> None:
         (network.key_encoder, config.key_encoder, "res2"),
         (network.value_encoder, config.value_encoder, "layer1"),
     ]
+    names = dict.fromkeys(name for _, name, _ in encoders)
+    weights = {name: read_efficientnet() if name == EFFICIENTNET else read_imagenet_weights(name) for name in names}
     for encoder, name, first_stage in encoders:
         if name == EFFICIENTNET:
-            start_from_efficientnet(encoder, read_efficientnet(), seed)
+            start_from_efficientnet(encoder, weights[name], seed)
         else:
-            start_from_imagenet(encoder, read_imagenet_weights(name), seed, first_stage)
+            start_from_imagenet(encoder, weights[name], seed, first_stage)
 
 
 def read_imagenet_weights(name: str) -> Mapping[str, Tensor]:

@@ -46,7 +46,7 @@ class TrainingLogger(AbstractContextManager[Any, None]):
     def __init__(self, folder: Path, intervals: IntervalConfig) -> None:
         self._folder, self._intervals = folder, intervals
         self._open = ExitStack()
-        self._curves: Curves | None = None
+        self._curves = Curves(folder)
         self._figures: defaultdict[str, list[float]] = defaultdict(list)  # of each iteration since the last log line
 
     def __exit__(self, *_: Any) -> None:
@@ -56,8 +56,6 @@ class TrainingLogger(AbstractContextManager[Any, None]):
         """Start a stage on a device, or resume it after `done` iterations."""
         self.close()
         self._stage, self._device = stage, device
-        if self._curves is None:
-            self._curves = Curves(self._folder)
         self._curves.start_stage(stage.name, done)
         self._open.enter_context(logging_redirect_tqdm())  # log lines go above the bar, not through it
         self._bar = self._open.enter_context(
@@ -113,8 +111,7 @@ class TrainingLogger(AbstractContextManager[Any, None]):
         """Record what has not been yet, and end the bar; `start_stage` may follow."""
         if self._figures:
             self._record()
-        if self._curves is not None:
-            self._curves.draw()
+        self._curves.draw()
         self._open.close()
 
     def _record(self) -> None:
@@ -139,7 +136,6 @@ class TrainingLogger(AbstractContextManager[Any, None]):
             figures["optimisation/gradient norm"], figures["speed/seconds an iteration"],
             100 * figures["speed/share waiting for data"], f"; {skipped} skipped, not finite" if skipped else "",
         )  # fmt: skip
-        assert self._curves is not None
         self._curves.add(
             Point(
                 stage=self._stage.name,

@@ -7,9 +7,8 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import UInt8
 from PIL import Image
-from scipy.interpolate import RBFInterpolator
 from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import RandomResizedCrop
@@ -17,12 +16,13 @@ from torchvision.transforms import v2 as transforms
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from dataset.augmentation import spline_map
+
 # The mean colour of ImageNet; it fills what the image does not cover.
 UNCOVERED_COLOUR = (124, 116, 104)
 FILL = {Image.Image: UNCOVERED_COLOUR, tv_tensors.Image: UNCOVERED_COLOUR, tv_tensors.Mask: 0}
 
 CONTROL_POINTS = 12
-GRID_CELLS = 48
 
 
 @contextmanager
@@ -168,36 +168,11 @@ class ThinPlateSplineWarp(nn.Module):
     ) -> tuple[UInt8[Tensor, "3 height width"], tv_tensors.Mask]:
         points = torch.rand(CONTROL_POINTS, 2, dtype=torch.float64)
         targets = points + self.deviation * torch.randn(CONTROL_POINTS, 2, dtype=torch.float64)
-        columns, rows = _spline_map(points.numpy(), targets.numpy(), tuple(mask.shape))
-        warped = cv2.remap(
-            np.ascontiguousarray(image.permute(1, 2, 0).numpy()),
-            columns,
-            rows,
-            cv2.INTER_CUBIC,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=UNCOVERED_COLOUR,
-        )
-        warped_mask = cv2.remap(mask.numpy(), columns, rows, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
+        source = spline_map(points.numpy(), targets.numpy(), tuple(mask.shape))
+        picture = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+        warped = cv2.remap(picture, source, None, cv2.INTER_CUBIC, borderValue=UNCOVERED_COLOUR)
+        warped_mask = cv2.remap(mask.numpy(), source, None, cv2.INTER_NEAREST)
         return torch.from_numpy(warped).permute(2, 0, 1), tv_tensors.Mask(torch.from_numpy(warped_mask))
-
-
-def _spline_map(
-    points: Float64[np.ndarray, "points 2"], targets: Float64[np.ndarray, "points 2"], shape: tuple[int, int]
-) -> tuple[Float32[np.ndarray, "height width"], Float32[np.ndarray, "height width"]]:
-    """Return, for every pixel, the column and row of its source under a thin-plate spline from points to targets.
-
-    `points` and `targets` are shares of (width, height). The spline is computed on a coarse grid and interpolated: an
-    error of less than a pixel in a shift of eight.
-    """
-    height, width = shape
-    spline = RBFInterpolator(targets, points - targets, kernel="thin_plate_spline")
-    # The centres of the grid's cells, as cv2.resize places them.
-    along = (np.arange(GRID_CELLS) + 0.5) / GRID_CELLS
-    grid = np.stack(np.meshgrid(along, along), axis=-1)
-    shift = spline(grid.reshape(-1, 2)).reshape(grid.shape).astype(np.float32) * np.array([width, height], np.float32)
-    shift = cv2.resize(shift, (width, height), interpolation=cv2.INTER_CUBIC)
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    return columns + shift[..., 0], rows + shift[..., 1]
 
 
 def _stacked(
