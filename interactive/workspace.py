@@ -194,14 +194,15 @@ class Workspace:
         Raises:
             UserError: the disk is full, or cannot be written to; nothing has changed.
         """
-        with self._transaction():
-            step = Step(self._database, self.document)
-            step.number = extends
-            yield step
-            if step.changed:
-                step.number = self._record(step, name, extends)
-                self._store(step.changed)
-        self._apply(step.changed, step.areas)
+        with self._lock:
+            with self._transaction():
+                step = Step(self._database, self.document)
+                step.number = extends
+                yield step
+                if step.changed:
+                    step.number = self._record(step, name, extends)
+                    self._store(step.changed)
+            self._apply(step.changed, step.areas)
 
     def undo(self) -> str | None:
         """Take the last step back, and return its name; None: there is none."""
@@ -263,16 +264,17 @@ class Workspace:
         return number
 
     def _move(self, query: str, side: str, undone: int) -> str | None:
-        with self._transaction():
-            found = self._database.execute(query).fetchone()
-            if found is None:
-                return None
-            number, name = found
-            rows = self._database.execute(f"SELECT key, {side} FROM changes WHERE step = ?", (number,)).fetchall()
-            changed = {(key := Key.parse(text)): from_json(key, value) for text, value in rows}
-            self._store(changed)
-            self._database.execute("UPDATE steps SET undone = ? WHERE id = ?", (undone, number))
-        self._apply(changed, {})
+        with self._lock:
+            with self._transaction():
+                found = self._database.execute(query).fetchone()
+                if found is None:
+                    return None
+                number, name = found
+                rows = self._database.execute(f"SELECT key, {side} FROM changes WHERE step = ?", (number,)).fetchall()
+                changed = {(key := Key.parse(text)): from_json(key, value) for text, value in rows}
+                self._store(changed)
+                self._database.execute("UPDATE steps SET undone = ? WHERE id = ?", (undone, number))
+            self._apply(changed, {})
         return str(name)
 
     def _store(self, changed: Mapping[Key, Entry | None]) -> None:
@@ -280,22 +282,25 @@ class Workspace:
         kept = [(str(key), to_json(entry)) for key, entry in changed.items() if entry is not None]
         self._database.executemany("DELETE FROM entries WHERE key = ?", removed)
         self._database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?)", kept)
+        # So that the files are written when the workspace is opened again, if the program ends before it has done so.
+        outdated = [(number,) for number in self._frames_changed(changed)]
+        self._database.executemany("DELETE FROM files WHERE frame = ?", outdated)
+
+    def _frames_changed(self, changed: Mapping[Key, Entry | None]) -> set[int]:
+        """Return the frames whose files look different when these entries replace those of the document."""
+        frames = {key.first for key in changed if key.kind == "frame"}
+        for key, entry in changed.items():
+            if key.kind == "object" and (entry is None) != (self.document.get(key) is None):  # it comes or goes
+                shown = self.document.frames.items()
+                frames |= {number for number, frame in shown if key.first in self.areas(frame.map)}
+        return frames
 
     def _apply(self, changed: Mapping[Key, Entry | None], areas: Mapping[int, dict[int, int]]) -> None:
         """Make the document what is on disk, and have files written anew."""
-        with self._lock:
-            self._areas.update(areas)
-            come_or_gone = [
-                key.first
-                for key, entry in changed.items()
-                if key.kind == "object" and (entry is None) != (self.document.get(key) is None)
-            ]
-            for key, entry in changed.items():
-                self.document.set(key, entry)
-            self._stale |= {key.first for key in changed if key.kind == "frame"}
-            for label in come_or_gone:
-                frames = self.document.frames.items()
-                self._stale |= {number for number, frame in frames if label in self.areas(frame.map)}
+        self._areas.update(areas)
+        self._stale |= self._frames_changed(changed)
+        for key, entry in changed.items():
+            self.document.set(key, entry)
         self._wake.set()
 
     # --- Label maps ---------------------------------------------------------------------------------------------------
@@ -402,8 +407,8 @@ class Workspace:
                 self._note_written(_digest(content) for content in contents.values() if content)
             for number, content in contents.items():
                 self._files[number] = self._replace(number, content)
-            rows = [(number, *self._files[number]) for number in contents]
             with self._transaction():
+                rows = [(number, *self._files[number]) for number in contents if number not in self._stale]
                 self._database.executemany("INSERT OR REPLACE INTO files (frame, size, mtime) VALUES (?, ?, ?)", rows)
 
     def _note_written(self, digests: Iterable[str]) -> None:

@@ -88,6 +88,19 @@ def test_files_that_are_missing_or_old_are_written_again(folder):
     assert (read_label_map(masks / "00004.png").labels == ground_truth(4)).all()
 
 
+def test_a_file_is_written_again_although_nobody_has_touched_it_since_its_frame_changed(folder):
+    session = opened(folder)
+    session.workspace._write_files = lambda frames: None  # the program is killed before it gets so far
+    session.stroke(0, 1, [(40.0, 4.0)], 3)
+    session.remove_object(2)
+    expected = {number: session.labels(number) for number in session.document.frames}
+    assert not (expected[0] == ground_truth(0)).all() and 2 not in expected[4]
+    session.close()
+    opened(folder).close()
+    for number, labels in expected.items():
+        assert (read_label_map(folder / "workspace" / "masks" / f"{number:05d}.png").labels == labels).all()
+
+
 def test_label_maps_of_another_program_are_taken_over_as_a_step(folder):
     masks = folder / "workspace" / "masks"
     write_label_map(masks / "00004.png", ground_truth(6), davis_palette())
