@@ -30,8 +30,8 @@ FAILED = 1  # exit code
 
 RUN = ("output", "load_checkpoint", "resume_changed", "load_network", "seed", "num_workers", "keep_checkpoints")
 ROOTS = ("static_root", "bl_root", "yv_root", "davis_root")
-DATA = (*ROOTS, "yv_subset", "videos_root", "videos_subset", "videos_share", "videos_smallest_crop", "cutout_root",
-        "strict")  # fmt: skip
+DATA = (*ROOTS, "yv_subset", "videos_root", "videos_subset", "videos_share", "videos_smallest_crop",
+        "videos_colour_jitter", "videos_overlay_share", "cutout_root", "strict")  # fmt: skip
 WIDTHS = ("encoder_width", "key_dim", "value_dim", "hidden_dim", "sensory_update_dim")
 NETWORK = ("key_encoder", "value_encoder", *WIDTHS, "decoder_dims", "use_shrinkage", "use_selection")
 OPTIMISATION = ("deep_update_prob", "gamma", "weight_decay", "max_gradient_norm", "encoder_lr_factor", "average_decay",
@@ -64,8 +64,10 @@ def make_parser() -> argparse.ArgumentParser:
     add("--yv_subset", type=Path, help="file with the names of the videos of YouTubeVOS to use, one a line")
     add("--videos_root", type=Path, help="stage m: own videos, JPEGImages/V and Annotations/V")
     add("--videos_subset", type=Path, help="file with the names of those to use, one a line")
-    add("--videos_share", type=float, default=DataConfig.videos_share, help="own videos' share of stage m")
-    add("--videos_smallest_crop", type=float, default=DataConfig.videos_smallest_crop, help="share of a frame's area")
+    shares = {"share": "of the samples", "smallest_crop": "of a frame's area", "colour_jitter": "change of colours",
+              "overlay_share": "of their clips over which another's object is laid"}  # fmt: skip
+    for name, meaning in shares.items():
+        add(f"--videos_{name}", type=float, default=getattr(DataConfig, f"videos_{name}"), help=meaning)
     add("--cutout_root", type=Path, help="stages s, m: images with masks, as --static_root, to cut objects out of")
     add("--strict", action="store_true", help="stop at a file that cannot be used, rather than skip it")
 

@@ -41,10 +41,15 @@ class VideoAugmentation:
         size: side of the square crop, in pixels.
         smallest_crop: smallest share of the frame's area that a crop keeps.
         frame_affine: rotate and shear every frame differently.
+        colour_jitter: by how much brightness, contrast and saturation change beyond section 4, as a share of each; the
+            hue by a quarter of it, as a share of the circle, and single frames by a fifth.
     """
 
-    def __init__(self, size: int, smallest_crop: float = 0.36, frame_affine: bool = True) -> None:
+    def __init__(
+        self, size: int, smallest_crop: float = 0.36, frame_affine: bool = True, colour_jitter: float = 0.0
+    ) -> None:
         self.size, self.smallest_crop, self.frame_affine = size, smallest_crop, frame_affine
+        self.colour_jitter = colour_jitter
 
     def __call__(
         self,
@@ -58,14 +63,33 @@ class VideoAugmentation:
         placed = scaled((rows.stop - rows.start, columns.stop - columns.start), size)
         if rng.random() < 0.5:
             placed = flipped(self.size) @ placed
-        colours, is_grey = random_colours(rng, 0.1, 0.03, 0.03), rng.random() < GREY_SHARE
+        more = self.colour_jitter
+        colours = random_colours(rng, 0.1 + more, 0.03 + more, 0.03 + more, hue=more / 4)
+        is_grey, of_frame = rng.random() < GREY_SHARE, 0.01 + more / 5
         frames = []
         for image, mask in zip(images, labels, strict=True):
             matrix = about(size, random_turn(rng, 15.0, shear=10.0)) @ placed if self.frame_affine else placed
             coloured = colours.apply(softened(image[rows, columns], size, 1.1, 0.6 * self.frame_affine), is_grey)
             picture, moved = warped(coloured, mask[rows, columns], matrix, size, fill=self.frame_affine)
-            frames.append((random_colours(rng, 0.01, 0.01, 0.01).apply(picture), moved))
+            frames.append((random_colours(rng, of_frame, of_frame, of_frame).apply(picture), moved))
         return stacked(frames)
+
+
+def laid_over(
+    clip: Clip, upper: Clip, label: int, new_label: int
+) -> tuple[UInt8[Tensor, "frames 3 size size"], UInt8[Tensor, "frames size size"]]:
+    """Return a clip with an object of another one before everything else.
+
+    Args:
+        label: of the object in `upper`; its edge is softened over two pixels.
+        new_label: that it gets.
+    """
+    (images, labels), (pictures, masks) = clip, upper
+    is_object = masks == label
+    opacity = np.stack([cv2.GaussianBlur(mask, (3, 3), 0) for mask in 255 * is_object.numpy().astype(np.uint8)])
+    share = torch.from_numpy(opacity)[:, None].float() / 255
+    mixed = (share * pictures + (1 - share) * images).round().to(torch.uint8)
+    return mixed, torch.where(is_object, torch.tensor(new_label, dtype=torch.uint8), labels)
 
 
 class ImageAugmentation:

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
-from dataset.augmentation import ImageAugmentation, VideoAugmentation
+from dataset.augmentation import Clip, ImageAugmentation, VideoAugmentation, laid_over
+from dataset.label_map import VOID
 from dataset.sampling import (
     SamplingConfig,
     TrainingSample,
@@ -61,7 +62,10 @@ class TrainingVideos:
         self.entries: list[_Entry] = []
         for video_set in sets:
             augment = VideoAugmentation(
-                config.size, video_set.smallest_crop, frame_affine=video_set.frame_affine and not finetune
+                config.size,
+                video_set.smallest_crop,
+                frame_affine=video_set.frame_affine and not finetune,
+                colour_jitter=video_set.colour_jitter,
             )
             for video in video_set.videos:
                 self.entries += [_Entry(video, video_set, augment)] * video_set.repeats
@@ -75,12 +79,18 @@ class TrainingVideos:
         return draw_sample(self.config, number, self.entries, lambda entry, rng: self._draw(entry, max_jump, rng))
 
     def _draw(self, entry: "_Entry", max_jump: int, rng: np.random.Generator) -> TrainingSample | None:
-        video, video_set = entry.video, entry.video_set
-        max_jump = max(1, max_jump // video_set.frame_step)
-        rgb, stored = video.read(choose_frames(rng, video.places, self.config.num_frames, max_jump))
-        images, masks = entry.augment(rgb, stored, rng)
+        video_set = entry.video_set
+        (images, masks), shown = self._clip(entry, max_jump, rng)
+        if shown and video_set.overlay_share and rng.random() < video_set.overlay_share:
+            alike = [other for other in self.entries if other.video_set is video_set]
+            upper, candidates = self._clip(alike[int(rng.integers(len(alike)))], max_jump, rng)
+            if candidates:
+                new_label = next(label for label in range(1, VOID) if label not in shown)
+                label = candidates[int(rng.integers(len(candidates)))]
+                images, masks = laid_over((images, masks), upper, label, new_label)
+                shown.append(new_label)
         labels = masks.numpy()
-        objects = [label for label in labels_shown(stored) if label in labels[0]]
+        objects = [label for label in shown if label in labels[0]]
         if video_set.drop_specks:
             objects = [label for label in objects if not is_speck(labels == label)]
         if not objects:
@@ -88,6 +98,12 @@ class TrainingVideos:
         if len(objects) > self.config.max_objects:
             objects = rng.choice(objects, self.config.max_objects, replace=False).tolist()
         return clip_of_objects(images, labels, objects)
+
+    def _clip(self, entry: "_Entry", max_jump: int, rng: np.random.Generator) -> tuple[Clip, list[int]]:
+        """Draw frames of a video, and return them augmented, with the objects that the frames as stored show."""
+        max_jump = max(1, max_jump // entry.video_set.frame_step)
+        rgb, stored = entry.video.read(choose_frames(rng, entry.video.places, self.config.num_frames, max_jump))
+        return entry.augment(rgb, stored, rng), labels_shown(stored)
 
 
 @dataclass(frozen=True)

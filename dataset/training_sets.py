@@ -215,6 +215,10 @@ class VideoSet:
     """Frames of the video between neighbouring annotated ones; max_jump counts frames of the video."""
     smallest_crop: float = 0.36
     frame_affine: bool = True
+    colour_jitter: float = 0.0
+    """As in `VideoAugmentation`."""
+    overlay_share: float = 0.0
+    """Share of the clips over which an object of another clip is laid, as one more object."""
     drop_specks: bool = False
     """Leave out objects that are very small in the first frame (section 4, BL30K)."""
 

@@ -102,7 +102,13 @@ def open_stage_data(stage: StageConfig, data: DataConfig, seed: int) -> StageDat
             return synthetic_clips(data, sampling)
         case "synthetic and own videos":
             videos = TRAINING_SETS["own"].open(data.videos_root, data.videos_subset)
-            videos = replace(videos, name="own videos", smallest_crop=data.videos_smallest_crop)
+            videos = replace(
+                videos,
+                name="own videos",
+                smallest_crop=data.videos_smallest_crop,
+                colour_jitter=data.videos_colour_jitter,
+                overlay_share=data.videos_overlay_share,
+            )
             sets = usable([videos], sampling)
             return mixture(
                 synthetic_clips(data, sampling, sets), video_clips(sets, sampling), data.videos_share, sampling

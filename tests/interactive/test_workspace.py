@@ -94,7 +94,8 @@ def test_a_file_is_written_again_although_nobody_has_touched_it_since_its_frame_
     session.stroke(0, 1, [(40.0, 4.0)], 3)
     session.remove_object(2)
     expected = {number: session.labels(number) for number in session.document.frames}
-    assert not (expected[0] == ground_truth(0)).all() and 2 not in expected[4]
+    assert (expected[0] != ground_truth(0)).any()
+    assert 2 not in expected[4]
     session.close()
     opened(folder).close()
     for number, labels in expected.items():
