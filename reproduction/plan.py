@@ -12,9 +12,6 @@ from reproduction.profiles import CannotRunError, Profile, ProfileDataSet
 from reproduction.tables import TRACE_FIGURES, TRACED_VARIANTS, Column, Row, table_of
 from reproduction.variants import Variant
 
-LONG = ("L1x", "L3x")
-"""The long videos of the paper's tables; figure 7 has more."""
-
 
 @dataclass(frozen=True)
 class Run:
@@ -48,7 +45,8 @@ class Run:
 
     def inference(self) -> InferenceConfig:
         """Return the configuration of inference."""
-        return self.variant.configure({**self.data_set.settings, "mem_offset": self.offset})
+        settings = {**self.data_set.settings, "mem_offset": self.offset}
+        return self.variant.configure(settings, self.data_set.prototype_scale)
 
 
 def runs_of(row: Row, column: Column, profile: Profile, mixed: bool) -> list[Run]:
@@ -68,7 +66,7 @@ def runs_of(row: Row, column: Column, profile: Profile, mixed: bool) -> list[Run
         raise CannotRunError(f"data: the profile {profile.name} has no {column.data_set}")
     data_set, full_precision = profile.data_sets[column.data_set], mixed and column.full_precision
     offsets = [0]
-    if column.over_offsets and (profile.every_row_over_offsets or (row.priority == 0 and column.data_set in LONG)):
+    if column.over_offsets and (profile.over_offsets is None or column.data_set in profile.over_offsets):
         every = Run(row.variant, data_set).inference().settings()["mem_every"]
         offsets = evenly_spaced_offsets(every, profile.offsets)
     return [  # further offsets come after the first offset of the rows of the next priority

@@ -39,6 +39,8 @@ class GeneratedVideo(NamedTuple):
     frames: int
     objects: int
     patterns: int = 96
+    look_alikes: int = 0
+    change: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ class MadeVideos:
         for name, length in self.davis.items():
             frames = read_sequence(data_root, name, size)
             write_video(target, name, (frames[index] for index in turning_order(len(frames), length)))
-        for name, seed, length, objects, patterns in self.generated:
-            write_video(target, name, long_video(seed, length, size, 16 * size // 9, objects, patterns))
+        for name, seed, length, *settings in self.generated:
+            write_video(target, name, long_video(seed, length, size, 16 * size // 9, *settings))
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class ProfileDataSet:
         size: shorter side in pixels at which frames are segmented; −1: their own.
         repeat: how many times as long the videos are, played back and forth.
         settings: settings of inference that the paper, or the profile, has for it.
+        prototype_scale: factor of every P, so that small frames are compressed as much as those of 480p.
         videos: the names of those that are used; None: all.
         made: what it consists of, if it is made here.
     """
@@ -91,6 +94,7 @@ class ProfileDataSet:
     size: int = 480
     repeat: int = 1
     settings: Mapping[str, Any] = field(default_factory=dict)
+    prototype_scale: float = 1.0
     videos: tuple[str, ...] | None = None
     made: MadeVideos | None = None
 
@@ -168,10 +172,9 @@ class Profile:
         data_sets: by the names that the tables use, and "trace", the video that is traced frame by frame.
         lengths: n of the n× variants of Long-time Video in figure 7, whose data sets are named Lnx.
         scales: sizes of the multi-scale variants, as multiples of a data set's.
-        every_row_over_offsets: whether all rows are run with several offsets of the memory insertion, or only those of
-            priority 0 on L1x and L3x.
         traced_frames: the length of a trace.
-        offsets: the number of offsets.
+        offsets: the most offsets of the memory insertion with which a row is run on long videos.
+        over_offsets: the long videos that are run with several; None: all of them.
     """
 
     name: str
@@ -179,9 +182,9 @@ class Profile:
     data_sets: Mapping[str, ProfileDataSet]
     lengths: tuple[int, ...]
     scales: tuple[float, ...] = (1.0, 1.25, 1.5)
-    every_row_over_offsets: bool = True
     traced_frames: int = 2000
     offsets: int = 5
+    over_offsets: tuple[str, ...] | None = None
 
 
 def lengthened(data_set: ProfileDataSet, lengths: tuple[int, ...]) -> dict[str, ProfileDataSet]:
@@ -234,27 +237,35 @@ HELD_OUT = ("car-shadow", "cows", "dog", "drift-straight")
 """The sequences of DAVIS 2016 that the bundled network was not trained on."""
 
 
+GENERATED = tuple(
+    GeneratedVideo(f"generated_{seed}", seed, frames=300, objects=2, look_alikes=1 + seed % 2, change=2.0)
+    for seed in range(3, 11)
+)
+"""Videos in which two objects leave and come back, change their size, turn and light, and are passed by others."""
+
+
 def small_profile(size: int) -> Profile:
     """Return four sequences of DAVIS 2016 at a shorter side of `size`, and smaller long videos that are made here.
 
     Meant for two CPU cores and about an hour. T_max, T_min and r fill working memory so often that every long video, of
-    165 frames at least, is consolidated ten times or more. The bound on memory frames, of sparse insertion and the
-    local window, is as tight as the paper's: one of five.
+    165 frames at least, is consolidated ten times or more, and as strongly as frames of 480p with the published P. The
+    bound on memory frames, of sparse insertion and the local window, is as tight as the paper's: one of five.
     """
-    lengths, traced_frames = (1, 2, 3, 5), 2000
-    small = 16 * round(0.8 * size / 16)
+    lengths, traced_frames = (1, 2, 3), 2000
+    small = 16 * round(0.6 * size / 16)
     title = f"{len(HELD_OUT)} sequences of DAVIS 2016"
     davis = ProfileDataSet("davis", title, "D16", "DAVIS/2016", size=size, videos=HELD_OUT)
-    generated = GeneratedVideo("generated", seed=3, frames=240, objects=2)
     traced = GeneratedVideo("trace", seed=2, frames=traced_frames, objects=1)
+    elements = small // 16 * -(-16 * small // 9 // 16)  # of a frame of 16:9; one of 480p has 30 · 54
     long = ProfileDataSet(
         "long",
-        "five long videos, four made of DAVIS sequences and one generated",
+        f"{len(HELD_OUT) + len(GENERATED)} long videos, four made of DAVIS sequences and {len(GENERATED)} generated",
         "G",
         f"long_{small}",
         size=small,
         settings={"mem_every": 5, "max_mid_term_frames": 6, "min_mid_term_frames": 3, "max_memory_frames": 8},
-        made=MadeVideos(dict.fromkeys(HELD_OUT, 165), (generated,)),
+        prototype_scale=(6 - 3) * elements / ((10 - 5) * 30 * 54),
+        made=MadeVideos(dict.fromkeys(HELD_OUT, 165), GENERATED),
     )
     multi = replace(
         long,
@@ -262,14 +273,15 @@ def small_profile(size: int) -> Profile:
         title="a generated video of two objects",
         folder=f"generated_{small}",
         settings={},
-        made=MadeVideos(generated=(generated,)),
+        made=MadeVideos(generated=GENERATED[:1]),
     )
     trace = replace(
         long,
         name="trace",
         title=f"a generated video of {traced_frames} frames",
         folder=f"trace_{small}",
-        settings={"max_long_term_elements": 1600},  # as many frames' worth as the paper's 10,000 at 480p
+        # Half as many frames' worth as the paper's 10,000 at 480p, so that it is full in the middle of the video.
+        settings={"max_long_term_elements": round(5_000 * elements / (30 * 54))},
         made=MadeVideos(generated=(traced,)),
     )
     return Profile(
@@ -289,6 +301,7 @@ def small_profile(size: int) -> Profile:
             "trace": trace,
         },
         lengths=lengths,
-        every_row_over_offsets=False,
+        offsets=2,
+        over_offsets=("L1x", "L3x"),
         traced_frames=traced_frames,
     )

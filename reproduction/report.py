@@ -13,7 +13,7 @@ from inference.config import InferenceConfig
 from model.checkpoint import read_checkpoint
 from reproduction.plan import Run
 from reproduction.profiles import CannotRunError
-from reproduction.results import Cell, Claim, TableResult, check_claims, fill
+from reproduction.results import FEWEST_VIDEOS, MARGIN, RESAMPLES, Cell, Claim, TableResult, check_claims, fill
 from reproduction.runs import GROWTH_BETWEEN, Runner, RunRecord, Trace, checksum
 from reproduction.tables import TRACE_FIGURES, TRACED_VARIANTS, Column, Difference, Row, published_results, table_of
 from util.figures import COLOURS, drawing
@@ -193,11 +193,15 @@ def table_json(result: TableResult, about: Mapping[str, str]) -> dict[str, Any]:
 
 def claims_markdown(claims: Sequence[Claim]) -> str:
     """Return the claims as a table."""
-    rows = [[escaped(claim.text), escaped(claim.measured), "yes" if claim.holds else "**no**"] for claim in claims]
+    verdicts = {True: "yes", False: "**no**", None: "cannot be told"}
+    rows = [[escaped(claim.text), escaped(claim.measured), verdicts[claim.holds]] for claim in claims]
     lines = [
         "## Do the paper's claims hold here?",
         "",
-        "A variant counts as no worse if it is at most one standard deviation (over offsets) below the other.",
+        f"A difference of J&F is followed by the interval that holds 95 % of its {RESAMPLES:,} resamples: videos and "
+        "offsets of the memory insertion drawn with replacement, the same for both variants. A claim holds, or does "
+        f"not, if the whole interval says so, and there are at least {FEWEST_VIDEOS} videos. No worse is at most "
+        f"{MARGIN:.1f} below the other.",
         "",
         *markdown_table(["Claim", "Here", "Holds"], rows),
     ]

@@ -29,6 +29,7 @@ from model.checkpoint import Checkpoint, read_checkpoint
 from model.network import XMem
 from reproduction.plan import Budget, Run
 from reproduction.profiles import CannotRunError, Profile
+from scoring.scores import Figures
 from util.device import hardware_name, peak_process_bytes
 from util.errors import UserError
 from util.files import sha256_of, sole_user, write_text_atomically
@@ -55,6 +56,8 @@ class RunRecord(Record):
 
     Attributes:
         scores: metric → percent; empty where a server scores.
+        video_scores: video → metric → percent.
+        objects: video → number of scored objects.
         memory: video → `MemoryCounts` at its end.
         server_zip: the file for an evaluation server, below the output folder.
         seconds: the time of the call that finished the run, with reading, writing and scoring.
@@ -62,6 +65,8 @@ class RunRecord(Record):
 
     folder: str
     scores: dict[str, float]
+    video_scores: dict[str, dict[str, float]]
+    objects: dict[str, int]
     fps: float | None
     end_to_end_fps: float | None
     frames: int
@@ -295,13 +300,14 @@ class Runner:
         summary = evaluate(evaluation_set, network, config, folder, videos_seen=seen, overwrite=overwrite)
         assert summary is not None, "this is the only process of this evaluation"
         server_zip = f"{run.name}.zip"
+        sequences = summary.scores.sequences if summary.scores else {}
         return RunRecord(
             described(config),
             **self.provenance,
             folder=run.folder,
-            scores={name: each for name, each in summary.scores.figures.items() if not math.isnan(each)}
-            if summary.scores
-            else {},
+            scores=known(summary.scores.figures) if summary.scores else {},
+            video_scores={name: known(sequence.figures) for name, sequence in sequences.items()},
+            objects={name: len(sequence.objects) for name, sequence in sequences.items()},
             fps=summary.fps,
             end_to_end_fps=summary.end_to_end_fps,
             frames=summary.frames,
@@ -320,6 +326,11 @@ class Runner:
         _, network = open_network(config.weights, self.device)
         measured = trace_video(network, config, evaluation_set.videos[0], self.profile.traced_frames)
         return Trace(described(config), **self.provenance, **measured)
+
+
+def known(figures: Figures) -> dict[str, float]:
+    """Return the figures that could be computed."""
+    return {name: value for name, value in figures.items() if not math.isnan(value)}
 
 
 def has_other_settings(folder: Path, config: EvaluationConfig) -> bool:

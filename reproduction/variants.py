@@ -33,8 +33,11 @@ class Variant:
     several_sizes: bool = False
     flip_too: bool = False
 
-    def configure(self, data_set_settings: Mapping[str, Any]) -> InferenceConfig:
+    def configure(self, data_set_settings: Mapping[str, Any], prototype_scale: float = 1.0) -> InferenceConfig:
         """Return the configuration on a data set, whose settings count as far as they have an effect on this variant.
+
+        Args:
+            prototype_scale: factor of P.
 
         Raises:
             SettingError: the settings contradict each other.
@@ -43,11 +46,12 @@ class Variant:
         settings = {name: value for name, value in data_set_settings.items() if name in with_effect}
         settings |= self.settings
         config = InferenceConfig.from_settings(**settings)
-        if not self.same_compression:
+        if self.same_compression:
+            usual = XMEM.configure(data_set_settings)
+            prototype_scale *= frames_per_consolidation(config) / frames_per_consolidation(usual)
+        if prototype_scale == 1 or "num_prototypes" not in config.settings():
             return config
-        prototypes, ratio = config.settings()["num_prototypes"], frames_per_consolidation(config)
-        usual_ratio = frames_per_consolidation(XMEM.configure(data_set_settings))
-        scaled = max(round(prototypes * ratio / usual_ratio), 1)
+        scaled = max(round(config.settings()["num_prototypes"] * prototype_scale), 1)
         return InferenceConfig.from_settings(**settings | {"num_prototypes": scaled})
 
 
@@ -98,16 +102,10 @@ RANDOM_256 = Variant("random_256", {"prototypes": "random", "num_prototypes": 25
 CENTROIDS_256 = Variant("centroids_256", {"prototypes": "centroids", "num_prototypes": 256})
 USAGE_256 = Variant("usage_256", {"num_prototypes": 256})
 NO_POTENTIATION = Variant("no_potentiation", {"potentiation": False})
-# P = 12 compresses the frames of the small profile about as much as the published P = 128 compresses those of 480p.
-RANDOM_12 = Variant("random_12", {"prototypes": "random", "num_prototypes": 12})
-CENTROIDS_12 = Variant("centroids_12", {"prototypes": "centroids", "num_prototypes": 12})
-USAGE_12 = Variant("usage_12", {"num_prototypes": 12})
-NO_POTENTIATION_12 = Variant("no_potentiation_12", {"potentiation": False, "num_prototypes": 12})
 
 # Table 7: what else can be done about memory that grows. Elements that are compressed at once have no usage yet.
 EAGER = {"min_mid_term_frames": 1, "max_mid_term_frames": 2, "prototypes": "random"}
 EAGER_COMPRESSION = Variant("eager_compression", EAGER, same_compression=True)
-EAGER_COMPRESSION_12 = Variant("eager_compression_12", EAGER | {"num_prototypes": 12}, same_compression=True)
 SPARSE_INSERTION = Variant("sparse_insertion", {"insertion": "sparse", "enable_long_term": False})
 LOCAL_WINDOW = Variant("local_window", {"when_full": "local_window"})
 

@@ -1,5 +1,7 @@
 """Long synthetic videos: objects move about before a slowly changing background, leave the picture, and return.
 
+In harder ones, others that look like them pass, and size, turn and light change more.
+
 The paths of `motion.py` are made for clips; after hundreds of frames, objects on them would stand still.
 """
 
@@ -11,7 +13,7 @@ from jaxtyping import Float, UInt8
 
 from dataset.synthetic.motion import Path, Pose
 from dataset.synthetic.scene import Layer, Look, Scene
-from dataset.synthetic.sprites import random_sprite
+from dataset.synthetic.sprites import Sprite, random_sprite, restless
 from dataset.synthetic.textures import TextureBank
 
 # A distance, in picture sides, that leads from anywhere in the picture beyond its border, for an object of any size.
@@ -54,17 +56,26 @@ class Roaming(Path):
 
 
 def long_video(
-    seed: int, frames: int, height: int, width: int, objects: int = 1, patterns: int = 96
+    seed: int,
+    frames: int,
+    height: int,
+    width: int,
+    objects: int = 1,
+    patterns: int = 96,
+    look_alikes: int = 0,
+    change: float = 1.0,
 ) -> Iterator[tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]]:
     """Yield every frame with its label map; equal arguments give equal videos. All objects (1, 2, …) are in frame 0.
 
     Args:
         height: in pixels, at most `width`.
         patterns: number of patterns that all textures are made from.
+        look_alikes: number of distractors, which have the shapes and colours of objects, but are none.
+        change: factor of how much size, turn and aspect of everything, and the light, change.
     """
     rng = np.random.default_rng(seed)
     bank = TextureBank(np.random.SeedSequence(seed), patterns)
-    scene = long_scene(rng, bank, frames, height / width, width, objects)
+    scene = long_scene(rng, bank, frames, height / width, width, objects, look_alikes, change)
     top = (width - height) // 2  # scenes are square
     for time in range(frames):
         picture, labels = scene.render(float(time), rng)
@@ -72,15 +83,28 @@ def long_video(
 
 
 def long_scene(
-    rng: np.random.Generator, bank: TextureBank, frames: int, aspect: float, size: int, objects: int
+    rng: np.random.Generator,
+    bank: TextureBank,
+    frames: int,
+    aspect: float,
+    size: int,
+    objects: int,
+    look_alikes: int = 0,
+    change: float = 1.0,
 ) -> Scene:
     """A square scene, of which only a strip in the middle is shown: its height is `aspect` times its width."""
     starts = np.linspace(0.3, 0.7, objects) if objects > 1 else np.array([0.5])
+
+    def layer(sprite: Sprite, x: float, label: int) -> Layer:
+        start = np.array([x, 0.5 + aspect * rng.uniform(-0.15, 0.15), np.log(rng.uniform(*OBJECT_SIZES)), 0.0, 0.0])
+        swing = np.array([0.2, 0.25 * aspect, 0.15 * change, 0.6 * change, 0.15 * change])
+        return Layer(sprite, Pose(roaming(rng, start, swing, random_absences(rng, frames))), label)
+
     layers = []
     for label, x in enumerate(rng.permutation(starts), start=1):
-        start = np.array([x, 0.5 + aspect * rng.uniform(-0.15, 0.15), np.log(rng.uniform(*OBJECT_SIZES)), 0.0, 0.0])
-        path = roaming(rng, start, np.array([0.2, 0.25 * aspect, 0.15, 0.6, 0.15]), random_absences(rng, frames))
-        layers.append(Layer(random_sprite(rng, bank, size // 2), Pose(path), label))
+        layers.append(layer(random_sprite(rng, bank, size // 2), x, label))
+    for index in range(look_alikes):  # behind the objects, so that they hide none of them at the beginning
+        layers.insert(0, layer(restless(rng, layers[-1 - index % objects].sprite), rng.uniform(0.1, 0.9), label=0))
     still, sway = np.array([0.5, 0.5, np.log(1.5), 0.0, 0.0]), np.array([0.15, 0.05, 0.1, 0.1, 0.0])
     return Scene(
         size=size,
@@ -90,7 +114,7 @@ def long_scene(
         camera=Pose(roaming(rng, np.array([0.5, 0.5, 0.0, 0.0, 0.0]), np.array([0.02, 0.01, 0.03, 0.03, 0.0]))),
         layers=tuple(layers),
         look=Look(
-            light=np.clip(rng.normal(1, 0.08, (2, 3, 3, 3)), 0.7, 1.3).astype(np.float32),
+            light=np.clip(rng.normal(1, 0.08 * change, (2, 3, 3, 3)), 0.7, 1.3).astype(np.float32),
             light_rate=0.004,
             grey=False,
             noise=2.0,

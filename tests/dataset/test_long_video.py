@@ -32,6 +32,24 @@ def test_nothing_else_is_labelled(label_maps):
     assert set(np.unique(label_maps)) == {0, 1, 2}
 
 
+def test_look_alikes_pass_and_are_not_labelled():
+    """Where nothing is labelled, a look-alike covers more of the picture than the camera's noise can."""
+    plain, passed = (list(islice(long_video(seed=3, frames=300, look_alikes=number, **SIZE), 40)) for number in (0, 2))
+    assert set(np.unique([labels for _, labels in passed])) == {0, 1}
+    background = np.array([labels == 0 for _, labels in passed])
+    differs = [np.abs(a.astype(int) - b).max(axis=2) > 40 for (a, _), (b, _) in zip(plain, passed, strict=True)]
+    assert (differs & background).mean() > 0.02
+
+
+def test_a_greater_change_makes_objects_grow_and_shrink_more():
+    def spread(change: float) -> float:
+        labels = [labels for _, labels in islice(long_video(seed=5, frames=60, change=change, **SIZE), 60)]
+        areas = (np.array(labels) == 1).sum(axis=(1, 2))
+        return areas.max() / areas.min()
+
+    assert spread(3.0) > spread(1.0)
+
+
 def test_the_same_arguments_give_the_same_video():
     first, second = (list(islice(long_video(seed=3, frames=300, **SIZE), 3)) for _ in range(2))
     other = list(islice(long_video(seed=4, frames=300, **SIZE), 3))

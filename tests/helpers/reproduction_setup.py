@@ -55,7 +55,8 @@ def tiny_profile() -> Profile:
         },
         lengths=LENGTHS,
         scales=(1.0, 1.5),
-        every_row_over_offsets=False,
+        offsets=2,
+        over_offsets=("L3x",),
         traced_frames=8,
     )
 

@@ -137,9 +137,7 @@ def test_memory_is_counted_beside_the_rows(tables):
     counted = {title: cells["Consolidations a video L3x"]["here"]["values"][0] for title, cells in rows.items()}
     assert counted == {
         "Consolidation": 2,
-        "Consolidation, P=12": 2,
         "Eager compression": 5,
-        "Eager compression as strong as with P=12": 5,
         "Sparse insertion": 0,
         "Local window": 0,
     }

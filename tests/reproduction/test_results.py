@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from inference.memory.long_term import LongTermMemory
 from inference.memory.working import WorkingMemory
-from reproduction.report import draw_lengths, trace_markdown
-from reproduction.results import Cell, TableResult, compare, memory_and_speed
-from reproduction.runs import Trace, memory_bytes
+from reproduction.report import claims_markdown, draw_lengths, trace_markdown
+from reproduction.results import Cell, TableResult, compare, memory_and_speed, resampled_difference
+from reproduction.runs import RunRecord, Trace, memory_bytes
 from reproduction.tables import TABLE_7, Figure, table_of
 
 
@@ -75,22 +76,67 @@ def test_least_squares_by_hand(tmp_path: Path):
     assert "- XMem: -1.00 + 2.429 n\n" in text  # 14/3 − 34/14 · 7/3 = −1, 34/14 = 2.429
 
 
+def a_run(scores: Sequence[float], offset: int = 0, objects: Sequence[int] = ()) -> RunRecord:
+    """J&F of videos a, b, c, …; each has one object unless `objects` says otherwise."""
+    names = "abcdefghijklmnop"[: len(scores)]
+    return RunRecord(
+        config={"inference": {"mem_offset": offset}}, hardware="", commit="", folder="", scores={}, fps=None,
+        video_scores={name: {"J&F": score} for name, score in zip(names, scores, strict=True)},
+        objects=dict(zip(names, objects or [1] * len(scores), strict=True)), end_to_end_fps=None, frames=0, failures={},
+        memory={}, server_zip=None, seconds=0.0,
+    )  # fmt: skip
+
+
+ALIKE = (60.0, 70.0, 80.0, 50.0, 90.0, 75.0)
+
+
 @pytest.mark.parametrize(
-    ("ours", "others", "better", "holds"),
+    ("gains", "no_worse", "better"),
     [
-        ((60.0,), (59.9,), True, True),
-        ((60.0,), (60.0,), True, False),
-        ((60.0,), (60.0,), False, True),
-        ((60.0,), (60.1,), False, False),
-        ((59.0, 61.0), (60.1,), False, True),  # within the deviation over offsets
-        ((59.0, 61.0), (60.5,), False, False),  # 59 is that of the same offset
-        ((59.0, 61.0), (59.5,), True, False),
+        ((2.0, 3.0, 2.5, 2.0, 3.0, 2.0), True, True),
+        ((0.2, -0.2, 0.1, 0.0, -0.3, 0.2), True, None),
+        ((-2.0, -3.0, -2.5, -2.0, -3.0, -2.0), False, False),
+        ((9.0, -8.0, 7.0, -9.0, 8.0, -6.0), None, None),  # videos differ more than variants
     ],
 )
-def test_claims_about_rows(ours, others, better, holds):
-    result = a_result(ours=ours, others=others)
-    assert [claim.holds for claim in compare(result, "J&F L3x", "ours", "others", better)] == [holds]
-    assert compare(result, "J&F L1x", "ours", "others", better) == []
+def test_a_claim_holds_fails_or_cannot_be_told_by_the_videos(gains, no_worse, better):
+    result = a_result(ours=ALIKE, others=ALIKE)
+    for row, scores in ("others", ALIKE), ("ours", [s + g for s, g in zip(ALIKE, gains, strict=True)]):
+        result.cells[row]["J&F L3x"] = replace(result.cells[row]["J&F L3x"], records=(a_run(scores),))
+    verdicts = [compare(result, "J&F L3x", "ours", "others", is_better)[0].holds for is_better in (False, True)]
+    assert verdicts == [no_worse, better]
+    assert compare(result, "J&F L1x", "ours", "others", True) == []  # not measured
+
+
+def test_the_interval_is_that_of_paired_videos_and_narrows_with_their_number():
+    few, many = (
+        resampled_difference([a_run(scores)], [a_run(np.zeros(len(scores)))], "J&F")
+        for scores in (np.array([0.0, 2.0] * 3), np.array([0.0, 2.0] * 8))
+    )
+    assert few.mean == many.mean == 1
+    # The mean of n draws of 0 or 2 has the standard deviation 1/√n; 95 % are within 1.96 of them.
+    assert many.high - many.low == pytest.approx(2 * 1.96 / 16**0.5, rel=0.2)
+    assert many.high - many.low < few.high - few.low
+
+
+def test_objects_count_alike_and_offsets_are_paired():
+    one = resampled_difference([a_run((10.0, 20.0), objects=(3, 1))], [a_run((0.0, 0.0), objects=(3, 1))], "J&F")
+    assert one.mean == pytest.approx((3 * 10 + 20) / 4)
+    ours = [a_run((10.0,)), a_run((50.0,), offset=2)]
+    assert resampled_difference(ours, [a_run((9.0,))], "J&F")[:3] == (1, 1, 1)
+    both = resampled_difference(ours, [a_run((9.0,)), a_run((47.0,), offset=2)], "J&F")
+    assert (both.mean, both.low, both.high) == (2, 1, 3)
+    assert resampled_difference(ours, [a_run((9.0,), offset=4)], "J&F") is None
+
+
+def test_few_videos_tell_nothing():
+    result = a_result(ours=ALIKE, others=ALIKE)
+    for row, scores in ("ours", (70.0,) * 3), ("others", (60.0,) * 3):
+        result.cells[row]["J&F L3x"] = replace(result.cells[row]["J&F L3x"], records=(a_run(scores),))
+    (claim,) = compare(result, "J&F L3x", "ours", "others", True)
+    assert claim.holds is None
+    assert "+10.0 [+10.0, +10.0], 3 videos" in claims_markdown([claim])
+    assert "cannot be told" in claims_markdown([claim])
 
 
 def test_claims_about_memory_and_speed():

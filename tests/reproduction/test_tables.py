@@ -45,13 +45,24 @@ def test_settings_of_the_data_set_that_have_no_effect_are_left_out():
 
 
 def test_eager_compression_compresses_as_much():
-    paper, small = PAPER.data_sets["L1x"], SMALL.data_sets["L1x"]
+    paper = PAPER.data_sets["L1x"]
     eager = Run(v.EAGER_COMPRESSION, paper).inference()
     assert eager.settings()["num_prototypes"] == 26  # 128 of 5 frames are 25.6 of one
     assert compression_percent(eager, 1620) == pytest.approx(6328, rel=0.02)
-    assert Run(v.EAGER_COMPRESSION, small).inference().settings()["num_prototypes"] == 43  # 128 of 3 frames
-    assert Run(v.EAGER_COMPRESSION_12, small).inference().settings()["num_prototypes"] == 4
-    assert Run(v.EAGER_COMPRESSION_12, paper).inference().settings()["num_prototypes"] == 2
+    small = small_profile(320).data_sets["L1x"]
+    usual, scaled = (Run(variant, small).inference() for variant in (v.XMEM, v.EAGER_COMPRESSION))
+    assert scaled.settings()["num_prototypes"] == round(usual.settings()["num_prototypes"] / 3)  # of 3 frames
+
+
+@pytest.mark.parametrize(
+    "variant", [v.USAGE_64, v.XMEM, v.CENTROIDS_256, v.EAGER_COMPRESSION], ids=lambda each: each.name
+)
+def test_small_frames_are_compressed_as_much_as_published_ones(variant):
+    small, paper = small_profile(320).data_sets["L3x"], PAPER.data_sets["L3x"]
+    elements = (small.size // 16) * math.ceil(small.size * 16 / 9 / 16)
+    ratio = compression_percent(Run(variant, small).inference(), elements)
+    published = compression_percent(Run(variant, paper).inference(), 30 * 54)
+    assert ratio == pytest.approx(published, rel=0.1)
 
 
 @pytest.mark.parametrize(("prototypes", "percent"), [(64, 12656), (128, 6328), (256, 3164)])
@@ -113,14 +124,14 @@ def test_five_offsets_are_evenly_spaced(every, offsets):
 
 
 def test_scores_of_long_videos_are_means_over_offsets():
-    row, other = Row("XMem", v.XMEM, priority=0), Row("Eager", v.EAGER_COMPRESSION, priority=1)
+    row, other = Row("XMem", v.XMEM, priority=0), Row("Random P=64", v.RANDOM_64, priority=3)
 
     def offsets(row, data_set, metric, profile):
         return len(runs_of(row, Column("", data_set, metric), profile, mixed=False))
 
     for long in ("L3x", "L10x"):
         assert offsets(row, long, "J&F", PAPER) == offsets(other, long, "F", PAPER) == 5
-    assert [offsets(each, "L3x", "J&F", SMALL) for each in (row, other)] == [5, 1]
+    assert [offsets(each, long, "J&F", SMALL) for each in (row, other) for long in ("L1x", "L3x")] == [2] * 4
     assert offsets(row, "L2x", "J&F", SMALL) == offsets(row, "D17", "J&F", PAPER) == 1
     assert {offsets(row, "L3x", metric, PAPER) for metric in PER_VIDEO} == {1}
 
