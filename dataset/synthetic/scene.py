@@ -26,6 +26,9 @@ WAVE_STEP = 8
 # Share of clips in which something passes an object and hides it, and the fewest frames that such a clip spans.
 PASSING_SHARE, LEAST_PASSAGE = 0.5, 6
 
+FAST_SHARE = 0.1
+"""Share of the objects that cross the picture within 20 to 50 frames."""
+
 SHUTTER = 0.5  # Exposure time with motion blur, in frames.
 
 
@@ -252,8 +255,10 @@ def random_pose(rng: np.random.Generator, others: list[Pose]) -> Pose:
     """Draw the motion of an object: independent, or such that it meets (1/3) or accompanies (1/6) another one."""
     start = np.array([*rng.uniform(0.15, 0.85, 2), rng.uniform(*np.log(SIZES)), 0.0, 0.0])
     start[3:] = rng.normal(0, [0.4, 0.2])
-    # Large objects are near, and seem to move faster.
+    # Large objects are near, and seem to move faster; some move fast whatever their size.
     speed = np.array([0.007, 0.004, 0.004, 0.006, 0.003]) * np.exp(start[2])
+    if rng.random() < FAST_SHARE:
+        speed[:2] = rng.uniform(0.02, 0.05)
     reach = np.array([0.6, 0.5, 0.5, 0.8, 0.4])
     swing = np.array([0.015, 0.015, 0.02, 0.08, 0.05])
     path = random_path(rng, start, speed, reach, swing)

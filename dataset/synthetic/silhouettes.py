@@ -73,6 +73,31 @@ def puddle(rng: np.random.Generator, size: int) -> Coverage:
     return cv2.blur(255 * (pieces == largest).astype(np.uint8), (3, 3))
 
 
+def wires(rng: np.random.Generator, size: int) -> Coverage:
+    """Draw thin strokes that hang together: a wheel with spokes, or a stem with twigs."""
+    turn, count = rng.uniform(0, 2 * np.pi), int(rng.integers(3, 9))
+    if rng.random() < 0.5:
+        angle = turn + np.linspace(0, 2 * np.pi, 49)
+        rim = np.stack([np.cos(angle), np.sin(angle) * np.exp(rng.uniform(np.log(0.4), 0))], axis=1)
+        strokes = [rim, *(np.stack([np.zeros(2), tip]) for tip in rim[:48][:: -(-48 // count)])]
+    else:
+        stem = np.cumsum(rng.normal([0.25, 0], [0.05, 0.12], (8, 2)), axis=0)
+        roots = stem[rng.integers(0, len(stem), count)]
+        twigs = roots[:, None] + rng.normal([0.2, 0], [0.2, 0.5], (count, 1, 2)) * np.array([[0], [0.6], [1]])[None]
+        strokes = [stem, *twigs]
+        along = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        strokes = [stroke @ along for stroke in strokes]
+    points = np.concatenate(strokes)
+    low, high = points.min(axis=0), points.max(axis=0)
+    thickness = max(2, round(rng.uniform(0.02, 0.06) * size))
+    room = (1 - 2 * MARGIN) * size - thickness
+    coverage = np.zeros((size, size), np.uint8)
+    for stroke in strokes:
+        pixels = size / 2 + room * (stroke - (low + high) / 2) / (high - low).max()
+        cv2.polylines(coverage, [np.rint(16 * pixels).astype(np.int32)], False, 255, thickness, cv2.LINE_AA, shift=4)
+    return coverage
+
+
 def capsule(start: np.ndarray, end: np.ndarray, start_width: float, end_width: float, size: int) -> Coverage:
     """Draw a limb with round ends of different widths; all lengths are in canvas widths."""
     along = end - start
@@ -91,4 +116,4 @@ def _turned(radius: np.ndarray, angle: np.ndarray, rng: np.random.Generator) -> 
     return points @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
 
 
-KINDS: tuple[Callable[[np.random.Generator, int], Coverage], ...] = (blob, blob, star, polygon, puddle)
+KINDS: tuple[Callable[[np.random.Generator, int], Coverage], ...] = (blob, blob, star, polygon, puddle, wires)
