@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from model.config import NetworkConfig
 from model.encoders import ImageFeatures
-from model.fusion import FusionBlock, ResidualBlock
+from model.fusion import FusionBlock, ResidualBlock, add_shared
 from model.sensory import HiddenUpdater
 
 
@@ -28,7 +28,7 @@ class UpsampleBlock(nn.Module):
     ) -> Float[Tensor, "batch objects out_dim height width"]:
         """Double the resolution of `coarse`; `skip` is what `skip_conv` makes of the image features."""
         upsampled = F.interpolate(coarse.flatten(0, 1), scale_factor=2, mode="bilinear", align_corners=False)
-        joined = upsampled.unflatten(0, coarse.shape[:2]).add_(skip.unsqueeze(1))
+        joined = add_shared(upsampled.unflatten(0, coarse.shape[:2]), skip)
         return self.out_conv(joined.flatten(0, 1)).unflatten(0, coarse.shape[:2])
 
 

@@ -3,6 +3,7 @@
 Both are residual networks (torchvision's, or narrower) or EfficientNet-Lite0, without what comes after stride 16.
 """
 
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -183,6 +184,9 @@ class ValueEncoder(nn.Module):
 
 def sum_of_others(masks: Float[Tensor, "batch objects height width"]) -> Float[Tensor, "batch objects height width"]:
     """For each object the sum of all other objects' masks, added up directly: no difference of sums, no rounding."""
+    if torch.is_grad_enabled() and masks.requires_grad and masks.shape[1] > 1:  # the same without writing to views
+        each = masks.unbind(dim=1)
+        return torch.stack([reduce(torch.add, each[:index] + each[index + 1 :]) for index in range(len(each))], dim=1)
     others = torch.zeros_like(masks)
     for index in range(masks.shape[1]):
         mask = masks[:, index : index + 1]

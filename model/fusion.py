@@ -24,7 +24,14 @@ def convolve_shared(
     shared_weight, own_weight = convolution.weight.split([shared.shape[1], own.shape[2]], dim=1)
     once = convolution._conv_forward(shared, shared_weight, convolution.bias)
     each = convolution._conv_forward(own.flatten(0, 1), own_weight, None)
-    return each.unflatten(0, (batch, objects)).add_(once.unsqueeze(1))
+    return add_shared(each.unflatten(0, (batch, objects)), once)
+
+
+def add_shared(
+    own: Float[Tensor, "batch objects dim height width"], shared: Float[Tensor, "batch dim height width"]
+) -> Float[Tensor, "batch objects dim height width"]:
+    """`own` + `shared` for every object; in place unless gradients are recorded, since a written view costs copies."""
+    return own + shared.unsqueeze(1) if torch.is_grad_enabled() else own.add_(shared.unsqueeze(1))
 
 
 class ResidualBlock(nn.Module):
@@ -49,7 +56,7 @@ class ResidualBlock(nn.Module):
         inner = F.relu_(convolve_shared(self.conv1, F.relu(shared), F.relu(own)))
         assert self.downsample is not None
         skip = convolve_shared(self.downsample, shared, own)
-        return self.conv2(inner.flatten(0, 1)).view_as(skip).add_(skip)
+        return self.conv2(inner.flatten(0, 1)).add_(skip.flatten(0, 1)).view_as(skip)
 
 
 class FusionBlock(nn.Module):

@@ -64,8 +64,9 @@ class MadeVideos:
         for name, length in self.davis.items():
             frames = read_sequence(data_root, name, size)
             write_video(target, name, (frames[index] for index in turning_order(len(frames), length)))
-        for name, seed, length, *settings in self.generated:
-            write_video(target, name, long_video(seed, length, size, 16 * size // 9, *settings))
+        for name, seed, length, objects, patterns, look_alikes, change in self.generated:
+            made = long_video(seed, length, size, 16 * size // 9, objects, patterns, look_alikes, change)
+            write_video(target, name, made)
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,7 @@ HELD_OUT = ("car-shadow", "cows", "dog", "drift-straight")
 
 
 GENERATED = tuple(
-    GeneratedVideo(f"generated_{seed}", seed, frames=300, objects=2, look_alikes=1 + seed % 2, change=2.0)
+    GeneratedVideo(f"generated_{seed}", seed, frames=200, objects=2, look_alikes=1 + seed % 2, change=1.5)
     for seed in range(3, 11)
 )
 """Videos in which two objects leave and come back, change their size, turn and light, and are passed by others."""

@@ -183,8 +183,8 @@ def compare(result: TableResult, column: str, ours: str, other: str, better: boo
     `FEWEST_VIDEOS` videos, it cannot be told. Rows that have nothing in common give no claim.
     """
     (metric,) = {each.metric for each in result.table.measured if each.title == column}
-    records = [result.cells.get(row, {}).get(column, Cell()).records for row in (ours, other)]
-    if (found := resampled_difference(*records, metric)) is None:
+    mine, theirs = (result.cells.get(row, {}).get(column, Cell()).records for row in (ours, other))
+    if (found := resampled_difference(mine, theirs, metric)) is None:
         return []
     least = 0.0 if better else -MARGIN
     holds = None

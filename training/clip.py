@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from model.encoders import ImageFeatures, QueryKey
 from model.network import Segmentation, XMem
 from training.losses import bootstrapped_cross_entropy, dice_loss
+from training.weights import ClipOperations, HandedOutNetwork
 from util.device import send
 
 
@@ -69,9 +70,14 @@ class CompiledNetwork:
         ]
         self.encode_key, self.encode_value, self.segment = compiled
 
+    def operations(self, frames: int) -> ClipOperations:
+        """Return what it does with a clip of so many frames."""
+        times = frames - 1
+        return ClipOperations(self.encode_key, [self.encode_value] * times, [self.segment] * times, self.read_memory)
+
 
 def segment_clips(
-    network: XMem | CompiledNetwork,
+    network: HandedOutNetwork | CompiledNetwork,
     images: Float[Tensor, "batch frames 3 height width"],
     first_masks: Float[Tensor, "batch objects height width"],
     selector: Float[Tensor, "batch objects"],
@@ -92,12 +98,13 @@ def segment_clips(
     if checkpoint_activations:
         run = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
     batch, frames = images.shape[:2]
-    keys, features = run(encode_all, network, images)
+    on_clip = network.operations(frames)
+    keys, features = run(encode_all, on_clip, images)
     h, w = keys.key.shape[-2:]
     hidden = None
     if network.config.has_sensory_memory:
         hidden = images.new_zeros(batch, first_masks.shape[1], network.config.hidden_dim, h, w)
-    value, hidden = run(network.encode_value, images[:, 0], features[0].f16, hidden, first_masks, deep_update=True)
+    value, hidden = run(on_clip.encode_value[0], images[:, 0], features[0].f16, hidden, first_masks, deep_update=True)
     values = [value]
     segmentations: list[Segmentation] = []
     rows = torch.arange(batch, device=images.device)[:, None]
@@ -106,16 +113,23 @@ def segment_clips(
         references = choices.references[t - 1]
         memory = QueryKey(*(concatenate_frames(part[rows, references]) for part in keys))
         memory_values = torch.stack(values, dim=1)[rows, references]  # batch references objects value_dim h w
-        readout = run(network.read_memory, queries[t], memory, memory_values.permute(0, 2, 3, 1, 4, 5).flatten(3))
+        readout = run(on_clip.read_memory, queries[t], memory, memory_values.permute(0, 2, 3, 1, 4, 5).flatten(3))
         is_last = t == frames - 1
-        segmentation = run(network.segment, features[t], readout, hidden, update_hidden=not is_last, selector=selector)
+        segmentation = run(
+            on_clip.segment[t - 1], features[t], readout, hidden, update_hidden=not is_last, selector=selector
+        )
         segmentations.append(segmentation)
         if is_last:
             break
         deep = choices.deep_updates[:, t]
         masks = segmentation.prob[:, 1:]
         value, reinforced = run(
-            network.encode_value, images[:, t], features[t].f16, segmentation.hidden, masks, deep_update=True
+            on_clip.encode_value[t],
+            images[:, t],
+            features[t].f16,
+            segmentation.hidden,
+            masks,
+            deep_update=True,
         )
         values.append(value)
         if segmentation.hidden is not None:
@@ -124,7 +138,7 @@ def segment_clips(
 
 
 def encode_all(
-    network: XMem | CompiledNetwork, images: Float[Tensor, "batch frames 3 height width"]
+    network: ClipOperations, images: Float[Tensor, "batch frames 3 height width"]
 ) -> tuple[QueryKey, list[ImageFeatures]]:
     """Return keys, with a frame dimension after the batch, and each frame's features, from one pass over all frames."""
     batch_and_frames = images.shape[:2]

@@ -20,6 +20,7 @@ from model.network import XMem, normalise_images
 from model.precision import half_precision
 from training.clip import Choices, CompiledNetwork, clip_loss, segment_clips
 from training.config import OptimisationConfig, StageConfig
+from training.weights import HandedOutNetwork
 from util.device import send
 from util.processes import Processes
 
@@ -121,7 +122,7 @@ class ClipObjective(nn.Module):
     def __init__(self, network: XMem, max_objects: int, checkpoint_activations: bool, compiled: bool) -> None:
         super().__init__()
         self.network = network
-        self.compiled = CompiledNetwork(network) if compiled else None
+        self.on_clips = CompiledNetwork(network) if compiled else HandedOutNetwork(network)
         self.max_objects = max_objects
         self.checkpoint_activations = checkpoint_activations
 
@@ -135,9 +136,8 @@ class ClipObjective(nn.Module):
         channel = torch.arange(1, self.max_objects + 1, device=images.device)
         selector = (channel <= batch.objects[:, None]).to(images.dtype)
         first_masks = masks_of(batch.labels[:, 0], self.max_objects, images.dtype)
-        network = self.compiled or self.network
         segmentations = segment_clips(
-            network, images, first_masks, selector, batch.choices, self.checkpoint_activations
+            self.on_clips, images, first_masks, selector, batch.choices, self.checkpoint_activations
         )
         loss = clip_loss(segmentations, batch.labels, batch.objects, stage.hardest_fraction(iteration))
         predictions = torch.stack([segmentation.prob[-1].detach().argmax(dim=0) for segmentation in segmentations])

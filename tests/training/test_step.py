@@ -18,14 +18,17 @@ from tests.helpers.compiled_steps import compiled_steps
 from tests.helpers.reference import PARITY, network_with_reference_weights
 from tests.helpers.training_run import made_up_stage
 from tests.helpers.training_steps import made_up_batch
-from training.clip import Choices, clip_loss, draw_choices, segment_clips
+from training.clip import Choices, CompiledNetwork, clip_loss, draw_choices, segment_clips
 from training.config import STAGES, OptimisationConfig, StageConfig
 from training.losses import bootstrapped_cross_entropy, dice_loss
 from training.step import ClipObjective, Stepper
+from training.weights import HandedOutNetwork
 from util.errors import SettingError
 from util.processes import Processes
 
 STAGE: StageConfig = STAGES["3"]
+NOISE = "key_proj.key_proj.bias"
+"""Shifts all keys alike, so its gradient is zero."""
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +54,11 @@ def run_step(network: XMem, arrays: dict[str, np.ndarray], dtype: torch.dtype):
     deep_updates = torch.tensor([[True, *arrays["deep_update"].tolist(), False]] * 2)
     references = tuple(torch.tensor([frames] * 2) for frames in ([0], [0, 1], [0, 2]))
     choices = Choices(deep_updates, references)
-    return segment_clips(network, (images - mean) / std, first_masks, selector, choices), labels, objects
+    return (
+        segment_clips(HandedOutNetwork(network), (images - mean) / std, first_masks, selector, choices),
+        labels,
+        objects,
+    )
 
 
 def test_masks_logits_and_losses_are_the_published_ones(network, step):
@@ -81,9 +88,8 @@ def test_gradient_norms_are_the_published_ones(network, step):
     finally:
         network.zero_grad()
         network.float()
-    noise = "key_proj.key_proj.bias"  # shifts all keys alike, so its gradient is zero
-    assert norms.pop(noise) < 1e-6
-    assert norms.keys() == figures["grad_norm"].keys() - {noise}
+    assert norms.pop(NOISE) < 1e-6
+    assert norms.keys() == figures["grad_norm"].keys() - {NOISE}
     for name, norm in norms.items():
         assert norm == pytest.approx(figures["grad_norm"][name], rel=1e-3), name
 
@@ -171,6 +177,41 @@ def test_computing_activations_twice_gives_the_same_to_the_bit_and_keeps_little(
     for name, gradient in gradients.items():
         assert torch.equal(gradient, expected[name]) if gradient is not None else expected[name] is None, name
     assert 0 < bytes_kept < 0.15 * all_bytes
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "efficientnet_lite0"])
+def test_weights_that_are_handed_out_get_the_gradients_of_plain_autograd(encoder, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda operation, **_: operation)
+    torch.manual_seed(0)
+    config = NetworkConfig(encoder, encoder, 16 if encoder == "resnet18" else 64, 8, 16, 4, (16, 8, 8), 8)
+    network, batch = XMem(config).eval(), made_up_batch(0)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for tensor in (module.weight, module.running_var):
+                torch.nn.init.uniform_(tensor, 0.5, 1.5)
+            for tensor in (module.bias, module.running_mean):
+                torch.nn.init.normal_(tensor, std=0.1)
+
+    def gradients(kind: type[HandedOutNetwork | CompiledNetwork], half: bool) -> dict[str, Tensor]:
+        objective = ClipObjective(network, 2, checkpoint_activations=False, compiled=False)
+        objective.on_clips = kind(network)
+        network.zero_grad()
+        with torch.autocast("cpu", enabled=half):
+            objective(batch, made_up_stage(max_objects=2), 0)[0].backward()
+        named = network.named_parameters()
+        return {name: each.grad.double() for name, each in named if each.grad is not None and name != NOISE}
+
+    def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+        return float(sum((one[name] - gradient).norm() / gradient.norm() for name, gradient in other.items()))
+
+    halved = [gradients(kind, half=True) for kind in (HandedOutNetwork, CompiledNetwork)]
+    network.double()
+    handed_out, plain = (gradients(kind, half=False) for kind in (HandedOutNetwork, CompiledNetwork))
+    assert handed_out.keys() == plain.keys() == halved[0].keys() == halved[1].keys()
+    assert len(plain) > 100
+    assert distance(handed_out, plain) < 1e-9 * len(plain)
+    # In half precision, which rounds elsewhere, they are as near to those of double precision.
+    assert distance(halved[0], plain) < 1.3 * distance(halved[1], plain)
 
 
 def test_gradients_lie_in_memory_as_their_weights_do():
