@@ -31,7 +31,7 @@ FAILED = 1  # exit code
 RUN = ("output", "load_checkpoint", "resume_changed", "load_network", "seed", "num_workers", "keep_checkpoints")
 ROOTS = ("static_root", "bl_root", "yv_root", "davis_root")
 DATA = (*ROOTS, "yv_subset", "videos_root", "videos_subset", "videos_share", "videos_smallest_crop",
-        "videos_colour_jitter", "videos_overlay_share", "cutout_root", "strict")  # fmt: skip
+        "videos_colour_jitter", "videos_paste_share", "cutout_root", "strict")  # fmt: skip
 WIDTHS = ("encoder_width", "key_dim", "value_dim", "hidden_dim", "sensory_update_dim")
 NETWORK = ("key_encoder", "value_encoder", *WIDTHS, "decoder_dims", "use_shrinkage", "use_selection")
 OPTIMISATION = ("deep_update_prob", "gamma", "weight_decay", "max_gradient_norm", "encoder_lr_factor", "average_decay",
@@ -57,7 +57,8 @@ def make_parser() -> argparse.ArgumentParser:
     file.add_argument("--load_network", type=Path, help="network file to start from, unless a run is resumed")
     add("--no_pretrained", action="store_true", help="start from random initialisation, not ImageNet's weights")
     add("--seed", type=int, default=RunConfig.seed, help="decides all random choices")
-    add("--num_workers", type=int, default=available_cores(), help="processes that make batches, in all")
+    cores = available_cores() * int(os.environ.get("GROUP_WORLD_SIZE", 1))  # of all machines, as torchrun counts them
+    add("--num_workers", type=int, default=cores, help="processes that make batches, in all")
 
     for name in ROOTS:
         add(f"--{name}", type=Path, default=getattr(DataConfig, name), help="see docs/data.md")
@@ -65,7 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--videos_root", type=Path, help="stage m: own videos, JPEGImages/V and Annotations/V")
     add("--videos_subset", type=Path, help="file with the names of those to use, one a line")
     shares = {"share": "of the samples", "smallest_crop": "of a frame's area", "colour_jitter": "change of colours",
-              "overlay_share": "of their clips over which another's object is laid"}  # fmt: skip
+              "paste_share": "of their clips onto which another's object is pasted"}  # fmt: skip
     for name, meaning in shares.items():
         add(f"--videos_{name}", type=float, default=getattr(DataConfig, f"videos_{name}"), help=meaning)
     add("--cutout_root", type=Path, help="stages s, m: images with masks, as --static_root, to cut objects out of")

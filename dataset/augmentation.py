@@ -75,7 +75,7 @@ class VideoAugmentation:
         return stacked(frames)
 
 
-def laid_over(
+def pasted_onto(
     clip: Clip, upper: Clip, label: int, new_label: int
 ) -> tuple[UInt8[Tensor, "frames 3 size size"], UInt8[Tensor, "frames size size"]]:
     """Return a clip with an object of another one before everything else.
@@ -186,14 +186,14 @@ def scaled(old: Size, new: Size) -> Float64[np.ndarray, "3 3"]:
 
 
 def softened(image: Picture, size: Size, width: float, later: float = 0.0) -> Picture:
-    """Blur a picture as much as it needs to be sampled at a smaller size, as if a triangle had been averaged over.
+    """Blur a picture before it is sampled at a smaller size, so that it does not alias.
 
     With the widths used here, pictures are as sharp as torchvision's, which are resized and warped one after the other.
 
     Args:
         size: at which it will be sampled, with linear interpolation.
-        width: of the triangle's half, in new pixels.
-        later: half width, in new pixels, of another triangle.
+        width: half width of the triangle filter that this stands for, in pixels of the new size.
+        later: half width of a second one, for the warp that follows.
     """
     down, across = (
         math.sqrt(max(0, (width * max(1, old / new)) ** 2 + (later * old / new) ** 2 - 1) / 6)

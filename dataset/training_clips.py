@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
-from dataset.augmentation import Clip, ImageAugmentation, VideoAugmentation, laid_over
+from dataset.augmentation import Clip, ImageAugmentation, VideoAugmentation, pasted_onto
 from dataset.label_map import VOID
 from dataset.sampling import (
     SamplingConfig,
@@ -81,13 +81,14 @@ class TrainingVideos:
     def _draw(self, entry: "_Entry", max_jump: int, rng: np.random.Generator) -> TrainingSample | None:
         video_set = entry.video_set
         (images, masks), shown = self._clip(entry, max_jump, rng)
-        if shown and video_set.overlay_share and rng.random() < video_set.overlay_share:
+        if shown and video_set.paste_share and rng.random() < video_set.paste_share:
             alike = [other for other in self.entries if other.video_set is video_set]
             upper, candidates = self._clip(alike[int(rng.integers(len(alike)))], max_jump, rng)
+            candidates = [label for label in candidates if (upper[1] == label).any()]  # not cropped away
             if candidates:
                 new_label = next(label for label in range(1, VOID) if label not in shown)
                 label = candidates[int(rng.integers(len(candidates)))]
-                images, masks = laid_over((images, masks), upper, label, new_label)
+                images, masks = pasted_onto((images, masks), upper, label, new_label)
                 shown.append(new_label)
         labels = masks.numpy()
         objects = [label for label in shown if label in labels[0]]

@@ -217,8 +217,8 @@ class VideoSet:
     frame_affine: bool = True
     colour_jitter: float = 0.0
     """As in `VideoAugmentation`."""
-    overlay_share: float = 0.0
-    """Share of the clips over which an object of another clip is laid, as one more object."""
+    paste_share: float = 0.0
+    """Share of the clips onto which an object of another clip is pasted, as one more object."""
     drop_specks: bool = False
     """Leave out objects that are very small in the first frame (section 4, BL30K)."""
 

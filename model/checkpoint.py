@@ -172,7 +172,7 @@ def config_from_shapes(path: Path, state_dict: Mapping[str, Tensor]) -> NetworkC
 
     sensory = "decoder.hidden_update.transform.weight" in state_dict
     encoders = {name: encoder(name) for name in ("key_encoder", "value_encoder")}
-    first_layers = [first_convolution(f"{prefix}.", name) for prefix, name in encoders.items()]
+    first_layers = [first_weight_name(f"{prefix}.", name) for prefix, name in encoders.items()]
     residual = [name for name in first_layers if not name.endswith(STEM)]
     return NetworkConfig(
         key_encoder=encoders["key_encoder"],
@@ -191,7 +191,7 @@ def config_from_shapes(path: Path, state_dict: Mapping[str, Tensor]) -> NetworkC
     )
 
 
-def first_convolution(prefix: str, encoder: str) -> str:
+def first_weight_name(prefix: str, encoder: str) -> str:
     """Return the name of the weights that an encoder's input meets first."""
     return prefix + (STEM if encoder == EFFICIENTNET else "conv1.weight")
 
@@ -200,7 +200,7 @@ def widen_single_object(
     config: NetworkConfig, state_dict: Mapping[str, Tensor]
 ) -> tuple[NetworkConfig, dict[str, Tensor]]:
     """A stage-0 network with a fifth input channel, all zeros: it takes several objects and ignores the others."""
-    name = first_convolution("value_encoder.", config.value_encoder)
+    name = first_weight_name("value_encoder.", config.value_encoder)
     weight = state_dict[name]
     widened = {**state_dict, name: torch.cat([weight, torch.zeros_like(weight[:, :1])], dim=1)}
     return replace(config, single_object=False), widened

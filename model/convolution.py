@@ -69,11 +69,24 @@ def use_winograd(*parts: nn.Module) -> None:
                 setattr(module, name, WinogradConv2d.like(child))
 
 
+def batch_norms_by_convolution(network: nn.Module) -> dict[nn.Module, nn.BatchNorm2d]:
+    """Return every batch norm by the convolution that stands before it in its module, which has no bias."""
+    found: dict[nn.Module, nn.BatchNorm2d] = {}
+    for module in network.modules():
+        for child, following in pairwise(module.children()):
+            if isinstance(child, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+                assert child.bias is None
+                assert following.eps == nn.BatchNorm2d(1).eps
+                found[child] = following
+    return found
+
+
 def fold_batch_norms(network: nn.Module) -> None:
     """Fold every batch norm into the convolution that stands before it in its module, and make it the identity."""
+    norms = batch_norms_by_convolution(network)
     for module in list(network.modules()):
-        children = list(module.named_children())
-        for (name, child), (next_name, following) in pairwise(children):
-            if isinstance(child, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
-                setattr(module, name, fuse_conv_bn_eval(child, following))
-                setattr(module, next_name, nn.Identity())
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Conv2d) and child in norms:
+                setattr(module, name, fuse_conv_bn_eval(child, norms[child]))
+            elif isinstance(child, nn.BatchNorm2d) and child in norms.values():
+                setattr(module, name, nn.Identity())

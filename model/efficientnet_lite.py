@@ -66,7 +66,7 @@ class InvertedBottleneck(nn.Module):
     def strip_by_strip(
         self, x: Float[Tensor, "batch in_dim height width"]
     ) -> Float[Tensor, "batch out_dim height/2 width/2"]:
-        """Compute as many rows at once as have expanded features, six times as many, that stay in the cache."""
+        """Compute in strips of rows, so that a strip's expanded features, six times its input's, stay in the cache."""
         height, width = x.shape[2:]
         kernel = self.depthwise.kernel_size[0]
         at_once = max(1, STRIP // (2 * width * self.depthwise.in_channels * x.element_size()))

@@ -23,6 +23,8 @@ from util.errors import UserError
 from util.painting import davis_palette
 
 JPEG_QUALITY = 95
+GENERATOR = 2
+"""To be counted up when the generator makes other videos of the same arguments, so that they are made again."""
 
 ImageAndLabels = tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]
 
@@ -32,14 +34,14 @@ class CannotRunError(UserError):
 
 
 class GeneratedVideo(NamedTuple):
-    """A video of the repository's own generator, 16:9; the same everywhere."""
+    """A video of the repository's own generator, 16:9; the same everywhere, as long as `GENERATOR` is."""
 
     name: str
     seed: int
     frames: int
     objects: int
     patterns: int = 96
-    look_alikes: int = 0
+    distractors: int = 0
     change: float = 1.0
 
 
@@ -64,8 +66,8 @@ class MadeVideos:
         for name, length in self.davis.items():
             frames = read_sequence(data_root, name, size)
             write_video(target, name, (frames[index] for index in turning_order(len(frames), length)))
-        for name, seed, length, objects, patterns, look_alikes, change in self.generated:
-            made = long_video(seed, length, size, 16 * size // 9, objects, patterns, look_alikes, change)
+        for name, seed, length, objects, patterns, distractors, change in self.generated:
+            made = long_video(seed, length, size, 16 * size // 9, objects, patterns, distractors, change)
             write_video(target, name, made)
 
 
@@ -102,7 +104,7 @@ class ProfileDataSet:
     def root(self, data_root: Path, made_root: Path) -> Path:
         """Return its folder; a set that is made of something else has another one."""
         if self.made:
-            return made_root / f"{self.folder}-{crc32(repr((self.size, self.made)).encode()):08x}"
+            return made_root / f"{self.folder}-{crc32(repr((GENERATOR, self.size, self.made)).encode()):08x}"
         return data_root / self.folder
 
     def open(self, data_root: Path, made_root: Path, sizes: Iterable[int] = ()) -> EvaluationSet:
@@ -239,7 +241,7 @@ HELD_OUT = ("car-shadow", "cows", "dog", "drift-straight")
 
 
 GENERATED = tuple(
-    GeneratedVideo(f"generated_{seed}", seed, frames=200, objects=2, look_alikes=1 + seed % 2, change=1.5)
+    GeneratedVideo(f"generated_{seed}", seed, frames=200, objects=2, distractors=1 + seed % 2, change=1.5)
     for seed in range(3, 11)
 )
 """Videos in which two objects leave and come back, change their size, turn and light, and are passed by others."""
@@ -274,6 +276,7 @@ def small_profile(size: int) -> Profile:
         title="a generated video of two objects",
         folder=f"generated_{small}",
         settings={},
+        prototype_scale=elements / (30 * 54),
         made=MadeVideos(generated=GENERATED[:1]),
     )
     trace = replace(
@@ -283,6 +286,7 @@ def small_profile(size: int) -> Profile:
         folder=f"trace_{small}",
         # Half as many frames' worth as the paper's 10,000 at 480p, so that it is full in the middle of the video.
         settings={"max_long_term_elements": round(5_000 * elements / (30 * 54))},
+        prototype_scale=elements / (30 * 54),
         made=MadeVideos(generated=(traced,)),
     )
     return Profile(

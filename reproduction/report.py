@@ -201,7 +201,7 @@ def claims_markdown(claims: Sequence[Claim]) -> str:
         f"A difference of J&F is followed by the interval that holds 95 % of its {RESAMPLES:,} resamples: videos and "
         "offsets of the memory insertion drawn with replacement, the same for both variants. A claim holds, or does "
         f"not, if the whole interval says so, and there are at least {FEWEST_VIDEOS} videos. No worse is at most "
-        f"{MARGIN:.1f} below the other.",
+        f"{MARGIN:.1f} below the other. (Long-time Video has three videos.)",
         "",
         *markdown_table(["Claim", "Here", "Holds"], rows),
     ]

@@ -128,7 +128,7 @@ def read_record(kind: type[AnyRecord], path: Path) -> AnyRecord | None:
     try:
         return kind(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise UserError(f"{path} is damaged: remove it, and it is made again") from error
+        raise UserError(f"{path} is damaged, or of another version: remove it, and it is made again") from error
 
 
 def described(config: EvaluationConfig) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Draw the clips that a training stage shows, with their objects in colour: to look at before a long run.
 
 python -m scripts.draw_clips --out clips.png
-python -m scripts.draw_clips --stage m --videos_root ../videos --videos_overlay_share 0.6 --out clips.png
+python -m scripts.draw_clips --stage m --videos_root ../videos --videos_paste_share 0.6 --out clips.png
 """
 
 import argparse
@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from dataset.sampling import TrainingSample, max_jump
+from model.network import STRIDE
 from training.config import STAGES, DataConfig
 from training.data import open_stage_data
 from util.command_line import Parser, run_program
@@ -20,8 +21,11 @@ from util.errors import UserError
 from util.files import atomic_path
 from util.painting import overlay_masks
 
+FORMATS = {".png": "png", ".webp": "webp", ".jpg": "jpeg"}
+MOST_PIXELS = 16383
+"""The largest side of a WebP picture."""
 FOLDERS = ("static_root", "bl_root", "yv_root", "davis_root", "videos_root", "videos_subset", "cutout_root")
-SHARES = ("videos_share", "videos_smallest_crop", "videos_colour_jitter", "videos_overlay_share")
+SHARES = ("videos_share", "videos_smallest_crop", "videos_colour_jitter", "videos_paste_share")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -53,10 +57,14 @@ def draw_clips(arguments: argparse.Namespace) -> int:
     Raises:
         UserError, SettingError: a flag's value, a folder or a file of the data cannot be used.
     """
-    if arguments.out.suffix.lower() not in (".png", ".webp", ".jpg"):
-        raise UserError(f"--out {arguments.out}: its name has to end in .png, .webp or .jpg")
-    if arguments.clips < 1:
-        raise UserError(f"--clips must be at least 1, not {arguments.clips}")
+    if arguments.out.suffix.lower() not in FORMATS:
+        raise UserError(f"--out {arguments.out}: its name has to end in {', '.join(FORMATS)}")
+    if arguments.clips < 1 or arguments.frames < 2 or arguments.seed < 0:
+        raise UserError("--clips must be at least 1, --frames 2 and --seed 0")
+    if arguments.crop < STRIDE or arguments.crop % STRIDE:
+        raise UserError(f"--crop must be a multiple of {STRIDE}, not {arguments.crop}")
+    if max(arguments.clips, arguments.frames) * arguments.crop > MOST_PIXELS:
+        raise UserError(f"the picture would be more than {MOST_PIXELS} pixels high or wide: lower --clips or --crop")
     stage = replace(STAGES[arguments.stage], num_frames=arguments.frames, crop=arguments.crop)
     data = DataConfig(**{name: getattr(arguments, name) for name in (*FOLDERS, *SHARES)})
     source = open_stage_data(stage, data, arguments.seed).main
@@ -64,7 +72,7 @@ def draw_clips(arguments: argparse.Namespace) -> int:
     picture = np.concatenate([drawn(source.sample(number, jump)) for number in range(arguments.clips)])
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(arguments.out) as temporary:
-        Image.fromarray(picture).save(temporary, arguments.out.suffix[1:].replace("jpg", "jpeg"), quality=85)
+        Image.fromarray(picture).save(temporary, FORMATS[arguments.out.suffix.lower()], quality=85)
     print(f"{arguments.clips} clips of stage {stage.name}: {arguments.out}")
     return 0
 

@@ -7,6 +7,7 @@ value; gradients flow through the whole sequence.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from operator import call
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from model.encoders import ImageFeatures, QueryKey
 from model.network import Segmentation, XMem
 from training.losses import bootstrapped_cross_entropy, dice_loss
-from training.weights import ClipOperations, HandedOutNetwork
+from training.weights import ClipOperations, FoldedNetwork
 from util.device import send
 
 
@@ -70,14 +71,13 @@ class CompiledNetwork:
         ]
         self.encode_key, self.encode_value, self.segment = compiled
 
-    def operations(self, frames: int) -> ClipOperations:
-        """Return what it does with a clip of so many frames."""
-        times = frames - 1
-        return ClipOperations(self.encode_key, [self.encode_value] * times, [self.segment] * times, self.read_memory)
+    def operations(self) -> ClipOperations:
+        """Return what it does with the frames of a clip."""
+        return ClipOperations(self.encode_key, repeat(self.encode_value), repeat(self.segment), self.read_memory)
 
 
 def segment_clips(
-    network: HandedOutNetwork | CompiledNetwork,
+    network: FoldedNetwork | CompiledNetwork,
     images: Float[Tensor, "batch frames 3 height width"],
     first_masks: Float[Tensor, "batch objects height width"],
     selector: Float[Tensor, "batch objects"],
@@ -98,13 +98,15 @@ def segment_clips(
     if checkpoint_activations:
         run = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
     batch, frames = images.shape[:2]
-    on_clip = network.operations(frames)
+    on_clip = network.operations()
     keys, features = run(encode_all, on_clip, images)
     h, w = keys.key.shape[-2:]
     hidden = None
     if network.config.has_sensory_memory:
         hidden = images.new_zeros(batch, first_masks.shape[1], network.config.hidden_dim, h, w)
-    value, hidden = run(on_clip.encode_value[0], images[:, 0], features[0].f16, hidden, first_masks, deep_update=True)
+    value, hidden = run(
+        next(on_clip.encode_value), images[:, 0], features[0].f16, hidden, first_masks, deep_update=True
+    )
     values = [value]
     segmentations: list[Segmentation] = []
     rows = torch.arange(batch, device=images.device)[:, None]
@@ -116,7 +118,7 @@ def segment_clips(
         readout = run(on_clip.read_memory, queries[t], memory, memory_values.permute(0, 2, 3, 1, 4, 5).flatten(3))
         is_last = t == frames - 1
         segmentation = run(
-            on_clip.segment[t - 1], features[t], readout, hidden, update_hidden=not is_last, selector=selector
+            next(on_clip.segment), features[t], readout, hidden, update_hidden=not is_last, selector=selector
         )
         segmentations.append(segmentation)
         if is_last:
@@ -124,12 +126,7 @@ def segment_clips(
         deep = choices.deep_updates[:, t]
         masks = segmentation.prob[:, 1:]
         value, reinforced = run(
-            on_clip.encode_value[t],
-            images[:, t],
-            features[t].f16,
-            segmentation.hidden,
-            masks,
-            deep_update=True,
+            next(on_clip.encode_value), images[:, t], features[t].f16, segmentation.hidden, masks, deep_update=True
         )
         values.append(value)
         if segmentation.hidden is not None:

@@ -153,18 +153,19 @@ class DataConfig:
     videos_share: float = 0.5  # of the samples of a stage that mixes own videos with synthetic sequences
     videos_smallest_crop: float = 0.36  # least share of an own frame's area that a crop shows
     videos_colour_jitter: float = 0.0  # change of their colours beyond that of section 4, as a share
-    videos_overlay_share: float = 0.0  # of their clips over which an object of another clip is laid
+    videos_paste_share: float = 0.0  # of their clips onto which an object of another clip is pasted
     cutout_root: Path | None = None  # images with masks, whose objects the synthetic sequences show as well
     strict: bool = False  # stop at a file that cannot be used, instead of skipping it
 
     def __post_init__(self) -> None:
         shares = {
             "videos_share": self.videos_share,
-            "videos_colour_jitter": self.videos_colour_jitter,
-            "videos_overlay_share": self.videos_overlay_share,
+            "videos_paste_share": self.videos_paste_share,
         }
         for name, share in shares.items():
             require(0 <= share <= 1, name, f"is a share between 0 and 1, not {share}")
+        jitter = self.videos_colour_jitter
+        require(0 <= jitter <= 0.9, "videos_colour_jitter", f"is between 0 and 0.9, not {jitter}")
         crop = self.videos_smallest_crop
         require(0 < crop <= 1, "videos_smallest_crop", f"is a share of the area, not {crop}")
 
@@ -240,5 +241,5 @@ class RunConfig:
             "videos_share": self.data.videos_share,
             "videos_smallest_crop": self.data.videos_smallest_crop,
             "videos_colour_jitter": self.data.videos_colour_jitter,
-            "videos_overlay_share": self.data.videos_overlay_share,
+            "videos_paste_share": self.data.videos_paste_share,
         }

@@ -3,6 +3,8 @@
 import csv
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,7 @@ class Point:
         """Return the point in a line of a table.
 
         Raises:
-            KeyError, ValueError: the line is something else.
+            KeyError, TypeError, ValueError: the line is something else.
         """
         return cls(**{name: kind(row[name]) for name, kind in KINDS.items()})
 
@@ -54,8 +56,9 @@ class Curves:
         self._table, self._picture = folder / "curves.csv", folder / "curves"
         self._points: list[Point] = []
         self._drawn_at = 0.0
+        self._has_failed = False
         if self._table.is_file():
-            with self._table.open(newline="", encoding="utf-8") as file:
+            with self._table.open(newline="", encoding="utf-8", errors="replace") as file:
                 for row in csv.DictReader(file):
                     try:
                         self._points.append(Point.from_row(row))
@@ -72,15 +75,26 @@ class Curves:
         """Forget what was recorded of this stage after `done` iterations: it comes again."""
         self._points = [point for point in self._points if point.stage != stage or point.iteration <= done]
         rows = [tuple(KINDS), *(astuple(point) for point in self._points)]
-        write_text_atomically(self._table, "".join(f"{','.join(map(str, row))}\n" for row in rows))
+        with self._at_no_cost():
+            write_text_atomically(self._table, "".join(f"{','.join(map(str, row))}\n" for row in rows))
 
     def add(self, point: Point) -> None:
         """Add a point to the table, and to the picture if it is time to."""
         self._points.append(point)
-        with self._table.open("a", newline="", encoding="utf-8") as file:
+        with self._at_no_cost(), self._table.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerow(astuple(point))
         if time.monotonic() - self._drawn_at > DRAWN_EVERY:
             self.draw()
+
+    @contextmanager
+    def _at_no_cost(self) -> Iterator[None]:
+        """Go on where a file cannot be written: a full disk must not end the run."""
+        try:
+            yield
+        except OSError as error:
+            if not self._has_failed:
+                logger.warning("the curves in %s are not up to date: %s", self._table.parent, error)
+            self._has_failed = True
 
     def draw(self) -> None:
         """Draw the loss, its parts and the learning rate over the iterations of all stages, one after another."""
@@ -95,7 +109,8 @@ class Curves:
                 begin = max(places, default=0)
             places.append(begin + point.iteration)
             ends[point.stage] = places[-1]
-        with drawing(self._picture, "Training", "iteration", "loss of a frame", svg=False) as axes:
+        picture = drawing(self._picture, "Training", "iteration", "loss of a frame", svg=False)
+        with self._at_no_cost(), picture as axes:
             for name in ("loss", "cross_entropy", "dice"):
                 axes.plot(places, [getattr(point, name) for point in self._points], label=name.replace("_", " "))
             rates = axes.twinx()

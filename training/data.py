@@ -107,7 +107,7 @@ def open_stage_data(stage: StageConfig, data: DataConfig, seed: int) -> StageDat
                 name="own videos",
                 smallest_crop=data.videos_smallest_crop,
                 colour_jitter=data.videos_colour_jitter,
-                overlay_share=data.videos_overlay_share,
+                paste_share=data.videos_paste_share,
             )
             sets = usable([videos], sampling)
             return mixture(

@@ -20,7 +20,7 @@ from model.network import XMem, normalise_images
 from model.precision import half_precision
 from training.clip import Choices, CompiledNetwork, clip_loss, segment_clips
 from training.config import OptimisationConfig, StageConfig
-from training.weights import HandedOutNetwork
+from training.weights import FoldedNetwork
 from util.device import send
 from util.processes import Processes
 
@@ -74,7 +74,7 @@ class StepFigures:
 
 @dataclass(frozen=True, eq=False)
 class StepReport:
-    """What an iteration gave, on the network's device, which may not have come to it yet: reading waits for it."""
+    """Results of an iteration, still on the device: reading them waits until it has computed them."""
 
     parts: Float[Tensor, " parts"]  # cross entropy per frame, from frame 1 on, then dice per frame
     gradient_norm: Float[Tensor, ""]
@@ -122,7 +122,7 @@ class ClipObjective(nn.Module):
     def __init__(self, network: XMem, max_objects: int, checkpoint_activations: bool, compiled: bool) -> None:
         super().__init__()
         self.network = network
-        self.on_clips = CompiledNetwork(network) if compiled else HandedOutNetwork(network)
+        self.on_clips = CompiledNetwork(network) if compiled else FoldedNetwork(network)
         self.max_objects = max_objects
         self.checkpoint_activations = checkpoint_activations
 
@@ -222,6 +222,7 @@ class Stepper:
         """Return the network with what has been learned: the moving average of its weights, where there is one."""
         if self.average is None:
             return self.network
+        self.optimizer.zero_grad(set_to_none=True)  # or they would be copied, too
         network = deepcopy(self.network)
         trained: list[Tensor] = [parameter for parameter in network.parameters() if parameter.requires_grad]
         with torch.no_grad():

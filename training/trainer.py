@@ -23,7 +23,7 @@ from util.provenance import git_commit
 
 MOST_SKIPPED_IN_A_ROW = 20
 READ_EVERY = 10
-"""Iterations after which the figures of the last ones are read from a GPU, which takes as long as it has left to do."""
+"""Iterations between two readings of figures from a GPU; each waits until the GPU has caught up."""
 
 logger = logging.getLogger(__name__)
 
@@ -163,20 +163,21 @@ class Trainer:
         steps, self._steps = self._steps, []
         if not steps:
             return
-        first = self.iteration - len(steps) + 1
+        first, begin = self.iteration - len(steps) + 1, time.perf_counter()
         read = read_figures([each.report for each in steps])
+        for_device = (time.perf_counter() - begin) / len(steps)  # the time that each took longer than its launch
         for done, (step, figures) in enumerate(zip(steps, read, strict=True), first):
             if self.logger is not None:
-                self.logger.log_step(done, figures, step.seconds, step.waited)
-            self._count_if_skipped(figures)
+                self.logger.log_step(done, figures, step.seconds + for_device, step.waited)
+            self._count_if_skipped(done, figures)
 
-    def _count_if_skipped(self, figures: StepFigures) -> None:
+    def _count_if_skipped(self, done: int, figures: StepFigures) -> None:
         self.skipped_iterations += figures.skipped
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if figures.skipped and not figures.overflowed else 0
         if self.skipped_in_a_row == MOST_SKIPPED_IN_A_ROW:
             raise UserError(
                 f"stage {self.stage.name}: the loss or its gradient was not finite in {MOST_SKIPPED_IN_A_ROW} "
-                f"iterations in a row, the last {self.iteration}; lower its lr, or continue from an earlier checkpoint"
+                f"iterations in a row, the last {done}; lower its lr, or continue from an earlier checkpoint"
             )
 
     def _validate_and_save(self, stopping: bool) -> None:

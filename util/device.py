@@ -13,7 +13,7 @@ from torch import Tensor
 from util.errors import SettingError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of malloc.h
-LARGEST_BLOCK = 2**31 - 1
+LARGEST_BLOCK, LARGEST_BLOCK_OF_OLD = 2**31 - 1, 2**25  # in bytes
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
@@ -117,8 +117,10 @@ def keep_freed_memory() -> None:
     if platform.libc_ver()[0] != "glibc":
         return
     set_option = ctypes.CDLL(None).mallopt
-    for option, value in {M_MMAP_THRESHOLD: LARGEST_BLOCK, M_TRIM_THRESHOLD: LARGEST_BLOCK, M_ARENA_MAX: 1}.items():
-        set_option(option, value)
+    if not set_option(M_MMAP_THRESHOLD, LARGEST_BLOCK):  # older versions refuse it
+        set_option(M_MMAP_THRESHOLD, LARGEST_BLOCK_OF_OLD)
+    set_option(M_TRIM_THRESHOLD, LARGEST_BLOCK)
+    set_option(M_ARENA_MAX, 1)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -32,8 +32,8 @@ class Processes:
     rank: int = 0
     count: int = 1
     local_rank: int = 0
-    words: Any = field(default=None, repr=False)
-    """What they tell each other with."""
+    cpu_group: Any = field(default=None, repr=False)
+    """The process group for what goes from CPU to CPU."""
 
     @classmethod
     def join(cls, device_type: str) -> "Processes":
@@ -46,15 +46,16 @@ class Processes:
             return cls()
         try:
             dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
-            words = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
+            cpu_group = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
         except RuntimeError as error:
-            if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+            has_restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+            if not has_restarted or os.environ.get("TORCH_DISABLE_SHARE_RDZV_TCP_STORE") == "1":
                 raise
             raise UserError(
                 "the processes that torchrun restarted do not find each other: start torchrun with "
-                "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment"
+                f"TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment ({error})"
             ) from error
-        return cls(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]), words)
+        return cls(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]), cpu_group)
 
     def leave(self) -> None:
         if dist.is_initialized():
@@ -83,7 +84,7 @@ class Processes:
         if self.count == 1:
             return flag
         flags = torch.tensor([flag], dtype=torch.uint8)
-        dist.all_reduce(flags, dist.ReduceOp.MAX, group=self.words)
+        dist.all_reduce(flags, dist.ReduceOp.MAX, group=self.cpu_group)
         return bool(flags.item())
 
     def gather(self, value: Value) -> list[Value]:
@@ -91,7 +92,7 @@ class Processes:
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
-        dist.all_gather_object(values, value, group=self.words)
+        dist.all_gather_object(values, value, group=self.cpu_group)
         return values
 
     @contextmanager

@@ -62,7 +62,7 @@ def long_video(
     width: int,
     objects: int = 1,
     patterns: int = 96,
-    look_alikes: int = 0,
+    distractors: int = 0,
     change: float = 1.0,
 ) -> Iterator[tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]]:
     """Yield every frame with its label map; equal arguments give equal videos. All objects (1, 2, …) are in frame 0.
@@ -70,12 +70,12 @@ def long_video(
     Args:
         height: in pixels, at most `width`.
         patterns: number of patterns that all textures are made from.
-        look_alikes: number of distractors, which have the shapes and colours of objects, but are none.
+        distractors: number of things that look like the objects and are none.
         change: factor of how much size, turn and aspect of everything, and the light, change.
     """
     rng = np.random.default_rng(seed)
     bank = TextureBank(np.random.SeedSequence(seed), patterns)
-    scene = long_scene(rng, bank, frames, height / width, width, objects, look_alikes, change)
+    scene = long_scene(rng, bank, frames, height / width, width, objects, distractors, change)
     top = (width - height) // 2  # scenes are square
     for time in range(frames):
         picture, labels = scene.render(float(time), rng)
@@ -89,7 +89,7 @@ def long_scene(
     aspect: float,
     size: int,
     objects: int,
-    look_alikes: int = 0,
+    distractors: int = 0,
     change: float = 1.0,
 ) -> Scene:
     """A square scene, of which only a strip in the middle is shown: its height is `aspect` times its width."""
@@ -103,7 +103,7 @@ def long_scene(
     layers = []
     for label, x in enumerate(rng.permutation(starts), start=1):
         layers.append(layer(random_sprite(rng, bank, size // 2), x, label))
-    for index in range(look_alikes):  # behind the objects, so that they hide none of them at the beginning
+    for index in range(distractors):  # behind the objects, so that they hide none of them at the beginning
         layers.insert(0, layer(restless(rng, layers[-1 - index % objects].sprite), rng.uniform(0.1, 0.9), label=0))
     still, sway = np.array([0.5, 0.5, np.log(1.5), 0.0, 0.0]), np.array([0.15, 0.05, 0.1, 0.1, 0.0])
     return Scene(

@@ -27,7 +27,7 @@ WAVE_STEP = 8
 PASSING_SHARE, LEAST_PASSAGE = 0.5, 6
 
 FAST_SHARE = 0.1
-"""Share of the objects that cross the picture within 20 to 50 frames."""
+"""Share of the objects that move fast whatever their size: 0.02 to 0.05 sides of the picture in a frame, or about."""
 
 SHUTTER = 0.5  # Exposure time with motion blur, in frames.
 

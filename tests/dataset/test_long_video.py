@@ -32,9 +32,9 @@ def test_nothing_else_is_labelled(label_maps):
     assert set(np.unique(label_maps)) == {0, 1, 2}
 
 
-def test_look_alikes_pass_and_are_not_labelled():
+def test_distractors_pass_and_are_not_labelled():
     """Where nothing is labelled, a look-alike covers more of the picture than the camera's noise can."""
-    plain, passed = (list(islice(long_video(seed=3, frames=300, look_alikes=number, **SIZE), 40)) for number in (0, 2))
+    plain, passed = (list(islice(long_video(seed=3, frames=300, distractors=number, **SIZE), 40)) for number in (0, 2))
     assert set(np.unique([labels for _, labels in passed])) == {0, 1}
     background = np.array([labels == 0 for _, labels in passed])
     differs = [np.abs(a.astype(int) - b).max(axis=2) > 40 for (a, _), (b, _) in zip(plain, passed, strict=True)]

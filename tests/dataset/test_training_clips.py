@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from dataset.augmentation import laid_over
+from dataset.augmentation import pasted_onto
 from dataset.label_map import write_label_map
 from dataset.sampling import SamplingConfig, TrainingSample, TrainingSource
 from dataset.synthetic.clips import SyntheticClips
@@ -311,24 +311,24 @@ def test_fine_tuning_leaves_frames_as_they_are(tmp_path):
     assert changes(finetune=False) == [True] * 3
 
 
-def test_an_object_of_another_clip_is_laid_over_a_clip_as_one_more_object(tmp_path):
+def test_an_object_of_another_clip_is_pasted_onto_a_clip_as_one_more_object(tmp_path):
     videos = own_videos(write_generic(tmp_path, ("a", "b"), objects=(1,)))
-    plain, overlaid = (
-        TrainingVideos([replace(videos, overlay_share=share)], SamplingConfig(1, "3", 3, 32)) for share in (0.0, 1.0)
+    plain, pasted = (
+        TrainingVideos([replace(videos, paste_share=share)], SamplingConfig(1, "3", 3, 32)) for share in (0.0, 1.0)
     )
-    samples = [overlaid.sample(number, 5) for number in range(10)]
+    samples = [pasted.sample(number, 5) for number in range(10)]
     for sample in samples:
         assert_is_sample(sample)
     assert max(sample.objects for sample in samples) == 2
     assert {plain.sample(number, 5).objects for number in range(10)} == {1}
 
 
-def test_an_object_that_is_laid_over_a_clip_hides_what_is_behind_it():
+def test_an_object_that_is_pasted_onto_a_clip_hides_what_is_behind_it():
     rng = np.random.default_rng(0)
     below, above = (torch.from_numpy(rng.integers(0, 256, (2, 3, 16, 16), dtype=np.uint8)) for _ in range(2))
     labels, masks = torch.ones(2, 16, 16, dtype=torch.uint8), torch.zeros(2, 16, 16, dtype=torch.uint8)
     masks[:, 4:12, 4:12], masks[:, :2] = 7, 3
-    images, both = laid_over((below, labels), (above, masks), label=7, new_label=2)
+    images, both = pasted_onto((below, labels), (above, masks), label=7, new_label=2)
     assert torch.equal(both, torch.where(masks == 7, 2, labels))
     inside, edge = masks == 7, torch.zeros(16, 16, dtype=torch.bool)
     edge[3:13, 3:13], edge[5:11, 5:11] = True, False

@@ -22,7 +22,7 @@ from training.clip import Choices, CompiledNetwork, clip_loss, draw_choices, seg
 from training.config import STAGES, OptimisationConfig, StageConfig
 from training.losses import bootstrapped_cross_entropy, dice_loss
 from training.step import ClipObjective, Stepper
-from training.weights import HandedOutNetwork
+from training.weights import FoldedNetwork
 from util.errors import SettingError
 from util.processes import Processes
 
@@ -55,7 +55,7 @@ def run_step(network: XMem, arrays: dict[str, np.ndarray], dtype: torch.dtype):
     references = tuple(torch.tensor([frames] * 2) for frames in ([0], [0, 1], [0, 2]))
     choices = Choices(deep_updates, references)
     return (
-        segment_clips(HandedOutNetwork(network), (images - mean) / std, first_masks, selector, choices),
+        segment_clips(FoldedNetwork(network), (images - mean) / std, first_masks, selector, choices),
         labels,
         objects,
     )
@@ -180,7 +180,7 @@ def test_computing_activations_twice_gives_the_same_to_the_bit_and_keeps_little(
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "efficientnet_lite0"])
-def test_weights_that_are_handed_out_get_the_gradients_of_plain_autograd(encoder, monkeypatch):
+def test_weights_that_are_folded_get_the_gradients_of_plain_autograd(encoder, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda operation, **_: operation)
     torch.manual_seed(0)
     config = NetworkConfig(encoder, encoder, 16 if encoder == "resnet18" else 64, 8, 16, 4, (16, 8, 8), 8)
@@ -192,7 +192,7 @@ def test_weights_that_are_handed_out_get_the_gradients_of_plain_autograd(encoder
             for tensor in (module.bias, module.running_mean):
                 torch.nn.init.normal_(tensor, std=0.1)
 
-    def gradients(kind: type[HandedOutNetwork | CompiledNetwork], half: bool) -> dict[str, Tensor]:
+    def gradients(kind: type[FoldedNetwork | CompiledNetwork], half: bool) -> dict[str, Tensor]:
         objective = ClipObjective(network, 2, checkpoint_activations=False, compiled=False)
         objective.on_clips = kind(network)
         network.zero_grad()
@@ -204,12 +204,12 @@ def test_weights_that_are_handed_out_get_the_gradients_of_plain_autograd(encoder
     def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
         return float(sum((one[name] - gradient).norm() / gradient.norm() for name, gradient in other.items()))
 
-    halved = [gradients(kind, half=True) for kind in (HandedOutNetwork, CompiledNetwork)]
+    halved = [gradients(kind, half=True) for kind in (FoldedNetwork, CompiledNetwork)]
     network.double()
-    handed_out, plain = (gradients(kind, half=False) for kind in (HandedOutNetwork, CompiledNetwork))
-    assert handed_out.keys() == plain.keys() == halved[0].keys() == halved[1].keys()
+    folded, plain = (gradients(kind, half=False) for kind in (FoldedNetwork, CompiledNetwork))
+    assert folded.keys() == plain.keys() == halved[0].keys() == halved[1].keys()
     assert len(plain) > 100
-    assert distance(handed_out, plain) < 1e-9 * len(plain)
+    assert distance(folded, plain) < 1e-9 * len(plain)
     # In half precision, which rounds elsewhere, they are as near to those of double precision.
     assert distance(halved[0], plain) < 1.3 * distance(halved[1], plain)
 
