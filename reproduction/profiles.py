@@ -241,8 +241,8 @@ HELD_OUT = ("car-shadow", "cows", "dog", "drift-straight")
 
 
 GENERATED = tuple(
-    GeneratedVideo(f"generated_{seed}", seed, frames=200, objects=2, distractors=1 + seed % 2, change=1.5)
-    for seed in range(3, 11)
+    GeneratedVideo(f"generated_{seed}", seed, frames=165, objects=2, distractors=1 + seed % 2, change=1.5)
+    for seed in range(3, 9)
 )
 """Videos in which two objects leave and come back, change their size, turn and light, and are passed by others."""
 
