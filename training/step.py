@@ -224,16 +224,17 @@ class Stepper:
             return self.network
         self.optimizer.zero_grad(set_to_none=True)  # or they would be copied, too
         network = deepcopy(self.network)
-        trained: list[Tensor] = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        with torch.no_grad():
-            torch._foreach_copy_(trained, self.average)
+        self._give_average([parameter for parameter in network.parameters() if parameter.requires_grad])
         return network
 
     def finish(self) -> None:
         """Give the network the moving average of its weights, where there is one."""
+        self._give_average(self.parameters)
+
+    @torch.no_grad()
+    def _give_average(self, parameters: list[Tensor]) -> None:
         if self.average is not None:
-            with torch.no_grad():
-                torch._foreach_copy_(self.parameters, self.average)
+            torch._foreach_copy_(parameters, self.average)
 
     @torch.no_grad()
     def _update_average(self, iteration: int) -> None:
