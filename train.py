@@ -38,8 +38,13 @@ OPTIMISATION = ("deep_update_prob", "gamma", "weight_decay", "max_gradient_norm"
                 "samples_at_once", "checkpoint_activations", "compile")  # fmt: skip
 INTERVALS = ("log_text_interval", "log_image_interval", "save_network_interval", "save_checkpoint_interval",
              "save_checkpoint_minutes", "validation_interval")  # fmt: skip
-STAGE = ("batch_size", "iterations", "finetune", "steps", "lr", "num_ref_frames", "num_frames", "start_warm",
-         "end_warm", "crop", "max_objects")  # fmt: skip
+STAGE = {
+    "batch_size": "samples of an iteration, in all", "iterations": "without those of fine-tuning",
+    "finetune": "iterations of fine-tuning, which follow", "steps": "iterations after which the learning rate falls",
+    "lr": "learning rate", "num_ref_frames": "earlier frames that a frame reads at most", "num_frames": "of a clip",
+    "start_warm": "until here the cross entropy is that of all pixels", "end_warm": "from here of the hardest 15 %%",
+    "crop": "height and width of the frames", "max_objects": "of a clip",
+}  # fmt: skip
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -107,8 +112,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     for stage in STAGES.values():
         group = parser.add_argument_group(f"stage {stage.name}: {stage.data}")
-        for name in STAGE:
-            value, meaning = getattr(stage, name), "learning rate" if name == "lr" else name.replace("_", " ")
+        for name, meaning in STAGE.items():
+            value = getattr(stage, name)
             kind = {"type": int, "nargs": "*"} if name == "steps" else {"type": type(value)}
             group.add_argument(f"--s{stage.name}_{name}", default=value, help=meaning, **kind)
     return parser
