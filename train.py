@@ -142,7 +142,7 @@ def configure(arguments: argparse.Namespace, device: torch.device) -> RunConfig:
     intervals = given(INTERVALS) | ({"log_text_interval": 1, "log_image_interval": 1} if arguments.debug else {})
     config = RunConfig(
         exp_id=arguments.exp_id or f"s{arguments.stages}",
-        stages=tuple(replace(STAGES[stage], **given(STAGE, f"s{stage}_")) for stage in arguments.stages),
+        stages=tuple(replace(STAGES[stage], **given(tuple(STAGE), f"s{stage}_")) for stage in arguments.stages),
         optimisation=OptimisationConfig(mixed_precision=mixed_precision, **given(OPTIMISATION)),
         data=DataConfig(**given(DATA)),
         intervals=IntervalConfig(**intervals),
