@@ -405,7 +405,7 @@ def test_files_that_cannot_be_used_are_counted_once_a_pass(tmp_path, caplog):
 
 @pytest.mark.long
 @pytest.mark.slow
-def test_the_loss_falls_by_half(tmp_path, monkeypatch):
+def test_the_loss_falls_by_a_third(tmp_path, monkeypatch):
     losses: list[float] = []
 
     monkeypatch.setattr(TrainingLogger, "log_step", lambda self, done, figures, *_: losses.append(figures.loss))
@@ -414,4 +414,4 @@ def test_the_loss_falls_by_half(tmp_path, monkeypatch):
     stage = {"batch_size": 8, "iterations": 180, "crop": 96, "num_frames": 2, "max_objects": 1, "lr": 1e-3}
     assert run(tmp_path, "s", *RANDOM, *widths, "--max_gradient_norm", "1", **stage) == 0
     first, last = (sum(part) / len(part) for part in (losses[:10], losses[-20:]))
-    assert last < first / 2
+    assert last < first * 2 / 3
