@@ -195,14 +195,15 @@ class Workspace:
             UserError: the disk is full, or cannot be written to; nothing has changed.
         """
         with self._lock:
+            frames: set[int] = set()
             with self._transaction():
                 step = Step(self._database, self.document)
                 step.number = extends
                 yield step
                 if step.changed:
                     step.number = self._record(step, name, extends)
-                    self._store(step.changed)
-            self._apply(step.changed, step.areas)
+                    frames = self._store(step.changed)
+            self._apply(step.changed, frames, step.areas)
 
     def undo(self) -> str | None:
         """Take the last step back, and return its name; None: there is none."""
@@ -272,19 +273,21 @@ class Workspace:
                 number, name = found
                 rows = self._database.execute(f"SELECT key, {side} FROM changes WHERE step = ?", (number,)).fetchall()
                 changed = {(key := Key.parse(text)): from_json(key, value) for text, value in rows}
-                self._store(changed)
+                frames = self._store(changed)
                 self._database.execute("UPDATE steps SET undone = ? WHERE id = ?", (undone, number))
-            self._apply(changed, {})
+            self._apply(changed, frames, {})
         return str(name)
 
-    def _store(self, changed: Mapping[Key, Entry | None]) -> None:
+    def _store(self, changed: Mapping[Key, Entry | None]) -> set[int]:
+        """Write entries to the database; return the frames whose files look different from now on."""
         removed = [(str(key),) for key, entry in changed.items() if entry is None]
         kept = [(str(key), to_json(entry)) for key, entry in changed.items() if entry is not None]
         self._database.executemany("DELETE FROM entries WHERE key = ?", removed)
         self._database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?)", kept)
         # So that the files are written when the workspace is opened again, if the program ends before it has done so.
-        outdated = [(number,) for number in self._frames_changed(changed)]
-        self._database.executemany("DELETE FROM files WHERE frame = ?", outdated)
+        frames = self._frames_changed(changed)
+        self._database.executemany("DELETE FROM files WHERE frame = ?", [(number,) for number in frames])
+        return frames
 
     def _frames_changed(self, changed: Mapping[Key, Entry | None]) -> set[int]:
         """Return the frames whose files look different when these entries replace those of the document."""
@@ -295,10 +298,12 @@ class Workspace:
                 frames |= {number for number, frame in shown if key.first in self.areas(frame.map)}
         return frames
 
-    def _apply(self, changed: Mapping[Key, Entry | None], areas: Mapping[int, dict[int, int]]) -> None:
-        """Make the document what is on disk, and have files written anew."""
+    def _apply(
+        self, changed: Mapping[Key, Entry | None], frames: set[int], areas: Mapping[int, dict[int, int]]
+    ) -> None:
+        """Make the document what is on disk, and have the files of these frames written anew."""
         self._areas.update(areas)
-        self._stale |= self._frames_changed(changed)
+        self._stale |= frames
         for key, entry in changed.items():
             self.document.set(key, entry)
         self._wake.set()

@@ -186,10 +186,9 @@ def compare(result: TableResult, column: str, ours: str, other: str, better: boo
     mine, theirs = (result.cells.get(row, {}).get(column, Cell()).records for row in (ours, other))
     if (found := resampled_difference(mine, theirs, metric)) is None:
         return []
-    least = 0.0 if better else -MARGIN
-    holds = None
-    if found.videos >= FEWEST_VIDEOS:
-        holds = True if found.low > least else False if found.high < least else None
+    least, holds = 0.0 if better else -MARGIN, None
+    if found.videos >= FEWEST_VIDEOS and not found.low <= least <= found.high:
+        holds = found.low > least
     measured = f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}], {found.videos} videos"
     return [Claim(f"{ours} is {'better' if better else 'no worse'} than {other} ({column})", measured, holds)]
 

@@ -24,8 +24,8 @@ def silhouette(rng: np.random.Generator, size: int) -> Coverage:
 def filled(outline: Float[np.ndarray, "points 2"], size: int, fit: bool = True) -> Coverage:
     """Fill a closed curve, scaled to the canvas; without `fit` its points are in canvas widths already."""
     if fit:
-        low, high = outline.min(axis=0), outline.max(axis=0)
-        outline = 0.5 + (1 - 2 * MARGIN) * (outline - (low + high) / 2) / (high - low).max()
+        (centred,) = _centred([outline], 1 - 2 * MARGIN)
+        outline = 0.5 + centred
     pixels = np.rint(outline * size * 16).astype(np.int32)
     return cv2.fillPoly(np.zeros((size, size), np.uint8), [pixels], 255, cv2.LINE_AA, shift=4)
 
@@ -84,16 +84,11 @@ def wires(rng: np.random.Generator, size: int) -> Coverage:
         stem = np.cumsum(rng.normal([0.25, 0], [0.05, 0.12], (8, 2)), axis=0)
         roots = stem[rng.integers(0, len(stem), count)]
         twigs = roots[:, None] + rng.normal([0.2, 0], [0.2, 0.5], (count, 1, 2)) * np.array([[0], [0.6], [1]])[None]
-        strokes = [stem, *twigs]
-        along = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-        strokes = [stroke @ along for stroke in strokes]
-    points = np.concatenate(strokes)
-    low, high = points.min(axis=0), points.max(axis=0)
+        strokes = [stroke @ _rotation(turn) for stroke in (stem, *twigs)]
     thickness = max(2, round(rng.uniform(0.02, 0.06) * size))
-    room = (1 - 2 * MARGIN) * size - thickness
     coverage = np.zeros((size, size), np.uint8)
-    for stroke in strokes:
-        pixels = size / 2 + room * (stroke - (low + high) / 2) / (high - low).max()
+    for stroke in _centred(strokes, (1 - 2 * MARGIN) * size - thickness):
+        pixels = size / 2 + stroke
         cv2.polylines(coverage, [np.rint(16 * pixels).astype(np.int32)], False, 255, thickness, cv2.LINE_AA, shift=4)
     return coverage
 
@@ -112,8 +107,18 @@ def capsule(start: np.ndarray, end: np.ndarray, start_width: float, end_width: f
 def _turned(radius: np.ndarray, angle: np.ndarray, rng: np.random.Generator) -> Float[np.ndarray, "points 2"]:
     """Return points of these polar coordinates, squeezed and rotated at random."""
     points = radius[:, None] * np.stack([np.cos(angle), np.sin(angle) * np.exp(rng.uniform(np.log(0.3), 0))], axis=1)
-    turn = rng.uniform(0, 2 * np.pi)
-    return points @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    return points @ _rotation(rng.uniform(0, 2 * np.pi))
+
+
+def _rotation(angle: float) -> Float[np.ndarray, "2 2"]:
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+def _centred(curves: list[np.ndarray], side: float) -> list[np.ndarray]:
+    """Return curves moved and scaled together, so that the longer side of the box around them is `side`, about 0."""
+    points = np.concatenate(curves)
+    low, high = points.min(axis=0), points.max(axis=0)
+    return [side * (curve - (low + high) / 2) / (high - low).max() for curve in curves]
 
 
 KINDS: tuple[Callable[[np.random.Generator, int], Coverage], ...] = (blob, blob, star, polygon, puddle, wires)
