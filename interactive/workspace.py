@@ -438,8 +438,9 @@ class Workspace:
         if content is None:
             path.unlink(missing_ok=True)
             return 0, 0
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(content)
+        if not (path.is_file() and path.read_bytes() == content):
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(content)
         return len(content), path.stat().st_mtime_ns
 
     def _is_ours(self, number: int, path: Path) -> bool:
