@@ -1,6 +1,6 @@
 """The two encoders: keys from the image alone, values from the image and an object's mask.
 
-Both are residual networks (torchvision's, or narrower) or EfficientNet-Lite0, without what comes after stride 16.
+Both are residual networks or EfficientNet-Lite0, without what comes after stride 16.
 """
 
 from functools import reduce
@@ -9,51 +9,16 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 
-from model.config import EFFICIENTNET, RESIDUAL_ENCODERS, NetworkConfig
+from model.config import EFFICIENTNET, NetworkConfig
 from model.efficientnet_lite import CHANNELS, EfficientNetLite
 from model.fusion import FusionBlock
+from model.resnet import ResidualStages
 from model.sensory import HiddenReinforcer
 
 EFFICIENTNET_STAGES = 5
 EFFICIENTNET_DIMS = (CHANNELS[1], CHANNELS[2], CHANNELS[3])
 """Of EfficientNet-Lite0: its stages up to stride 16, and their channels at strides 4, 8 and 16."""
-
-
-class ResidualStages(nn.Module):
-    """The part of a residual network up to stride 16, `in_dim` channels in; `dims` come out at strides 4, 8 and 16.
-
-    Its parts have torchvision's names, and with a `width` of 64 their sizes as well.
-    """
-
-    def __init__(self, name: str, in_dim: int, width: int) -> None:
-        super().__init__()
-        bottleneck, counts = RESIDUAL_ENCODERS[name]
-        block = Bottleneck if bottleneck else BasicBlock
-        self.conv1 = nn.Conv2d(in_dim, width, kernel_size=7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
-        dim4 = width * block.expansion
-        self.dims = (dim4, 2 * dim4, 4 * dim4)
-        self.layer1 = residual_stage(block, width, width, counts[0], stride=1)
-        self.layer2 = residual_stage(block, self.dims[0], 2 * width, counts[1], stride=2)
-        self.layer3 = residual_stage(block, self.dims[1], 4 * width, counts[2], stride=2)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-
-def residual_stage(
-    block: type[BasicBlock] | type[Bottleneck], in_dim: int, dim: int, count: int, stride: int
-) -> nn.Sequential:
-    """Blocks of one resolution; the first brings it about, and the width."""
-    out_dim = dim * block.expansion
-    downsample = None
-    if stride != 1 or in_dim != out_dim:
-        downsample = nn.Sequential(conv1x1(in_dim, out_dim, stride), nn.BatchNorm2d(out_dim))
-    return nn.Sequential(block(in_dim, dim, stride, downsample), *(block(out_dim, dim) for _ in range(count - 1)))
 
 
 class ImageFeatures(NamedTuple):
