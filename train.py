@@ -22,8 +22,9 @@ from training.config import STAGES, DataConfig, IntervalConfig, OptimisationConf
 from training.run import TrainingError, run_training
 from training.starting_point import find_starting_point
 from util.command_line import INTERRUPTED, MISTAKE, Parser
-from util.device import available_cores, choose_device, keep_freed_memory, require_a_gpu_each
+from util.device import choose_device, require_a_gpu_each
 from util.errors import SettingError, UserError
+from util.machine import available_cores, keep_freed_memory
 from util.processes import Processes
 
 FAILED = 1  # exit code

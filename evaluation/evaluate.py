@@ -29,8 +29,9 @@ from model.network import XMem
 from scoring.davis import ScoredSequence, score_sequences
 from scoring.protocols import PROTOCOLS
 from scoring.scores import Scores
-from util.device import device_name, is_out_of_memory, peak_device_bytes, peak_process_bytes, reset_peak
+from util.device import device_name, is_out_of_memory, peak_device_bytes, reset_peak
 from util.errors import SettingError, UserError, counted, first_few
+from util.machine import peak_process_bytes
 from util.painting import davis_palette
 
 BACKWARD = ("G", "video")

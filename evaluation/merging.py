@@ -20,9 +20,9 @@ from dataset.label_map import LabelMap, read_label_map
 from dataset.soft_masks import FrameProbabilities, read_probabilities
 from evaluation.output_folder import OutputFolder, VideoRecord
 from evaluation.prefetch import prefetch
-from util.device import peak_process_bytes
 from util.errors import UserError
 from util.files import sha256_of
+from util.machine import peak_process_bytes
 
 FRAMES_AHEAD = 4
 

@@ -30,9 +30,10 @@ from model.network import XMem
 from reproduction.plan import Budget, Run
 from reproduction.profiles import CannotRunError, Profile
 from scoring.scores import Figures
-from util.device import hardware_name, peak_process_bytes
+from util.device import hardware_name
 from util.errors import UserError
 from util.files import sha256_of, sole_user, write_text_atomically
+from util.machine import peak_process_bytes
 from util.provenance import differences, git_commit
 
 GROWTH_BETWEEN = (100, 200)

@@ -15,8 +15,8 @@ from dataset.frames import folder_entries, require_folder, size_text
 from dataset.label_map import LabelMapSource, files_of, read_label_map
 from scoring.measures import FrameScore
 from scoring.scores import Figures, FrameValues, ObjectScore, Rules, Scores, SequenceScore, Shown, mean_figures
-from util.device import available_cores
 from util.errors import UserError, first_few
+from util.machine import available_cores
 
 logger = logging.getLogger(__name__)
 

@@ -23,8 +23,8 @@ from dataset.registry import DATA_SETS, TRAINING_SETS, Entry
 from dataset.resize import TARGET, resize_videos, train_videos
 from dataset.training_sets import ImageWithMask, VideoSet
 from util.command_line import run_program
-from util.device import available_cores
 from util.errors import UserError
+from util.machine import available_cores
 
 INCOMPLETE = 1  # exit code
 PROBLEMS_SHOWN = 5

@@ -24,8 +24,9 @@ from model.config import NetworkConfig
 from training.checkpoints import RunFolder
 from training.config import STAGES, DataConfig, IntervalConfig, OptimisationConfig, RunConfig, StageConfig
 from training.run import check_batch_sizes, run_training
-from util.device import choose_device, keep_freed_memory
+from util.device import choose_device
 from util.errors import SettingError, UserError
+from util.machine import keep_freed_memory
 from util.processes import Processes
 
 NOT_DONE, INTERRUPTED = 1, 130  # exit codes

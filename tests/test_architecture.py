@@ -1,6 +1,8 @@
 """Imports go one way: every package knows only of those that its line in LAYERS names."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -114,3 +116,19 @@ def test_imports_are_found_wherever_they_stand():
 )
 def test_what_is_misplaced_is_named(module, imported, wrong):
     assert misplaced(module, imported, {"eval"}) == wrong
+
+
+@pytest.mark.parametrize(
+    ("program", "slow_to_import"),
+    [
+        ("scripts.score", ["torch"]),
+        ("eval", ["torchvision", "torch._dynamo"]),
+        ("interactive_demo", ["torchvision", "torch._dynamo"]),
+        ("xmem", ["torchvision", "torch._dynamo"]),
+    ],
+)
+def test_programs_start_without_what_takes_seconds_to_import(program, slow_to_import):
+    """PyTorch takes a second and a half and 500 MiB, its compiler (which torchvision imports) another and 160."""
+    source = f"import sys, {program}; print(*(name for name in {slow_to_import} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", source], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -22,7 +22,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from training.config import IntervalConfig, StageConfig
 from training.curves import Curves, Point
 from training.step import StepFigures, TrainingBatch
-from util.device import peak_device_bytes, peak_process_bytes
+from util.device import peak_device_bytes
+from util.machine import peak_process_bytes
 from util.painting import overlay_masks
 
 PICTURES = "image, ground truth, prediction"

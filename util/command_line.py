@@ -5,8 +5,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from util.device import keep_freed_memory
 from util.errors import SettingError, UserError
+from util.machine import keep_freed_memory
 
 MISTAKE, INTERRUPTED = 2, 130  # exit codes
 

@@ -23,8 +23,9 @@ from model.memory_reading import memory_rows
 from model.network import XMem
 from model.precision import half_precision
 from scripts.benchmarks.read import synchronise
-from util.device import choose_device, hardware_name, peak_device_bytes, peak_process_bytes, reset_peak
+from util.device import choose_device, hardware_name, peak_device_bytes, reset_peak
 from util.errors import UserError
+from util.machine import peak_process_bytes
 
 PARTS = {"encode_key": "key", "read": "read", "segment": "decode", "encode_value": "value", "insert": "store"}
 """Method → the part of a frame that it is."""

@@ -19,8 +19,9 @@ from inference.memory.long_term import LongTermMemory
 from inference.memory.reading import read_stores
 from inference.memory.working import WorkingMemory
 from model.memory_reading import memory_rows, query_rows
-from util.device import choose_device, peak_process_bytes
+from util.device import choose_device
 from util.errors import UserError
+from util.machine import peak_process_bytes
 
 KEY_DIM, VALUE_DIM, TOP_K = 64, 512, 30
 QUERIES = 30 * 54  # 480 × 854 at stride 16

@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float64, UInt8
 from dataset.label_map import read_label_map, write_label_map
 from scoring.davis import find_sequences, score_sequences
 from scoring.scores import Scores
-from util.device import available_cores
 from util.errors import UserError
+from util.machine import available_cores
 
 HEIGHT, WIDTH = 480, 854
 OBJECTS = (1, 2)

@@ -20,8 +20,8 @@ import numpy as np
 from dataset.label_map import write_label_map
 from scoring.protocols import PROTOCOLS, lvos_with
 from scripts.benchmarks.score import draw_objects
-from util.device import available_cores
 from util.errors import UserError
+from util.machine import available_cores
 from util.painting import davis_palette
 
 OBJECTS = 2

@@ -27,8 +27,9 @@ from training.config import STAGES, Data, DataConfig, OptimisationConfig, StageC
 from training.data import open_stage_data
 from training.initialisation import untrained_network
 from training.step import Stepper
-from util.device import available_cores, choose_device, device_name, peak_device_bytes, peak_process_bytes, reset_peak
+from util.device import choose_device, device_name, peak_device_bytes, reset_peak
 from util.errors import SettingError, UserError
+from util.machine import available_cores, peak_process_bytes
 from util.processes import Processes
 
 NETWORKS = {"base": NetworkConfig, "bundled": lambda: read_checkpoint(BUNDLED).network_config}
