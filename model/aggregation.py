@@ -25,7 +25,7 @@ def product_over_objects(x: Float[Tensor, "*batch objects height width"]) -> Flo
 
     The gradient of `torch.prod` asks the device whether there are zeros, and waits for the answer.
     """
-    if not (torch.is_grad_enabled() and x.requires_grad):
+    if x.shape[-3] > 1 and not (torch.is_grad_enabled() and x.requires_grad):
         return torch.prod(x, dim=-3, keepdim=True)
     return reduce(torch.mul, x.split(1, dim=-3))
 
@@ -39,6 +39,5 @@ def soft_aggregation(prob: Float[Tensor, "*batch objects height width"]) -> Aggr
     with full_precision(prob):
         prob = prob if prob.dtype == torch.float64 else prob.float()
         background = product_over_objects(1 - prob)
-        odds = torch.cat([background, prob], dim=-3).clamp(MARGIN, 1 - MARGIN)
-        logits = torch.log(odds / (1 - odds))
+        logits = torch.logit(torch.cat([background, prob], dim=-3), eps=MARGIN)
         return Aggregated(prob=torch.softmax(logits, dim=-3), logits=logits)

@@ -15,7 +15,8 @@ class ChannelGate(nn.Module):
         self.mlp = nn.Sequential(nn.Flatten(), nn.Linear(dim, narrow), nn.ReLU(), nn.Linear(narrow, dim))
 
     def forward(self, x: Float[Tensor, "batch dim height width"]) -> Float[Tensor, "batch dim height width"]:
-        gate = self.mlp(F.adaptive_avg_pool2d(x, 1)) + self.mlp(F.adaptive_max_pool2d(x, 1))
+        pooled = torch.stack([F.adaptive_avg_pool2d(x, 1), F.adaptive_max_pool2d(x, 1)])
+        gate = self.mlp(pooled.flatten(0, 1)).unflatten(0, pooled.shape[:2]).sum(dim=0)
         return x * torch.sigmoid(gate)[:, :, None, None]
 
 

@@ -1,5 +1,6 @@
 """Convolutions prepared for inference: batch norms folded into them, and 3×3 ones by Winograd's algorithm on a CPU."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -67,6 +68,28 @@ def use_winograd(*parts: nn.Module) -> None:
         for name, child in module.named_children():
             if isinstance(child, nn.Conv2d) and WinogradConv2d.replaces(child):
                 setattr(module, name, WinogradConv2d.like(child))
+
+
+def side_by_side(convolutions: Sequence[nn.Conv2d]) -> nn.Conv2d:
+    """Return one convolution to the channels of these, which have the same input, one after another."""
+    weight = torch.cat([each.weight for each in convolutions])
+    return _with_weights(convolutions[0], weight, torch.cat([each.get_parameter("bias") for each in convolutions]))
+
+
+def summed(convolutions: Sequence[nn.Conv2d]) -> nn.Conv2d:
+    """Return one convolution of the inputs of these, one after another, to the sum of their outputs."""
+    weight = torch.cat([each.weight for each in convolutions], dim=1)
+    bias = torch.stack([each.get_parameter("bias") for each in convolutions]).sum(dim=0)
+    return _with_weights(convolutions[0], weight, bias)
+
+
+def _with_weights(like: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
+    """Return a convolution with the kernel size and padding of another."""
+    out_dim, in_dim = weight.shape[:2]
+    with torch.device("meta"):
+        convolution = nn.Conv2d(in_dim, out_dim, like.kernel_size, padding=like.padding)  # type: ignore[arg-type]
+    convolution.weight, convolution.bias = (nn.Parameter(each, requires_grad=False) for each in (weight, bias))
+    return convolution.train(like.training)
 
 
 def batch_norms_by_convolution(network: nn.Module) -> dict[nn.Module, nn.BatchNorm2d]:

@@ -89,7 +89,8 @@ class Decoder(nn.Module):
         if update_hidden:
             assert self.hidden_update is not None
             assert hidden is not None
-            pooled8, pooled4 = (torch.cat(pooled, dim=1) for pooled in list(zip(*parts, strict=True))[1:])
+            if len(parts) > 1:
+                pooled8, pooled4 = (torch.cat(pooled, dim=1) for pooled in list(zip(*parts, strict=True))[1:])
             hidden = self.hidden_update(g16, pooled8, pooled4, hidden)
         logits = F.interpolate(logits.flatten(0, 1), scale_factor=4, mode="bilinear", align_corners=False)
         return Decoded(logits.view(*g16.shape[:2], *logits.shape[-2:]), hidden)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from model.config import EFFICIENTNET, NetworkConfig
+from model.convolution import side_by_side
 from model.efficientnet_lite import CHANNELS, EfficientNetLite
 from model.fusion import FusionBlock
 from model.resnet import ResidualStages
@@ -77,16 +78,32 @@ class KeyProjection(nn.Module):
         self.key_proj = nn.Conv2d(in_dim, config.key_dim, kernel_size=3, padding=1)
         self.d_proj = nn.Conv2d(in_dim, 1, kernel_size=3, padding=1) if config.use_shrinkage else None
         self.e_proj = nn.Conv2d(in_dim, config.key_dim, kernel_size=3, padding=1) if config.use_selection else None
+        self.dims = (config.key_dim, int(config.use_shrinkage), config.key_dim * config.use_selection)
+        self.joined: nn.Conv2d | None = None
         nn.init.orthogonal_(self.key_proj.weight)
         nn.init.zeros_(self.key_proj.get_parameter("bias"))
 
     def forward(self, f16: Float[Tensor, "batch in_dim height width"]) -> QueryKey:
-        key = self.key_proj(f16)
-        wide = torch.promote_types(key.dtype, torch.float32)  # under autocast the convolutions come out in half
-        key = key.to(wide)
-        shrinkage = self.d_proj(f16).to(wide).square() + 1 if self.d_proj else torch.ones_like(key[:, :1])
-        selection = torch.sigmoid(self.e_proj(f16).to(wide)) if self.e_proj else torch.ones_like(key)
+        if self.joined is not None:
+            projected = self.joined(f16)
+        else:
+            projected = torch.cat([convolution(f16) for convolution in self.convolutions], dim=1)
+        # Under autocast the convolutions come out in half precision.
+        projected = projected.to(torch.promote_types(projected.dtype, torch.float32))
+        key, shrinkage, selection = projected.split(self.dims, dim=1)
+        shrinkage = shrinkage.square() + 1 if self.dims[1] else torch.ones_like(key[:, :1])
+        selection = torch.sigmoid(selection) if self.dims[2] else torch.ones_like(key)
         return QueryKey(key, shrinkage, selection)
+
+    @property
+    def convolutions(self) -> list[nn.Conv2d]:
+        """The convolutions to key, shrinkage and selection, as far as the network has them."""
+        return [each for each in (self.key_proj, self.d_proj, self.e_proj) if each is not None]
+
+    def join(self) -> None:
+        """Replace the convolutions by one to all of their channels, for inference."""
+        self.joined = side_by_side(self.convolutions)
+        del self.key_proj, self.d_proj, self.e_proj
 
 
 class ValueEncoder(nn.Module):

@@ -18,13 +18,10 @@ def convolve_shared(
     own: Float[Tensor, "batch objects own_dim height width"],
 ) -> Float[Tensor, "batch objects out_dim height width"]:
     """`convolution` of shared ⊕ own for every object, with the shared part's share of the work done once."""
-    batch, objects = own.shape[:2]
-    if objects == 1:
-        return convolution(torch.cat([shared, own[:, 0]], dim=1)).unsqueeze(1)
     shared_weight, own_weight = convolution.weight.split([shared.shape[1], own.shape[2]], dim=1)
     once = convolution._conv_forward(shared, shared_weight, convolution.bias)
     each = convolution._conv_forward(own.flatten(0, 1), own_weight, None)
-    return add_shared(each.unflatten(0, (batch, objects)), once)
+    return add_shared(each.unflatten(0, own.shape[:2]), once)
 
 
 def add_shared(
@@ -53,6 +50,8 @@ class ResidualBlock(nn.Module):
         own: Float[Tensor, "batch objects own_dim height width"],
     ) -> Float[Tensor, "batch objects out_dim height width"]:
         """`forward` of shared ⊕ own for every object; in_dim = shared_dim + own_dim differs from out_dim here."""
+        if own.shape[1] == 1:
+            return self(torch.cat([shared, own[:, 0]], dim=1)).unsqueeze(1)
         inner = F.relu_(convolve_shared(self.conv1, F.relu(shared), F.relu(own)))
         assert self.downsample is not None
         skip = convolve_shared(self.downsample, shared, own)

@@ -68,12 +68,15 @@ class SparseAffinity(NamedTuple):
 
     weights: Float[Tensor, "queries top"]
     elements: Int[Tensor, "queries top"]
+    begins: Int[Tensor, " queries"]
+    """Where each row begins among all weights, one row after another."""
 
 
 def top_k_affinity(similarity: Float[Tensor, "queries elements"], top_k: int) -> SparseAffinity:
     """The softmax over the `top_k` largest similarities of each row (section 3.3); all others weigh 0."""
     largest, elements = similarity.topk(top_k, dim=-1, sorted=False)
-    return SparseAffinity(torch.softmax(largest, dim=-1), elements)
+    begins = torch.arange(0, elements.numel(), top_k, device=elements.device)
+    return SparseAffinity(torch.softmax(largest, dim=-1), elements, begins)
 
 
 def readout(
@@ -89,6 +92,7 @@ def sparse_readout(
     """Eq. 1 where only a few elements of each row have weight: just their values are touched."""
     weights = affinity.weights.to(values.dtype)  # embedding_bag wants one type for both
     try:
-        return F.embedding_bag(affinity.elements, values, per_sample_weights=weights, mode="sum")
+        elements, begins = affinity.elements.flatten(), affinity.begins
+        return F.embedding_bag(elements, values, begins, per_sample_weights=weights.flatten(), mode="sum")
     except NotImplementedError:  # no such kernel on this device, or not for this type
         return torch.einsum("qk,qkc->qc", weights, values[affinity.elements])

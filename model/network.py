@@ -31,15 +31,16 @@ def normalise_images(
     rgb: UInt8[Tensor, "*batch 3 height width"], dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "*batch 3 height width"]:
     """8-bit RGB images as the network takes them: scaled to [0, 1], then by ImageNet's mean and deviation."""
-    mean, std = _statistics(dtype, rgb.device)
-    return (rgb.to(dtype) / 255 - mean) / std
+    offset, scale = _normalisation(dtype, rgb.device)
+    return torch.addcmul(offset, rgb.to(dtype), scale)
 
 
 @cache  # so that they are not sent to the device with every frame
-def _statistics(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+def _normalisation(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the offset and the scale that do both."""
     with torch.inference_mode(False):  # they are for training, too
-        mean, std = (torch.tensor(statistic, dtype=dtype)[:, None, None] for statistic in (IMAGE_MEAN, IMAGE_STD))
-        return send(mean, device), send(std, device)
+        mean, std = (torch.tensor(each, dtype=torch.float64)[:, None, None] for each in (IMAGE_MEAN, IMAGE_STD))
+        return send((-mean / std).to(dtype), device), send((1 / (255 * std)).to(dtype), device)
 
 
 class Value(NamedTuple):
@@ -112,9 +113,9 @@ class XMem(nn.Module):
     def for_inference(self, mixed_precision: bool = False) -> "XMem":
         """Return the same network prepared for inference: a frame takes less time, and results differ by rounding.
 
-        Batch norms are folded into the convolutions before them. On a CPU 3×3 convolutions are Winograd's, and objects
-        are encoded and decoded one at a time. What does not change shares its memory with this network, which stays
-        as it is.
+        Batch norms are folded into the convolutions before them, and convolutions that have one input or one sum are
+        joined. On a CPU 3×3 convolutions are Winograd's, and objects are encoded and decoded one at a time. What does
+        not change shares its memory with this network, which stays as it is.
 
         Args:
             mixed_precision: the network will be used under autocast alone: weights are cast once, not in every frame.
@@ -123,6 +124,9 @@ class XMem(nn.Module):
             return self
         device = self.device
         prepared = self.folded()
+        prepared.key_proj.join()
+        if prepared.decoder.hidden_update is not None:
+            prepared.decoder.hidden_update.join()
         if device.type == "cpu":
             use_winograd(prepared.value_encoder, prepared.key_proj, prepared.decoder)
             prepared.value_encoder.objects_at_once = 1

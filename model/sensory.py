@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from model.convolution import summed
+
 
 class GRU(nn.Module):
     """The gate shared by both updates: h′ = σ(f)·h·(1 − σ(u)) + σ(u)·tanh(n).
@@ -25,10 +27,10 @@ class GRU(nn.Module):
         observed: Float[Tensor, "batch objects input_dim height width"],
         hidden: Float[Tensor, "batch objects hidden_dim height width"],
     ) -> Float[Tensor, "batch objects hidden_dim height width"]:
-        gates = self.transform(torch.cat([observed, hidden], dim=2).flatten(0, 1))
-        forget, update, new = gates.unflatten(0, hidden.shape[:2]).chunk(3, dim=2)
-        update = torch.sigmoid(update)
-        return torch.sigmoid(forget) * hidden * (1 - update) + update * torch.tanh(new)
+        gates = self.transform(torch.cat([observed, hidden], dim=2).flatten(0, 1)).to(hidden.dtype)
+        gates, new = gates.unflatten(0, hidden.shape[:2]).split([2 * hidden.shape[2], hidden.shape[2]], dim=2)
+        forget, update = torch.sigmoid(gates).chunk(2, dim=2)
+        return torch.lerp(forget * hidden, torch.tanh(new), update)
 
 
 class HiddenReinforcer(GRU):
@@ -50,6 +52,7 @@ class HiddenUpdater(GRU):
         self.g16_conv = nn.Conv2d(decoder_dims[0], update_dim, kernel_size=1)
         self.g8_conv = nn.Conv2d(decoder_dims[1], update_dim, kernel_size=1)
         self.g4_conv = nn.Conv2d(decoder_dims[2] + 1, update_dim, kernel_size=1)
+        self.joined: nn.Conv2d | None = None
 
     def forward(
         self,
@@ -59,7 +62,14 @@ class HiddenUpdater(GRU):
         hidden: Float[Tensor, "batch objects hidden_dim height width"],
     ) -> Float[Tensor, "batch objects hidden_dim height width"]:
         """Return the new state, given the decoder's features, those of strides 8 and 4 (⊕ logits) averaged to 16."""
-        observed = (
-            self.g16_conv(g16.flatten(0, 1)) + self.g8_conv(pooled8.flatten(0, 1)) + self.g4_conv(pooled4.flatten(0, 1))
-        )
+        flat = [feature.flatten(0, 1) for feature in (g16, pooled8, pooled4)]
+        if self.joined is not None:
+            observed = self.joined(torch.cat(flat, dim=1))
+        else:
+            observed = self.g16_conv(flat[0]) + self.g8_conv(flat[1]) + self.g4_conv(flat[2])
         return self.update(observed.unflatten(0, hidden.shape[:2]), hidden)
+
+    def join(self) -> None:
+        """Replace the three projections by one of the same sum, for inference."""
+        self.joined = summed([self.g16_conv, self.g8_conv, self.g4_conv])
+        del self.g16_conv, self.g8_conv, self.g4_conv

@@ -13,7 +13,11 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from model.memory_reading import SparseAffinity
 from util.device import send
+
+USE_UNIT = 2.0**-32
+"""Affinity is added up in whole units of this size: the sum is then the same in any order, which GPUs do not fix."""
 
 LIFE_AT_BIRTH = 1e-7
 """An element that was never read has usage 0 / LIFE_AT_BIRTH = 0."""
@@ -50,6 +54,16 @@ class Rows:
         if self._buffer is not None:  # else there are none: a store may do without some of its columns
             self._buffer[: len(kept)] = self._buffer[kept]
             self.size = len(kept)
+
+
+def usage_of(use: Int[Tensor, " elements"], life: Float[Tensor, " elements"]) -> Float[Tensor, " elements"]:
+    """Return the affinity that elements have drawn per read, from these columns of a store."""
+    return use.to(life.dtype) * USE_UNIT / life
+
+
+def in_units(affinity: Float[Tensor, " elements"]) -> Int[Tensor, " elements"]:
+    """Return affinity in units of `USE_UNIT`."""
+    return (affinity / USE_UNIT).to(torch.int64)
 
 
 class ElementStore:
@@ -92,7 +106,7 @@ class ElementStore:
         """How much affinity each element has drawn per read since it entered the store (section 3.3)."""
         if not self.size:
             return torch.zeros(0)
-        return self.shared["use"].rows / self.shared["life"].rows
+        return usage_of(self.shared["use"].rows, self.shared["life"].rows)
 
     def first_element(self, label: int) -> int:
         """The index of the first element that has a value for this object; `size` where none has."""
@@ -106,15 +120,22 @@ class ElementStore:
         self, values: Mapping[int, Float[Tensor, "valued value_dim"]], **columns: Shaped[Tensor, "count ..."]
     ) -> None:
         """Add elements that are younger than all others, unused yet; each object has a value for the last `valued`."""
-        unused = torch.zeros_like(columns["memory_row"][:, 0])
-        for name, rows in (columns | {"use": unused, "life": unused + LIFE_AT_BIRTH}).items():
+        life = torch.full_like(columns["memory_row"][:, 0], LIFE_AT_BIRTH)
+        for name, rows in (columns | {"use": torch.zeros_like(life, dtype=torch.int64), "life": life}).items():
             self.shared[name].append(rows)
         for label, rows in values.items():
             self.values.setdefault(label, Rows(self.capacity)).append(rows)
 
-    def count_read(self, use: Float[Tensor, " elements"]) -> None:
-        """Record one read, in which the elements drew this much affinity."""
-        self.shared["use"].rows.add_(use)
+    def count_use(self, affinity: Float[Tensor, "queries elements"] | SparseAffinity) -> None:
+        """Record what the elements drew of some queries' affinity."""
+        use = self.shared["use"].rows
+        if isinstance(affinity, SparseAffinity):
+            use.index_add_(0, affinity.elements.flatten(), in_units(affinity.weights.flatten()))
+        else:
+            use.add_(in_units(affinity.sum(dim=0)))
+
+    def count_read(self) -> None:
+        """Record the end of a read: of all of its queries, `count_use` has been told."""
         self.shared["life"].rows.add_(1)
 
     def keep(self, kept: Int[Tensor, " kept"]) -> None:
@@ -154,7 +175,8 @@ class ElementStore:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Fill an empty store with what `state` returned."""
         for name, rows in state["shared"].items():
-            self.shared[name].append(rows)
+            is_older = name == "use" and rows.is_floating_point()  # as files were before use was counted in units
+            self.shared[name].append(in_units(rows) if is_older else rows)
         for label, rows in state["values"].items():
             self.values[label] = Rows(self.capacity)
             self.values[label].append(rows)

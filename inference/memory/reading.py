@@ -40,10 +40,8 @@ def read_stores(
     stores = [store for store in stores if store.size]
     sizes = [store.size for store in stores]
     elements = sum(sizes)
-    channels = {label: channel for channel, label in enumerate(label for group in arrivals for label in group)}
     example = stores[-1].values_of(arrivals[0][0])
-    output = example.new_zeros(len(channels), len(queries), example.shape[1])
-    use = queries.new_zeros(elements)
+    output = example.new_empty(sum(map(len, arrivals)), len(queries), example.shape[1])
 
     chunk_size = max(CHUNK_SIMILARITIES.get(queries.device.type, 2**23) // elements, 1)
     buffer = queries.new_empty(min(chunk_size, len(queries)), elements)
@@ -53,6 +51,7 @@ def read_stores(
         of_stores = similarities.split(sizes, dim=1)
         for store, columns in zip(stores, of_stores, strict=True):
             similarity(queries[chunk], store.memory_rows, out=columns)
+        reads: list[Tensor] = []
         for index, group in enumerate(arrivals):
             starts = [store.first_element(group[0]) for store in stores]
             for start, columns in zip(starts, of_stores, strict=True):
@@ -64,24 +63,26 @@ def read_stores(
             if top_k is None or top_k >= valued:
                 weights, read = affinity(similarities), readout
                 parts = [part[:, start:] for start, part in zip(starts, weights.split(sizes, dim=1), strict=True)]
-                if index == 0:
-                    use += weights.sum(dim=0)
             else:
                 sparse, read = top_k_affinity(similarities, top_k), sparse_readout
                 parts = split_affinity(sparse, sizes, starts)
-                if index == 0:
-                    use.index_add_(0, sparse.elements.flatten(), sparse.weights.flatten())
-            parts = [
-                in_precision(part, store.values_of(group[0]).dtype) if start < store.size else part
+            if index == 0 and count_usage:
+                for store, part in zip(stores, parts, strict=True):
+                    store.count_use(part)
+            valued_parts = [
+                (store, in_precision(part, store.values_of(group[0]).dtype))
                 for store, start, part in zip(stores, starts, parts, strict=True)
+                if start < store.size
             ]
             for label in group:
-                for store, start, part in zip(stores, starts, parts, strict=True):
-                    if start < store.size:
-                        output[channels[label], chunk] += read(part, store.values_of(label))
+                (store, part), *others = valued_parts
+                reads.append(read(part, store.values_of(label)))
+                for store, part in others:
+                    reads[-1] += read(part, store.values_of(label))
+        torch.stack(reads, out=output[:, chunk])
     if count_usage:
-        for store, store_use in zip(stores, use.split(sizes), strict=True):
-            store.count_read(store_use)
+        for store in stores:
+            store.count_read()
     return output
 
 
@@ -95,12 +96,16 @@ def split_affinity(sparse: SparseAffinity, sizes: Sequence[int], starts: Sequenc
 
     Where an element is another store's, its weight is 0 (and its index any valid one).
     """
-    if len(sizes) == 1:
-        return [SparseAffinity(sparse.weights, sparse.elements - starts[0])]
-    parts, offset = [], 0
+    parts, offset, remaining = [], 0, sparse.weights
     for size, start in zip(sizes, starts, strict=True):
-        inside = (sparse.elements >= offset) & (sparse.elements < offset + size)
-        elements = (sparse.elements - (offset + start)).clamp(0, max(size - start - 1, 0))
-        parts.append(SparseAffinity(sparse.weights * inside, elements))
+        weights, elements = remaining, sparse.elements
+        if offset + size < sum(sizes):  # the last store has what remains
+            weights = remaining * (elements < offset + size)
+            remaining = remaining - weights
+        if offset + start:
+            elements = elements - (offset + start)
+        if len(sizes) > 1:
+            elements = elements.clamp(0, max(size - start - 1, 0))
+        parts.append(sparse._replace(weights=weights, elements=elements))
         offset += size
     return parts

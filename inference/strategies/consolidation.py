@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from inference.memory.element_store import usage_of
 from inference.memory.long_term import LongTermMemory
 from inference.memory.working import WorkingMemory
 from inference.strategies.insertion import check_memory_frames
@@ -131,7 +132,7 @@ class Consolidation(WhenFull):
         elements = working.candidates(self.min_mid_term_frames)
         indices = send(elements, working.time.device)
         columns = {name: rows.rows[indices] for name, rows in working.shared.items()}
-        usage = columns.pop("use") / columns.pop("life")
+        usage = usage_of(columns.pop("use"), columns.pop("life"))
         candidates = Candidates(elements, usage=usage, **columns)
         count = min(self.num_prototypes, len(elements))
         prototypes = self.prototypes.select(candidates, count, seed)

@@ -60,7 +60,7 @@ def test_weights_are_cast_once_for_mixed_precision():
     network = tiny_network()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = outputs(network.for_inference(mixed_precision=True), 2)
-        expected = outputs(network, 2)
+    expected = outputs(network, 2)
     assert {p.dtype for p in network.for_inference(mixed_precision=True).parameters()} == {torch.bfloat16}
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0.1, atol=0.05 * other.abs().max().item(), check_dtype=False)
