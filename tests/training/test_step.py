@@ -176,7 +176,7 @@ def test_computing_activations_twice_gives_the_same_to_the_bit_and_keeps_little(
     assert sum(gradient is not None and bool(gradient.any()) for gradient in gradients.values()) > 100
     for name, gradient in gradients.items():
         assert torch.equal(gradient, expected[name]) if gradient is not None else expected[name] is None, name
-    assert 0 < bytes_kept < 0.15 * all_bytes
+    assert 0 < bytes_kept < all_bytes / 6
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "efficientnet_lite0"])
