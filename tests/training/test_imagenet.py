@@ -1,5 +1,6 @@
 """Encoders that start from ImageNet: torchvision's weights to the bit, EfficientNet-Lite0's folded."""
 
+import importlib.util
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,18 +8,22 @@ from http.client import IncompleteRead
 from pathlib import Path
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
 
+from dataset.frames import read_frame
 from model.config import EFFICIENTNET, NetworkConfig
 from model.efficientnet_lite import EfficientNetLite
-from model.network import IMAGE_MEAN, IMAGE_STD
+from model.memory_reading import affinity, memory_rows, query_rows, rows_of, similarity
+from model.network import IMAGE_MEAN, IMAGE_STD, normalise_images
+from tests.helpers import REPOSITORY
 from tests.helpers.published_efficientnet import published_efficientnet
 from tests.helpers.tiny_network import TINY
 from tests.helpers.training_run import assert_orthonormal_columns
-from training.imagenet import EFFICIENTNET_FILE, fold_published, load_imagenet_weights
+from training.imagenet import EFFICIENTNET_FILE, EFFICIENTNET_PACKAGE, fold_published, load_imagenet_weights
 from training.initialisation import untrained_network
 from util.errors import SettingError, UserError
 
@@ -174,6 +179,23 @@ def test_both_encoders_start_from_the_package(package):
     masks = [each.value_encoder.efficientnet.stem.weight[:, 3:] for each in (network, other)]
     assert_orthonormal_columns(masks[0].flatten(1))
     assert torch.equal(*masks)
+
+
+def test_at_the_start_affinity_goes_to_many_elements():
+    """With keys of the features' size it all goes to one, which teaches the network nothing."""
+    if importlib.util.find_spec(EFFICIENTNET_PACKAGE.replace("-", "_")) is None:
+        pytest.skip(f"{EFFICIENTNET_PACKAGE} is not installed")
+    network = untrained_network(TWO_EFFICIENTNETS, seed=0)
+    load_imagenet_weights(network, seed=0)
+    frames = [read_frame(REPOSITORY / f"examples/crossing/JPEGImages/crossing/0000{time}.jpg").rgb for time in (0, 5)]
+    images = normalise_images(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2))
+    with torch.no_grad():
+        (key, shrinkage, selection), _ = network.encode_key(images)
+    memory, query = (rows_of(each) - rows_of(key[0]).mean(dim=0) for each in key)
+    queries = query_rows(query, rows_of(selection[1]))
+    weights = affinity(similarity(queries, memory_rows(memory, rows_of(shrinkage[0]))))
+    elements = torch.exp(-(weights * weights.clamp(min=1e-30).log()).sum(dim=1))  # the exponential of the entropy
+    assert 10 < elements.mean() < 0.9 * len(memory)
 
 
 def test_a_package_that_is_missing_or_damaged_is_one_line(package, tmp_path, monkeypatch):
