@@ -64,6 +64,11 @@ def make_parser() -> argparse.ArgumentParser:
     add("--size", type=int, nargs="+", help=size)
     add("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (%(default)s)")
     add("--amp", action="store_true", help="mixed precision also elsewhere than on CUDA, where it is on")
+    add(
+        "--graphs",
+        action="store_true",
+        help="CUDA: record the network's work once, launch it as one (not yet measured)",
+    )
     add("--benchmark", action="store_true", help="full precision, and every video is timed again")
     add_inference_flags(parser)
     return parser
@@ -125,6 +130,7 @@ def configure(
         flip=arguments.flip,
         flip_too=arguments.flip_too,
         mixed_precision=not arguments.benchmark and (arguments.amp or device.type == "cuda"),
+        cuda_graphs=arguments.graphs,
         save_all=arguments.save_all,
         save_scores=arguments.save_scores,
         overlay=arguments.overlay,
@@ -157,6 +163,7 @@ def run(arguments: argparse.Namespace, queue: WorkQueue) -> int:
     device = choose_device(arguments.device, queue.local_rank)
     file = networks.read_network_file(arguments.model or networks.default_network_file())
     networks.require_effect_of_amp(file, arguments.amp)
+    networks.require_effect_of_graphs(file, arguments.graphs, device)
     sizes = arguments.size or [networks.size_without_flag(file, arguments.dataset)]
     videos, root = open_videos(arguments, sizes)
     config = configure(arguments, videos.name, root, file.path, sizes, device)

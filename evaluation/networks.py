@@ -84,6 +84,18 @@ def require_effect_of_amp(file: NetworkFile, amp: bool) -> None:
         raise SettingError("amp", f"has no effect on {file.folder}: the precision of an export is fixed (--half)")
 
 
+def require_effect_of_graphs(file: NetworkFile, graphs: bool, device: torch.device) -> None:
+    """Check that CUDA graphs, if the user asks for them, have an effect.
+
+    Raises:
+        SettingError: the device is no CUDA device, or the network is an export.
+    """
+    if graphs and device.type != "cuda":
+        raise SettingError("graphs", f"has no effect on the device {device.type}: it is for CUDA devices")
+    if graphs and isinstance(file, Export):
+        raise SettingError("graphs", f"has no effect on {file.folder}: an export has graphs of its own")
+
+
 def is_bundled(path: Path | None) -> bool:
     """Return whether this is the network that comes with the repository."""
     return path is not None and path.resolve() == BUNDLED.resolve()

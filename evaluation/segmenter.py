@@ -18,6 +18,7 @@ from evaluation.timer import NetworkTimer
 from inference.images import label_map_of
 from inference.inference_core import InferenceCore
 from inference.video_segmenter import VideoSegmenter
+from model.cuda_graphs import GraphedNetwork
 from model.network import XMem
 
 PREFETCHED_FRAMES = 8
@@ -53,6 +54,8 @@ class MultiViewSegmenter:
         self.config = config
         self._network = network
         network = network.for_inference(config.mixed_precision)
+        if config.cuda_graphs:
+            network = GraphedNetwork(network)
         self.views: dict[View, VideoSegmenter] = {
             view: VideoSegmenter(
                 network, config.inference, size=view.size, flip=view.flip, mixed_precision=config.mixed_precision

@@ -11,6 +11,7 @@ from inference.config import InferenceConfig
 from inference.inference_core import InferenceCore
 from model.checkpoint import save_network
 from model.config import NetworkConfig
+from model.cuda_graphs import GraphedNetwork
 from model.network import XMem
 from tests.helpers.compiled_steps import compiled_steps
 from tests.helpers.reference import PARITY, Clip, network_with_reference_weights, read_clip, reference_network
@@ -73,6 +74,21 @@ def test_reference_clips(device, name):
         assert sizes == (clip.work_elements[time], clip.long_elements[time]), f"memory sizes after frame {time}"
         if time in clip.prob:
             assert (prob.cpu() - clip.prob[time]).abs().max().item() <= 1e-3, f"frame {time}"
+
+
+@pytest.mark.parametrize("mixed_precision", [False, True])
+def test_graphs_give_what_their_operations_give(device, clip, mixed_precision):
+    if device != "cuda":
+        pytest.skip("only CUDA has graphs")
+    prepared = tiny_network().to(device).for_inference(mixed_precision)
+    graphed = GraphedNetwork(prepared)
+    with torch.autocast(device, torch.float16, enabled=mixed_precision):
+        expected = follow(InferenceCore(prepared, clip.config), clip, device)
+        for _ in range(2):
+            found = follow(InferenceCore(graphed, clip.config), clip, device)
+            assert_close(found, expected, 1e-2 if mixed_precision else 1e-4)
+    assert graphed._records
+    assert any(graph is not None for graph in graphed._graphs.values())
 
 
 @pytest.mark.parametrize("hidden_dim", [0, 8])

@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from inference.config import InferenceConfig
 from inference.inference_core import InferenceCore
+from model.cuda_graphs import GraphedNetwork
 from model.memory_reading import memory_rows
 from model.network import XMem
 from model.precision import half_precision
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, nargs=2, default=[480, 864], metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--frames", type=int, default=10, help="timed frames of either network, in turns of five")
     parser.add_argument("--amp", action="store_true", help="mixed precision")
+    parser.add_argument("--graphs", action="store_true", help="also as CUDA graphs")
     parser.add_argument("--device", default="cpu", help="auto, cuda, cuda:N, mps or cpu")
     parser.add_argument("--figure", type=Path, help="also draw stacked bars into this file (needs matplotlib)")
 
@@ -117,6 +119,8 @@ def run(arguments: argparse.Namespace) -> None:
     if min(*arguments.objects, *arguments.size, arguments.frames) < 1 or min(arguments.elements) < 0:
         raise UserError("--objects, --size and --frames must be at least 1, --elements at least 0")
     device = choose_device(arguments.device)
+    if arguments.graphs and device.type != "cuda":
+        raise UserError(f"--graphs has no effect on the device {device.type}: it is for CUDA devices")
     torch.manual_seed(0)
     network = XMem().to(device).eval().requires_grad_(False)
     speed = matrix_speed(device)
@@ -127,9 +131,12 @@ def run(arguments: argparse.Namespace) -> None:
     bars: dict[str, dict[str, float]] = {}
     for objects in arguments.objects:
         for elements in arguments.elements:
+            networks = {"as loaded": network, "prepared": network.for_inference(arguments.amp)}
+            if arguments.graphs:
+                networks["graphs"] = GraphedNetwork(network.for_inference(arguments.amp))
             loops = {
                 name: TimedLoop(each, objects, elements, tuple(arguments.size), arguments.amp)
-                for name, each in (("as loaded", network), ("prepared", network.for_inference(arguments.amp)))
+                for name, each in networks.items()
             }
             for loop in loops.values():
                 loop.play(2)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from inference.config import InferenceConfig
 from inference.inference_core import InferenceCore
+from model.network import normalise_images
 from tests.helpers.tiny_network import tiny_network
 
 
@@ -27,10 +28,7 @@ def plain_loop(
     results = []
     for index in range(min(masks), len(images)):
         rgb = images[index]
-        image = torch.from_numpy(rgb).permute(2, 0, 1).float() / 255
-        image = (image - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[
-            :, None, None
-        ]
+        image = normalise_images(torch.from_numpy(rgb).permute(2, 0, 1))
         height, width = rgb.shape[:2]
         short, long = min(height, width), max(height, width)
         inner = (height, width)

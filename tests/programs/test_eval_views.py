@@ -3,6 +3,7 @@
 import json
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from scoring.davis import find_sequences, score_sequences
 from scripts import merge_multi_scale
 from tests.helpers.layouts import frame_name, label_map, write_frames, write_masks, write_text, youtube_meta
 from tests.helpers.plain_loop import equal, names_in, plain_loop, read_frames, read_mask
+from tests.helpers.recorded_graphs import RecordedGraph, use_recorded_graphs
 from tests.helpers.tiny_network import tiny_network
 
 SIZE = (32, 48)
@@ -105,6 +107,18 @@ def test_every_view_has_a_memory_of_its_own(generic):
     assert elements == [2 * 3] * 2 + [2 * 3] * 2
     again = [frame.prob for frame in segmenter.segment(video)]
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))  # all were reset
+
+
+def test_graphs_serve_all_views(generic, monkeypatch):
+    use_recorded_graphs(monkeypatch)
+    (video,) = open_evaluation_set("G", "val", generic, 24, 32).videos
+    config = EvaluationConfig("G", generic, size=24, other_sizes=(32,), flip_too=True)
+    plain, graphed = (
+        [frame.prob for frame in MultiViewSegmenter(tiny_network(), replace(config, cuda_graphs=on)).segment(video)]
+        for on in (False, True)
+    )
+    assert all(torch.equal(one, other) for one, other in zip(plain, graphed, strict=True))
+    assert RecordedGraph.made >= 4  # key and masks, of two sizes
 
 
 @pytest.fixture
