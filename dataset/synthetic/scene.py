@@ -24,7 +24,9 @@ SIZES = (0.25, 1.2)
 WAVE_STEP = 8
 
 # Share of clips in which something passes an object and hides it, and the fewest frames that such a clip spans.
-PASSING_SHARE, LEAST_PASSAGE = 0.5, 6
+PASSING_SHARE, LEAST_PASSAGE = 0.75, 6
+LABELLED_PASSING_SHARE = 0.7
+"""How often it is a labelled object that passes another one, where there are two."""
 
 FAST_SHARE = 0.1
 """Share of the objects that move fast whatever their size: 0.02 to 0.05 sides of the picture in a frame, or about."""
@@ -282,7 +284,9 @@ def random_pose(rng: np.random.Generator, others: list[Pose]) -> Pose:
 def let_one_pass_another(rng: np.random.Generator, layers: list[Layer], end: float) -> None:
     """Let something nearer and larger pass a labelled object and hide it within the clip."""
     hidden = layers.pop(rng.choice([place for place, layer in enumerate(layers) if layer.label]))
-    passing = layers.pop(rng.integers(len(layers)))
+    labelled = [place for place, layer in enumerate(layers) if layer.label]
+    among_labelled = labelled and rng.random() < LABELLED_PASSING_SHARE
+    passing = layers.pop(rng.choice(labelled) if among_labelled else rng.integers(len(layers)))
     size = min(np.exp(hidden.pose.path.start[2]), rng.uniform(0.25, 0.5))
     size_of_passing = size * rng.uniform(1.2, 2)
     hidden.pose.path.start[2] = np.log(size)
