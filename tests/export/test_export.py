@@ -173,7 +173,8 @@ def test_dynamic_int8_is_near(exports, tmp_path):
         OnnxGraph(path, made.shapes["encode_key"], "cpu", CPU)(inputs, sizes)["f16"]
         for path in (made.file_of("encode_key"), tmp_path / "encode_key.onnx")
     )
-    assert 0 < (plain - quantised).abs().mean() < 0.05 * plain.abs().mean()
+    # Depthwise convolutions lose much: the residual network that was bundled before was off by less than 5 %.
+    assert 0 < (plain - quantised).abs().mean() < 0.4 * plain.abs().mean()
 
 
 @pytest.mark.parametrize("name", ["onnx", "fixed", "static", "a new folder/without"])
