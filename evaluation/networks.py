@@ -12,6 +12,7 @@ from evaluation.config import PUBLISHED_SIZE, SMALLEST_SIZE
 from export.manifest import MANIFEST, Export, read_export
 from export.running import ExportedNetwork
 from model.checkpoint import Checkpoint, read_checkpoint
+from model.cuda_graphs import require_cuda
 from model.network import XMem
 from util.errors import SettingError, UserError, first_few
 from util.provenance import REPOSITORY, shipped_file
@@ -90,8 +91,8 @@ def require_effect_of_graphs(file: NetworkFile, graphs: bool, device: torch.devi
     Raises:
         SettingError: the device is no CUDA device, or the network is an export.
     """
-    if graphs and device.type != "cuda":
-        raise SettingError("graphs", f"has no effect on the device {device.type}: it is for CUDA devices")
+    if graphs:
+        require_cuda(device)
     if graphs and isinstance(file, Export):
         raise SettingError("graphs", f"has no effect on {file.folder}: an export has graphs of its own")
 

@@ -17,14 +17,6 @@ class WinogradConv2d(nn.Conv2d):
     PyTorch has NNPACK, but takes it for batches of 16 and more only. Whatever it cannot do is computed as ever.
     """
 
-    @classmethod
-    def like(cls, convolution: nn.Conv2d) -> "WinogradConv2d":
-        """Return the same convolution, with the same weights."""
-        with torch.device("meta"):
-            same = cls(convolution.in_channels, convolution.out_channels, kernel_size=3, padding=1)
-        same.weight, same.bias = convolution.weight, convolution.bias
-        return same.train(convolution.training)
-
     @staticmethod
     def replaces(convolution: nn.Conv2d) -> bool:
         """Return whether a convolution is one that this algorithm can do, on this machine."""
@@ -67,29 +59,31 @@ def use_winograd(*parts: nn.Module) -> None:
     for module in [each for part in parts for each in part.modules()]:
         for name, child in module.named_children():
             if isinstance(child, nn.Conv2d) and WinogradConv2d.replaces(child):
-                setattr(module, name, WinogradConv2d.like(child))
+                setattr(module, name, _like(child, child.weight, child.bias, WinogradConv2d))
 
 
 def side_by_side(convolutions: Sequence[nn.Conv2d]) -> nn.Conv2d:
     """Return one convolution to the channels of these, which have the same input, one after another."""
     weight = torch.cat([each.weight for each in convolutions])
-    return _with_weights(convolutions[0], weight, torch.cat([each.get_parameter("bias") for each in convolutions]))
+    bias = torch.cat([each.get_parameter("bias") for each in convolutions])
+    return _like(convolutions[0], weight, bias)
 
 
 def summed(convolutions: Sequence[nn.Conv2d]) -> nn.Conv2d:
     """Return one convolution of the inputs of these, one after another, to the sum of their outputs."""
     weight = torch.cat([each.weight for each in convolutions], dim=1)
     bias = torch.stack([each.get_parameter("bias") for each in convolutions]).sum(dim=0)
-    return _with_weights(convolutions[0], weight, bias)
+    return _like(convolutions[0], weight, bias)
 
 
-def _with_weights(like: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
-    """Return a convolution with the kernel size and padding of another."""
+def _like(convolution: nn.Conv2d, weight: Tensor, bias: Tensor | None, kind: type[nn.Conv2d] = nn.Conv2d) -> nn.Conv2d:
+    """Return a convolution with the kernel size and padding of another, and these weights."""
     out_dim, in_dim = weight.shape[:2]
     with torch.device("meta"):
-        convolution = nn.Conv2d(in_dim, out_dim, like.kernel_size, padding=like.padding)  # type: ignore[arg-type]
-    convolution.weight, convolution.bias = (nn.Parameter(each, requires_grad=False) for each in (weight, bias))
-    return convolution.train(like.training)
+        same = kind(in_dim, out_dim, convolution.kernel_size, padding=convolution.padding)  # type: ignore[arg-type]
+    same.weight = nn.Parameter(weight, requires_grad=False)
+    same.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+    return same.train(convolution.training)
 
 
 def batch_norms_by_convolution(network: nn.Module) -> dict[nn.Module, nn.BatchNorm2d]:

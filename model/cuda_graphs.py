@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from model.encoders import ImageFeatures, QueryKey
 from model.network import Segmentation, Value, XMem
+from util.errors import SettingError
 
 MOST_GRAPHS = 24
 """Recorded graphs that are kept, each with its own memory; the one that was not used for longest makes room."""
@@ -21,6 +22,16 @@ MOST_GRAPHS = 24
 Operation = Callable[..., Sequence[Tensor | None]]
 
 logger = logging.getLogger(__name__)
+
+
+def require_cuda(device: torch.device) -> None:
+    """Check that graphs can be recorded on a device.
+
+    Raises:
+        SettingError: it is no CUDA device.
+    """
+    if device.type != "cuda":
+        raise SettingError("graphs", f"has no effect on the device {device.type}: it is for CUDA devices")
 
 
 class GraphedNetwork(XMem):

@@ -25,7 +25,14 @@ from dataset.label_map import (
     read_label_map,
 )
 from scoring.measures import FrameScore, score_label_maps
-from scoring.planning import ScoredFrame, SequencePlan, require_predictions, require_same_size, score_plans
+from scoring.planning import (
+    ScoredFrame,
+    SequencePlan,
+    chosen_sequences,
+    require_predictions,
+    require_same_size,
+    score_plans,
+)
 from scoring.scores import Rules, Scores, j_and_f_of_all, j_and_f_of_object
 from util.errors import UserError, first_few
 from util.painting import davis_palette
@@ -58,19 +65,11 @@ def find_sequences(
     Raises:
         UserError: a folder does not exist, there is no sequence in it, or the ground truth lacks one of `names`.
     """
-    present = {
-        folder: {path.name for path in folder_entries(require_folder(folder)) if path.is_dir()}
-        for folder in (ground_truth, prediction)
-    }
-    if not present[ground_truth]:
+    present = {path.name for path in folder_entries(require_folder(ground_truth)) if path.is_dir()}
+    if not present:
         raise UserError(f"{ground_truth} holds no sequences; label maps are expected as SEQUENCE/FRAME.png in it")
-    if names is None:
-        names = present[ground_truth]
-        if extra := present[prediction] - names:
-            logger.warning("%s: not in the ground truth, not scored: %s", prediction, first_few(sorted(extra)))
-    if missing := set(names) - present[ground_truth]:
-        raise UserError(f"{ground_truth} lacks {len(missing)} of {len(names)} sequences: {', '.join(sorted(missing))}")
-    return tuple(_sequence(name, ground_truth / name, prediction / name) for name in sorted(set(names)))
+    chosen = chosen_sequences(present, names, ground_truth, prediction)
+    return tuple(_sequence(name, ground_truth / name, prediction / name) for name in chosen)
 
 
 def _sequence(name: str, ground_truth: Path, prediction: Path) -> ScoredSequence:

@@ -84,7 +84,7 @@ def plans(
         name: partial(
             plan, name, objects_of[name], masks / name, prediction / name, "unseen" if name in unseen_videos else "seen"
         )
-        for name in chosen_sequences(objects_of, names, prediction)
+        for name in chosen_sequences(objects_of, names, ground_truth, prediction)
     }
 
 

@@ -112,7 +112,7 @@ def plans(
     masks = mose2_folder(ground_truth) / "Annotations"
     return {
         name: partial(plan, name, meta[name], masks / name, prediction / name)
-        for name in chosen_sequences(meta, names, prediction)
+        for name in chosen_sequences(meta, names, ground_truth, prediction)
     }
 
 

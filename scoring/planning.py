@@ -210,7 +210,9 @@ def require_same_size(frame: ScoredFrame, truth: np.ndarray, prediction: np.ndar
         raise UserError(f"{frame.prediction} is {size} pixels, but its ground truth {frame.truth} {true_size}")
 
 
-def chosen_sequences(present: Collection[str], wanted: Collection[str] | None, prediction: Path) -> list[str]:
+def chosen_sequences(
+    present: Collection[str], wanted: Collection[str] | None, ground_truth: Path, prediction: Path
+) -> list[str]:
     """Return the sequences of a benchmark that are to be scored: all that are `present`, or `wanted`, sorted.
 
     Predicted sequences that the ground truth lacks are named in a warning.
@@ -224,9 +226,7 @@ def chosen_sequences(present: Collection[str], wanted: Collection[str] | None, p
             logger.warning("%s: not in the ground truth, not scored: %s", prediction, first_few(sorted(extra)))
         return sorted(present)
     if missing := set(wanted) - set(present):
-        raise UserError(
-            f"the ground truth lacks {len(missing)} of {len(wanted)} sequences: {first_few(sorted(missing))}"
-        )
+        raise UserError(f"{ground_truth} lacks {len(missing)} of {len(wanted)} sequences: {first_few(sorted(missing))}")
     return sorted(set(wanted))
 
 

@@ -50,7 +50,7 @@ def plans(
     masks = require_folder(folder / "Annotations_6fps")
     return {
         name: partial(plan, name, masks / name, prediction / name)
-        for name in chosen_sequences(sav_names(folder), names, prediction)
+        for name in chosen_sequences(sav_names(folder), names, ground_truth, prediction)
     }
 
 

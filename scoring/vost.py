@@ -62,7 +62,7 @@ def plans(
     present = vost_names(ground_truth, "val")
     return {
         name: partial(plan, name, masks / name, prediction / name)
-        for name in chosen_sequences(present, names, prediction)
+        for name in chosen_sequences(present, names, ground_truth, prediction)
     }
 
 

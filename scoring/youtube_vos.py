@@ -56,7 +56,7 @@ def plans(
     masks = ground_truth / "valid" / YOUTUBE_VOS_TRUTH
     return {
         name: partial(plan, name, objects[name], masks / name, prediction / name, seen_categories)
-        for name in chosen_sequences(objects, names, prediction)
+        for name in chosen_sequences(objects, names, ground_truth, prediction)
     }
 
 

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from inference.config import InferenceConfig
 from inference.inference_core import InferenceCore
-from model.cuda_graphs import GraphedNetwork
+from model.cuda_graphs import GraphedNetwork, require_cuda
 from model.memory_reading import memory_rows
 from model.network import XMem
 from model.precision import half_precision
@@ -119,8 +119,8 @@ def run(arguments: argparse.Namespace) -> None:
     if min(*arguments.objects, *arguments.size, arguments.frames) < 1 or min(arguments.elements) < 0:
         raise UserError("--objects, --size and --frames must be at least 1, --elements at least 0")
     device = choose_device(arguments.device)
-    if arguments.graphs and device.type != "cuda":
-        raise UserError(f"--graphs has no effect on the device {device.type}: it is for CUDA devices")
+    if arguments.graphs:
+        require_cuda(device)
     torch.manual_seed(0)
     network = XMem().to(device).eval().requires_grad_(False)
     speed = matrix_speed(device)

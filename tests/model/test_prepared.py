@@ -99,6 +99,13 @@ winograd_is_there = pytest.mark.skipif(
 )
 
 
+def with_winograd(usual: nn.Conv2d) -> nn.Module:
+    whole = nn.Sequential(usual)
+    convolution.use_winograd(whole)
+    assert isinstance(whole[0], WinogradConv2d)
+    return whole[0]
+
+
 def test_pytorch_still_has_what_winograd_convolutions_use():
     """A private function of PyTorch: where it disappears, convolutions are the usual ones, and this test says so."""
     assert hasattr(torch, "_nnpack_spatial_convolution")
@@ -122,15 +129,16 @@ def test_winograd_convolutions_are_the_usual_ones_but_for_rounding(batch, channe
         patch.setattr(convolution, "FEWEST_PIXELS", 0)
         patch.setattr(convolution, "FEWEST_CHANNELS", 1)
         assert convolution.is_worthwhile(x, usual.weight)
-        torch.testing.assert_close(WinogradConv2d.like(usual)(x), usual(x), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(with_winograd(usual)(x), usual(x), rtol=1e-4, atol=1e-4)
 
 
 @winograd_is_there
 def test_what_winograd_cannot_do_is_computed_as_ever():
     usual = nn.Conv2d(128, 128, kernel_size=3, padding=1)
-    fast = WinogradConv2d.like(usual)
+    fast = with_winograd(usual)
     x = torch.randn(1, 128, 40, 40)
-    assert torch.equal(fast(x), usual(x)), "gradients are wanted"
+    wanted = x.clone().requires_grad_()
+    assert torch.equal(fast(wanted), usual(wanted)), "gradients are wanted"
     with torch.no_grad():
         assert not torch.equal(fast(x), usual(x))
         assert torch.equal(fast(x[..., :8, :8]), usual(x[..., :8, :8])), "too small an image"

@@ -275,7 +275,7 @@ def test_numbers_of_a_meta_file_may_be_strings(tmp_path):
     [
         (["--protocol", "vost", "--binary"], "--binary goes with --protocol davis, not with vost"),
         (["--unseen", "x"], "--unseen goes with --protocol lvos, not with davis"),
-        (["--protocol", "sav", "--sequences", "x"], "the ground truth lacks 1 of 1 sequences: x"),
+        (["--protocol", "sav", "--sequences", "x"], "lacks 1 of 1 sequences: x"),
         (["--protocol", "vost"], "val.txt does not exist"),
         (["--per_frame", "absent/x.csv"], "--per_frame must name a file in a folder that exists"),
     ],
