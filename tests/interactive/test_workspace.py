@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import zlib
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -138,12 +139,21 @@ def test_files_that_are_no_label_maps_are_never_overwritten(folder):
     assert (read_label_map(masks / "00003.png").labels == ground_truth(3)).all()
 
 
+def until_written(folder: Path, file: Path) -> None:
+    """Wait until the program has nothing more to write into a frame's file."""
+    query, deadline = "SELECT mtime FROM files WHERE frame = ?", time.monotonic() + 30
+    with closing(sqlite3.connect(folder / "workspace" / "workspace.sqlite")) as database:
+        while database.execute(query, (int(file.stem),)).fetchone() != (file.stat().st_mtime_ns,):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
 def test_a_file_that_another_program_saves_meanwhile_is_set_aside(folder):
     masks = folder / "workspace" / "masks"
     session = opened(folder)
     told = []
     session.listen(told.append)
-    time.sleep(0.2)
+    until_written(folder, masks / "00004.png")
     write_label_map(masks / "00004.png", ground_truth(9), davis_palette())
     session.hide_object(1, True)
     session.close()
@@ -151,6 +161,7 @@ def test_a_file_that_another_program_saves_meanwhile_is_set_aside(folder):
     session = opened(folder)
     assert (session.labels(4) == ground_truth(9)).all()
     session.listen(told.append)
+    until_written(folder, masks / "00004.png")
     write_label_map(masks / "00004.png", ground_truth(2), davis_palette())
     annotate(session, 4)
     session.close()
