@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from inference.memory.element_store import ElementStore
@@ -30,42 +30,27 @@ class LongTermMemory(ElementStore):
     def append_prototypes(
         self,
         values: Mapping[int, Float[Tensor, "valued value_dim"]],
-        oldest: int,
-        newest: int,
+        span: tuple[int, int],
         **columns: Shaped[Tensor, "count ..."],
-    ) -> None:
-        """Add prototypes, as `append` does, of times that are known to lie between `oldest` and `newest`.
-
-        So the device is asked for their order only where it may not be the usual one.
-        """
-        is_in_order = oldest >= self.newest
-        self.newest = max(self.newest, newest)
-        if is_in_order:
-            self._append_in_order(values, **columns)
-        else:
-            self.append(values, **columns)
-
-    def _append_in_order(
-        self, values: Mapping[int, Float[Tensor, "valued value_dim"]], **columns: Shaped[Tensor, "count ..."]
-    ) -> None:
-        super().append(values, **columns)
-        self.consolidations += 1
-        self.added += len(columns["time"])
-
-    def append(
-        self, values: Mapping[int, Float[Tensor, "valued value_dim"]], **columns: Shaped[Tensor, "count ..."]
     ) -> None:
         """Add prototypes, in order of time among themselves, and put them where they belong among the others.
 
         They are younger than all others, except after a frame that was kept for an object became an ordinary one
         because the object was removed.
+
+        Args:
+            values: each object's, of the last `valued` prototypes.
+            span: no prototype is older than the first of these times, or younger than the second. So the device is
+                asked for the order only where it may not be the usual one.
         """
-        owners = {
-            label: torch.arange(self.first_element(label), self.size, device=rows.device)
-            for label, rows in values.items()
-        }
-        self._append_in_order(values, **columns)
-        if not bool((self.time.diff() < 0).any()):
+        oldest, newest = span
+        is_in_order = oldest >= self.newest
+        self.newest = max(self.newest, newest)
+        owners = {} if is_in_order else {label: self._elements_of(label) for label in values}
+        self.append(values, **columns)
+        self.consolidations += 1
+        self.added += len(columns["time"])
+        if is_in_order or not bool((self.time.diff() < 0).any()):
             return
         order = self.time.argsort(stable=True)
         position = order.argsort()
@@ -74,6 +59,10 @@ class LongTermMemory(ElementStore):
             self.values[label].keep(position[torch.cat([owned, added])].argsort())
         for rows in self.shared.values():
             rows.keep(order)
+
+    def _elements_of(self, label: int) -> Int[Tensor, " valued"]:
+        """Return the indices of the elements that have a value for an object."""
+        return torch.arange(self.first_element(label), self.size, device=self.time.device)
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"counts": (self.consolidations, self.added, self.evicted)}

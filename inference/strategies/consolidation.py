@@ -138,6 +138,7 @@ class Consolidation(WhenFull):
         contents = potentiate if self.potentiation else take_from_sources
         values, shrinkage = contents(candidates, prototypes, working, arrivals)
         memory_row = memory_rows(prototypes.key, shrinkage)
-        times = [working.frames[int(elements[end]) // working.frame_size].time for end in (0, -1)]
-        long_term.append_prototypes(values, *times, memory_row=memory_row, time=candidates.time[prototypes.source])
+        oldest, newest = (working.frames[int(elements[end]) // working.frame_size].time for end in (0, -1))
+        time = candidates.time[prototypes.source]
+        long_term.append_prototypes(values, (oldest, newest), memory_row=memory_row, time=time)
         working.remove_candidates(elements)

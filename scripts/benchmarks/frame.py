@@ -67,8 +67,9 @@ class TimedLoop:
         key = torch.randn(elements, config.key_dim, generator=generator).to(self.device)
         value = torch.randn(objects, elements, config.value_dim, generator=generator).to(self.device)
         if elements:
-            self.core.memory.long_term.append(
+            self.core.memory.long_term.append_prototypes(
                 dict(zip(self.core.objects, value, strict=True)),
+                (0, 0),
                 memory_row=memory_rows(key, torch.ones_like(key[:, :1])),
                 time=torch.zeros(elements, dtype=torch.long, device=self.device),
             )

@@ -225,9 +225,9 @@ def test_prototypes_from_earlier_frames_are_put_in_their_place():
     store = LongTermMemory()
     times, known = torch.tensor([2, 5, 6]), torch.tensor([50.0, 60.0]).view(-1, 1)
     all_rows = torch.tensor([20.0, 50.0, 60.0]).view(-1, 1)
-    store.append({1: all_rows, 2: known}, memory_row=all_rows.repeat(1, 3), time=times)
+    store.append_prototypes({1: all_rows, 2: known}, (2, 6), memory_row=all_rows.repeat(1, 3), time=times)
     late = torch.tensor([10.0, 40.0, 70.0]).view(-1, 1)
-    store.append({1: late, 2: late[1:]}, memory_row=late.repeat(1, 3), time=torch.tensor([1, 4, 7]))
+    store.append_prototypes({1: late, 2: late[1:]}, (1, 7), memory_row=late.repeat(1, 3), time=torch.tensor([1, 4, 7]))
     assert store.time.tolist() == [1, 2, 4, 5, 6, 7]
     assert store.memory_rows[:, 0].tolist() == [10, 20, 40, 50, 60, 70]
     assert store.values_of(1).flatten().tolist() == [10, 20, 40, 50, 60, 70]

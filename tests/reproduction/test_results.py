@@ -55,7 +55,7 @@ def test_bytes_of_memory():
     working, long_term = WorkingMemory(), LongTermMemory(capacity=100)
     assert memory_bytes((working, long_term), None) == 0
     rows = {"memory_row": torch.zeros(6, 17), "time": torch.zeros(6, dtype=torch.long)}
-    long_term.append({1: torch.zeros(6, 16), 2: torch.zeros(4, 16)}, **rows)
+    long_term.append_prototypes({1: torch.zeros(6, 16), 2: torch.zeros(4, 16)}, (0, 0), **rows)
     stores = 4 * (6 * 17 + 6 + 10 * 16) + 8 * (6 + 6)
     assert memory_bytes((working, long_term), torch.zeros(2, 8, 3, 4)) == stores + 4 * 2 * 8 * 3 * 4
 
