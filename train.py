@@ -31,8 +31,13 @@ FAILED = 1  # exit code
 
 RUN = ("output", "load_checkpoint", "resume_changed", "load_network", "seed", "num_workers", "keep_checkpoints")
 ROOTS = ("static_root", "bl_root", "yv_root", "davis_root")
-DATA = (*ROOTS, "yv_subset", "videos_root", "videos_subset", "videos_share", "videos_smallest_crop",
-        "videos_colour_jitter", "videos_paste_share", "cutout_root", "strict")  # fmt: skip
+STAGES_READING = {
+    "static_root": "0", "bl_root": "1", "yv_root": "23", "davis_root": "23", "yv_subset": "23", "videos_root": "m",
+    "videos_subset": "m", "videos_share": "m", "videos_smallest_crop": "m", "videos_colour_jitter": "m",
+    "videos_paste_share": "m", "cutout_root": "sm",
+}  # fmt: skip
+"""Of the flags of data that not all stages read, the stages that do."""
+DATA = (*STAGES_READING, "strict")
 WIDTHS = ("encoder_width", "key_dim", "value_dim", "hidden_dim", "sensory_update_dim")
 NETWORK = ("key_encoder", "value_encoder", *WIDTHS, "decoder_dims", "use_shrinkage", "use_selection")
 OPTIMISATION = ("deep_update_prob", "gamma", "weight_decay", "max_gradient_norm", "encoder_lr_factor", "average_decay",
@@ -132,6 +137,19 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return arguments
 
 
+def without_effect(arguments: argparse.Namespace) -> list[str]:
+    """Return the flags that this run does not read, but for those that give what is the default."""
+    default = make_parser().parse_args([])
+    changed = [name for name, value in vars(arguments).items() if value != getattr(default, name)]
+    readers = {f"s{stage}_{name}": stage for stage in STAGES for name in STAGE} | STAGES_READING
+    unread = [name for name in changed if not set(readers.get(name, arguments.stages)) & set(arguments.stages)]
+    if arguments.validation_dataset is None:
+        unread += [name for name in changed if name in ("validation_interval", "validation_size")]
+    if not (arguments.resume or arguments.load_checkpoint):
+        unread += [name for name in changed if name == "resume_changed"]
+    return [f"--{name}" for name in unread]
+
+
 def configure(arguments: argparse.Namespace, device: torch.device) -> RunConfig:
     """Return the settings of the run. Raises SettingError or UserError where a value or a file cannot be used."""
 
@@ -185,6 +203,8 @@ def main(argv: list[str] | None = None) -> int:
         arguments = parse_arguments(argv)
         device = choose_device(arguments.device, local_rank)
         require_a_gpu_each(arguments.device, device)
+        if unread := without_effect(arguments):
+            logging.warning("flags without effect in this run: %s", ", ".join(unread))
         torch.backends.cudnn.benchmark = arguments.benchmark
         processes = Processes.join(device.type)
         with processes.failing_together():

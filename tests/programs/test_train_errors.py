@@ -103,6 +103,17 @@ def test_flags_that_cannot_be(refused, stages, flags, told):
     assert told in refused(stages, *flags.split())
 
 
+def test_flags_without_effect_are_named(refused, caplog):
+    flags = "--s3_lr 1e-4 --bl_root x --videos_share 0.2 --validation_size 96 --resume_changed --s0_lr 1e-4 --seed 2"
+    refused("0", "--static_root", "nowhere", *flags.split())
+    (told,) = [record.message for record in caplog.records if "without effect" in record.message]
+    names = "--bl_root, --videos_share, --s3_lr, --validation_size, --resume_changed"
+    assert sorted(told.partition(": ")[2].split(", ")) == sorted(names.split(", "))
+    caplog.clear()
+    refused("0m", "--static_root", "nowhere", "--videos_share", "0.2", "--sm_lr", "1e-4")
+    assert not [record for record in caplog.records if "without effect" in record.message]
+
+
 # --- Data -------------------------------------------------------------------------------------------------------------
 
 
