@@ -26,11 +26,12 @@ EFFICIENTNET_ORIGIN = (
 )
 """What a file has to say that is made of its weights; the licence also asks what was changed."""
 EPSILON = 1e-3  # of EfficientNet-Lite0's batch normalisations
-EFFICIENTNET_DEVIATION = 5.0
-"""The standard deviation of its features at stride 16; those of a residual network, after a ReLU, have about 0.6.
+FEATURE_DEVIATIONS = {1: 7.5, 2: 6.6, 4: 5.3}
+"""The standard deviation of its features in photographs, by the stage after which they are used: strides 4, 8 and 16.
 
-Keys five times too large make similarities 25 times too large, and shrinkage more: of all elements one has all of the
-affinity, and no gradient says that it is the wrong one."""
+Those of a residual network, after a ReLU, have about 0.6. What reads features ten times as large learns ten times as
+fast, and similarity grows with the fourth power of the keys' size, since shrinkage is the square of what is as large:
+of all elements one has all of the affinity, and no gradient says that it is the wrong one."""
 
 
 def load_imagenet_weights(network: XMem, seed: int) -> None:
@@ -58,10 +59,6 @@ def load_imagenet_weights(network: XMem, seed: int) -> None:
             start_from_efficientnet(encoder, weights[name], seed)
         else:
             start_from_imagenet(encoder, weights[name], seed, first_stage)
-    if config.key_encoder == EFFICIENTNET:
-        with torch.no_grad():
-            for convolution in network.key_proj.convolutions:
-                convolution.weight /= EFFICIENTNET_DEVIATION
 
 
 def read_imagenet_weights(name: str) -> Mapping[str, Tensor]:
@@ -119,9 +116,12 @@ def read_efficientnet() -> Mapping[str, Tensor]:
 
 
 def start_from_efficientnet(encoder: KeyEncoder | ValueEncoder, published: Mapping[str, Tensor], seed: int) -> None:
-    """Give an encoder the published weights of EfficientNet-Lite0, but for what comes after stride 16."""
+    """Give an encoder the published weights of EfficientNet-Lite0, but for what comes after stride 16.
+
+    The features that are used have a standard deviation of about 1.
+    """
     assert encoder.efficientnet is not None
-    weights = fold_published(published, EFFICIENTNET_STAGES)
+    weights = with_unit_features(fold_published(published, EFFICIENTNET_STAGES))
     rgb = weights["stem.weight"]
     masks = encoder.efficientnet.stem.in_channels - rgb.shape[1]
     others = orthogonal((rgb.shape[0], masks, *rgb.shape[2:]), seeded(seed))
@@ -165,6 +165,23 @@ def fold_published(published: Mapping[str, Tensor], stages: int = len(STAGES)) -
             parts[f"{ours}.project"] = folded(f"{theirs}._project_conv", f"{theirs}._bn2")
             number += 1
     return {f"{name}.{kind}": tensor for name, part in parts.items() for kind, tensor in part._asdict().items()}
+
+
+def with_unit_features(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of an `EfficientNetLite` whose used features are divided by `FEATURE_DEVIATIONS`.
+
+    All else that it computes is the same: no activation lies between these features and the convolutions that read
+    them.
+    """
+    scaled = {name: tensor.clone() for name, tensor in weights.items()}
+    for stage, deviation in FEATURE_DEVIATIONS.items():
+        for block in range(STAGES[stage][4]):
+            for part in ("weight", "bias"):
+                scaled[f"stages.{stage}.{block}.project.{part}"] /= deviation
+            following = f"{stage}.{block + 1}" if block + 1 < STAGES[stage][4] else f"{stage + 1}.0"
+            if (reading := f"stages.{following}.expand.weight") in scaled:
+                scaled[reading] *= deviation
+    return scaled
 
 
 def seeded(seed: int) -> torch.Generator:

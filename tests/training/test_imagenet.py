@@ -23,7 +23,13 @@ from tests.helpers import REPOSITORY
 from tests.helpers.published_efficientnet import published_efficientnet
 from tests.helpers.tiny_network import TINY
 from tests.helpers.training_run import assert_orthonormal_columns
-from training.imagenet import EFFICIENTNET_FILE, EFFICIENTNET_PACKAGE, fold_published, load_imagenet_weights
+from training.imagenet import (
+    EFFICIENTNET_FILE,
+    EFFICIENTNET_PACKAGE,
+    fold_published,
+    load_imagenet_weights,
+    with_unit_features,
+)
 from training.initialisation import untrained_network
 from util.errors import SettingError, UserError
 
@@ -171,7 +177,7 @@ def test_both_encoders_start_from_the_package(package):
     network, other = (untrained_network(TWO_EFFICIENTNETS, seed=seed) for seed in (0, 1))
     for each in (network, other):
         load_imagenet_weights(each, seed=5)
-    weights = fold_published(package, stages=5)
+    weights = with_unit_features(fold_published(package, stages=5))
     for name, tensor in network.key_encoder.efficientnet.state_dict().items():
         assert torch.equal(tensor, weights[name])
     for name, tensor in network.value_encoder.efficientnet.state_dict().items():
@@ -181,8 +187,19 @@ def test_both_encoders_start_from_the_package(package):
     assert torch.equal(*masks)
 
 
+@torch.no_grad()
+def test_features_are_scaled_and_nothing_else_is_changed():
+    weights = fold_published(published_efficientnet())
+    networks = [EfficientNetLite(), EfficientNetLite()]
+    for network, each in zip(networks, (weights, with_unit_features(weights)), strict=True):
+        network.load_state_dict(each)
+    for index, (plain, scaled) in enumerate(zip(*(network(IMAGES) for network in networks), strict=True)):
+        deviation = {1: 7.5, 2: 6.6, 3: 5.3}.get(index, 1.0)  # strides 4, 8 and 16
+        torch.testing.assert_close(scaled * deviation, plain, rtol=1e-4, atol=1e-4)
+
+
 def test_at_the_start_affinity_goes_to_many_elements():
-    """With keys of the features' size it all goes to one, which teaches the network nothing."""
+    """With keys of the size of the published features it all goes to one, which teaches the network nothing."""
     if importlib.util.find_spec(EFFICIENTNET_PACKAGE.replace("-", "_")) is None:
         pytest.skip(f"{EFFICIENTNET_PACKAGE} is not installed")
     network = untrained_network(TWO_EFFICIENTNETS, seed=0)
@@ -190,7 +207,8 @@ def test_at_the_start_affinity_goes_to_many_elements():
     frames = [read_frame(REPOSITORY / f"examples/crossing/JPEGImages/crossing/0000{time}.jpg").rgb for time in (0, 5)]
     images = normalise_images(torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2))
     with torch.no_grad():
-        (key, shrinkage, selection), _ = network.encode_key(images)
+        (key, shrinkage, selection), features = network.encode_key(images)
+    assert all(0.7 < each.std() < 1.5 for each in features)
     memory, query = (rows_of(each) - rows_of(key[0]).mean(dim=0) for each in key)
     queries = query_rows(query, rows_of(selection[1]))
     weights = affinity(similarity(queries, memory_rows(memory, rows_of(shrinkage[0]))))
