@@ -72,7 +72,7 @@ def phase(
     """
     return RunConfig(
         exp_id=f"small_{name}", stages=(stage,), network=network, seed=seed, num_workers=2, resume=True,
-        optimisation=OptimisationConfig(max_gradient_norm=1.0, encoder_lr_factor=0.2, average_decay=0.998),
+        optimisation=OptimisationConfig(max_gradient_norm=1.0, encoder_lr_factor=0.05, average_decay=0.998),
         data=DataConfig(
             videos_share=share, videos_smallest_crop=smallest_crop, videos_colour_jitter=colour_jitter,
             videos_paste_share=paste_share,
@@ -85,19 +85,13 @@ M = replace(STAGES["m"], num_ref_frames=3, max_objects=2)
 PHASES = (
     phase(
         "start",
-        replace(M, batch_size=8, iterations=800, lr=4e-4, crop=160, num_frames=4),
+        replace(M, batch_size=4, iterations=700, lr=4e-4, crop=160, num_frames=4),
         network=NETWORK, smallest_crop=0.15,
-    ),
-    phase("main", replace(M, batch_size=8, iterations=900, lr=4e-4, crop=192, num_frames=5), seed=7),
-    phase(
-        "pasted",
-        replace(M, batch_size=4, iterations=1350, lr=3e-4, crop=192, num_frames=5),
-        share=0.6, colour_jitter=0.25, paste_share=0.6, seed=21,
     ),
     phase(
         "long_clips",
-        replace(M, batch_size=4, iterations=1500, lr=3e-4, crop=160, num_frames=8),
-        share=0.45, colour_jitter=0.25, paste_share=0.6, seed=41,
+        replace(M, batch_size=4, iterations=1300, lr=2e-4, crop=160, num_frames=8),
+        share=0.45, colour_jitter=0.25, paste_share=0.6, seed=7,
     ),
 )  # fmt: skip
 
