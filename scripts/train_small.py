@@ -44,7 +44,7 @@ NETWORK = NetworkConfig(
 )  # fmt: skip
 ORIGIN = (
     f"both encoders: {EFFICIENTNET_ORIGIN}; changed: batch normalisations and the normalisation of images folded, "
-    "stages after stride 16 left out, inputs for masks added, trained further"
+    "features scaled, stages after stride 16 left out, inputs for masks added, trained further"
 )
 INTENDED_SIZE = 320
 """Shorter side of the frames that the network is meant for, in pixels; recorded in its file."""
