@@ -55,7 +55,7 @@ def test_what_will_be_missing_in_hours_is_reported_now(tmp_path, davis, capsys, 
     assert "nowhere/JPEGImages does not exist" in capsys.readouterr().err
     monkeypatch.setattr("scripts.train_small.Processes.join", lambda _: Sixteen())
     assert main(["--output", str(tmp_path / "out"), "--davis_root", str(davis)]) == NOT_DONE
-    assert "stage m: batch_size 8 does not divide over 16 processes" in capsys.readouterr().err
+    assert "stage m: batch_size 4 does not divide over 16 processes" in capsys.readouterr().err
 
 
 class Sixteen(Processes):
