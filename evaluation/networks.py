@@ -91,9 +91,10 @@ def require_effect_of_graphs(file: NetworkFile, graphs: bool, device: torch.devi
     Raises:
         SettingError: the device is no CUDA device, or the network is an export.
     """
-    if graphs:
-        require_cuda(device)
-    if graphs and isinstance(file, Export):
+    if not graphs:
+        return
+    require_cuda(device)
+    if isinstance(file, Export):
         raise SettingError("graphs", f"has no effect on {file.folder}: an export has graphs of its own")
 
 

@@ -110,15 +110,14 @@ VARIANTS = {
 last three are compared with scaling-both."""
 
 
-def export(trained: Path, target: Path) -> None:
-    """Write a trained network in half precision, with what it was trained on and the size it is meant for."""
+def export(trained: Path, target: Path, origin: str = ORIGIN) -> None:
+    """Write a trained network in half precision, with its origin and the size it is meant for."""
     checkpoint = read_checkpoint(trained)
     halved = {
         name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in checkpoint.state_dict.items()
     }
-    save_network(
-        target, checkpoint.network_config, halved, {**checkpoint.metadata, "size": INTENDED_SIZE, "origin": ORIGIN}
-    )
+    metadata = {**checkpoint.metadata, "size": INTENDED_SIZE, "origin": origin}
+    save_network(target, checkpoint.network_config, halved, metadata)
 
 
 def on_this_machine(config: RunConfig, output: Path, davis_root: Path, subset: Path, device: torch.device) -> RunConfig:
@@ -150,7 +149,7 @@ def train_phases(
         folder = RunFolder(path=config.output / config.exp_id, name=config.exp_id)
         networks.append(folder.network_path(stage.name, stage.total_iterations))
     if processes.rank == 0:
-        export(networks[-1], target)
+        export(networks[-1], target, read_checkpoint(start).metadata["origin"] if start else ORIGIN)
         print(f"The network: {target}")
     return True
 

@@ -118,7 +118,9 @@ def test_variants_start_from_the_bundled_network(tmp_path, davis, started):
     assert [config.load_network for config in started] == [BUNDLED, BUNDLED]
     assert [config.network.hidden_dim for config in started] == [0, NETWORK.hidden_dim]
     for name in ("no-sensory", "scaling-both"):
-        assert (tmp_path / f"{BUNDLED.stem}-{name}.pth").is_file()
+        variant = tmp_path / f"{BUNDLED.stem}-{name}.pth"
+        assert variant.is_file()
+        assert read_checkpoint(variant).metadata["origin"] == read_checkpoint(BUNDLED).metadata["origin"]
 
 
 def test_the_network_is_written_in_half_precision_with_what_it_is_meant_for(tmp_path):
