@@ -36,7 +36,7 @@ STAGES_READING = {
     "videos_subset": "m", "videos_share": "m", "videos_smallest_crop": "m", "videos_colour_jitter": "m",
     "videos_paste_share": "m", "cutout_root": "sm",
 }  # fmt: skip
-"""Of the flags of data that not all stages read, the stages that do."""
+"""The stages that read a flag of data, for each flag that not all stages read."""
 DATA = (*STAGES_READING, "strict")
 WIDTHS = ("encoder_width", "key_dim", "value_dim", "hidden_dim", "sensory_update_dim")
 NETWORK = ("key_encoder", "value_encoder", *WIDTHS, "decoder_dims", "use_shrinkage", "use_selection")
@@ -45,11 +45,12 @@ OPTIMISATION = ("deep_update_prob", "gamma", "weight_decay", "max_gradient_norm"
 INTERVALS = ("log_text_interval", "log_image_interval", "save_network_interval", "save_checkpoint_interval",
              "save_checkpoint_minutes", "validation_interval")  # fmt: skip
 STAGE = {
-    "batch_size": "samples of an iteration, in all", "iterations": "without those of fine-tuning",
+    "batch_size": "samples of an iteration, in all", "iterations": "iterations before fine-tuning",
     "finetune": "iterations of fine-tuning, which follow", "steps": "iterations after which the learning rate falls",
-    "lr": "learning rate", "num_ref_frames": "earlier frames that a frame reads at most", "num_frames": "of a clip",
+    "lr": "learning rate", "num_ref_frames": "most earlier frames that a frame reads",
+    "num_frames": "frames of a clip",
     "start_warm": "until here the cross entropy is that of all pixels", "end_warm": "from here of the hardest 15 %%",
-    "crop": "height and width of the frames", "max_objects": "of a clip",
+    "crop": "height and width of the frames", "max_objects": "most objects of a clip",
 }  # fmt: skip
 
 
@@ -76,8 +77,10 @@ def make_parser() -> argparse.ArgumentParser:
     add("--yv_subset", type=Path, help="file with the names of the videos of YouTubeVOS to use, one a line")
     add("--videos_root", type=Path, help="stage m: own videos, JPEGImages/V and Annotations/V")
     add("--videos_subset", type=Path, help="file with the names of those to use, one a line")
-    shares = {"share": "of the samples", "smallest_crop": "of a frame's area", "colour_jitter": "change of colours",
-              "paste_share": "of their clips onto which another's object is pasted"}  # fmt: skip
+    shares = {"share": "share of own videos in the samples",
+              "smallest_crop": "least share of a frame that a crop shows",
+              "colour_jitter": "change of their colours, as a share",
+              "paste_share": "share of their clips onto which another's object is pasted"}  # fmt: skip
     for name, meaning in shares.items():
         add(f"--videos_{name}", type=float, default=getattr(DataConfig, f"videos_{name}"), help=meaning)
     add("--cutout_root", type=Path, help="stages s, m: images with masks, as --static_root, to cut objects out of")
@@ -91,13 +94,14 @@ def make_parser() -> argparse.ArgumentParser:
     for term in ("shrinkage", "selection"):
         add(f"--no_{term}", dest=f"use_{term}", action="store_false", default=None, help=f"{term} 1, not computed")
 
-    meanings = {"deep_update_prob": "probability of a deep update after a frame", "gamma": "learning rate factor",
-                "weight_decay": "of AdamW", "max_gradient_norm": "scale longer gradients down to this",
-                "encoder_lr_factor": "of the learning rate, for the encoders",
+    meanings = {"deep_update_prob": "probability of a deep update after a frame",
+                "gamma": "factor of the learning rate at a step",
+                "weight_decay": "weight decay of AdamW", "max_gradient_norm": "scale longer gradients down to this",
+                "encoder_lr_factor": "factor of the learning rate for both encoders",
                 "average_decay": "networks hold the moving average of the weights with this decay"}  # fmt: skip
     for name, meaning in meanings.items():
         add(f"--{name}", type=float, default=getattr(OptimisationConfig, name), help=meaning)
-    add("--samples_at_once", type=int, help="of a process's share of the batch; fewer need less memory")
+    add("--samples_at_once", type=int, help="samples of a process in one pass; fewer need less memory")
     add("--checkpoint_activations", action="store_true", help="less memory for a third more time")
     add("--compile", action="store_true", help="torch.compile")
     add("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu")

@@ -41,8 +41,8 @@ class VideoAugmentation:
         size: side of the square crop, in pixels.
         smallest_crop: smallest share of the frame's area that a crop keeps.
         frame_affine: rotate and shear every frame differently.
-        colour_jitter: by how much brightness, contrast and saturation change beyond section 4, as a share of each; the
-            hue by a quarter of it, as a share of the circle, and single frames by a fifth.
+        colour_jitter: c widens the ranges of section 4: brightness, contrast and saturation of a clip by ± c, and those
+            of each single frame by ± c / 5. The hue is shifted by up to ± c / 4 of the colour circle.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class VideoAugmentation:
 def pasted_onto(
     clip: Clip, upper: Clip, label: int, new_label: int
 ) -> tuple[UInt8[Tensor, "frames 3 size size"], UInt8[Tensor, "frames size size"]]:
-    """Return a clip with an object of another one before everything else.
+    """Return a clip with an object of the clip `upper` in front of everything else.
 
     Args:
-        label: of the object in `upper`; its edge is softened over two pixels.
-        new_label: that it gets.
+        label: the object's label in `upper`; its edge is softened over two pixels.
+        new_label: its label in the result.
     """
     (images, labels), (pictures, masks) = clip, upper
     is_object = masks == label
@@ -286,7 +286,7 @@ class Colours:
 def random_colours(
     rng: np.random.Generator, brightness: float, contrast: float, saturation: float, hue: float = 0.0
 ) -> Colours:
-    """Draw factors from 1 ± these (0 ± `hue`), in any order."""
+    """Draw factors from 1 ± these, to be applied in random order, and a shift of the hue from 0 ± `hue`."""
     widths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
     names = rng.permutation(list(widths)).tolist()
     factors = tuple((name, rng.uniform(1 - widths[name], 1 + widths[name])) for name in names)

@@ -33,8 +33,8 @@ class EvaluationVideo:
         ground_truth: frame name → the label map that its mask is scored by, for every saved frame from the first
             annotation on, in the order of the frames; None if a saved frame has no label map.
         later_label_maps: frame name → label map, of those that the data set has and that are no annotations.
-        starts: frame name → the labels of the objects that start there, where the data set says so: other labels of the
-            frame's label map are not used. An object that is not to be seen there starts where it is first.
+        starts: frame name → the labels of the objects that start there, where the data set says so. Other labels of the
+            frame's label map are ignored. An object that it does not show starts at the first later one that does.
         has_void: 255 is void whatever other labels there are; otherwise `label_map.marks_void` decides.
         object_folders: the folders of objects by their labels, where results lie in a folder for each object.
         empty_before: frames before the first object are written as well, empty.

@@ -29,7 +29,7 @@ class GivenLabelMaps:
     """Reads the label maps of one video that define objects: with one palette, and one meaning of label 255.
 
     Args:
-        sources: those and all others of the video, so that a colour has one label in all of them.
+        sources: all label maps of the video, also those that define nothing: together they decide a colour's label.
         has_void: 255 is void whatever other labels there are; otherwise `label_map.marks_void` decides.
         objects: the labels that are objects, where the data set says so; others count as background.
 

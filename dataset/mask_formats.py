@@ -135,7 +135,7 @@ def names_in_labels(video: VideoMasks, folders: Mapping[int, str] | None = None)
 
 
 def write_labels(folder: Path, videos: Iterable[VideoMasks]) -> list[str]:
-    """Write label maps. Of masks that overlap the later object's is kept."""
+    """Write label maps. Where masks overlap, the later object's is kept."""
     notes = []
     for video in videos:
         notes += names_in_labels(video)

@@ -24,12 +24,12 @@ from util.errors import UserError
 CACHED_BYTES = 192 * 2**20
 """Decoded frames that are kept, so that stepping backward does not decode a group of frames again for each."""
 FRAMES_TRIED = 16
-"""Frames whose times are looked at where it is not clear whether they are true."""
+"""Frames that are decoded to find out whether the times that the file gives are true."""
 FROM_THE_BEGINNING = 2
-"""The last of the ways to find a frame."""
+"""The last way to find a frame: to decode from the beginning."""
 FINGERPRINTED_BYTES = 2**20
 NEAR = 8
-"""Frames that are decoded on the way rather than looking for a keyframe."""
+"""Frames that are decoded one after another rather than seeking a keyframe."""
 
 
 @runtime_checkable
@@ -126,9 +126,9 @@ class VideoAccess:
         self._container: tuple[InputContainer, VideoStream] | None = None
         self._decoded: Iterator[av.VideoFrame] = iter(())
         self._position = -1  # the number of the last frame that was decoded
-        self._first: int | None = None  # that of the first one since decoding has begun
-        self._whole_from = 0  # that of the first one of which all is there
-        self._way = 0  # how this container finds keyframes
+        self._first: int | None = None  # the number of the first frame decoded since seeking; None: not known
+        self._whole_from = 0  # the number of the first frame that is decoded without missing references
+        self._way = 0  # the first way of seeking that works in this container
         self._cache: OrderedDict[int, UInt8[np.ndarray, "height width 3"]] = OrderedDict()
         self._cached = max(1, CACHED_BYTES // (3 * self.size[0] * self.size[1]))
 

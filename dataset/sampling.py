@@ -28,7 +28,7 @@ Entry = TypeVar("Entry")
 DRAWS = 5
 ENTRIES_TRIED = 20
 
-# Share of the iterations after which max_jump has the value; stage 1, BL30K, narrows earlier.
+# (share of the iterations, max_jump from there on); it narrows again at the end, in stage 1 (BL30K) earlier.
 WIDENING = ((0.0, 5), (0.1, 10), (0.3, 15))
 NARROW = 5
 NARROWS_AFTER = 0.9
@@ -107,10 +107,12 @@ def _generator(seed: int, stage: str, purpose: int, number: int) -> np.random.Ge
 
 
 def max_jump(iteration: int, iterations: int, stage: str = "3") -> int:
-    """The most frames between neighbours of a clip, at `iteration` (from 0) of a stage (section 4).
+    """Return the largest distance between neighbouring frames of a clip (section 4).
 
     Args:
-        iterations: the number of iterations of the stage without its fine-tuning, in which clips are narrow again.
+        iteration: the iteration of the stage, from 0.
+        iterations: the number of iterations before fine-tuning, during which the distance is `NARROW`.
+        stage: the stage's name.
     """
     narrows_after = NARROWS_AFTER_ON_BL30K if stage == "1" else NARROWS_AFTER
     schedule = (*WIDENING, (narrows_after, NARROW))

@@ -61,7 +61,7 @@ def evaluate(
         queue: the processes of the program, all of which call this with the same arguments, once; None: there is
             only one.
         videos_seen: videos that were in the network's training, for the summary.
-        overwrite: remove what an evaluation with other settings has left in the folder.
+        overwrite: remove all results that are in the folder, and start over.
         restart: segment finished videos again, too.
 
     Returns:

@@ -125,10 +125,10 @@ class RunFrame:
 
 
 def merged_labels(runs: Sequence[RunFrame]) -> UInt8[np.ndarray, "height width"]:
-    """The label of the largest sum of probabilities, in every pixel.
+    """Return the label with the largest sum of probabilities, in every pixel.
 
-    Sums of rounded probabilities may be equal. Then a label counts more the more runs have it in their label maps, so
-    that runs that agree are merged into what they agree on.
+    Probabilities are stored in steps of 1/255, so sums may be equal. Of labels with equal sums, the one that most
+    of the runs' label maps have is taken.
     """
     labels = [0, *runs[0].probabilities.objects]
     total = np.zeros(runs[0].probabilities.prob.shape, np.int32)

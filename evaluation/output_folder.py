@@ -165,7 +165,7 @@ class OutputFolder:
     def claimed(self, config: Mapping[str, Any], overwrite: bool) -> Iterator[None]:
         """Lock the folder for an evaluation with these settings while the block runs: a new one, or one to resume.
 
-        With `overwrite` the results of other settings are removed; files that no evaluation made stay.
+        With `overwrite` all results in it are removed first; files that no evaluation made stay.
 
         Raises:
             UserError: it cannot be written to, is in use, or holds other files or results of other settings.

@@ -141,7 +141,7 @@ class EncodeKey(Graph):
 
 
 class EncodeValue(Graph):
-    """`XMem.encode_value` with a deep update; whoever wants none keeps the sensory memory that it had."""
+    """`XMem.encode_value` with a deep update; to do without, ignore `hidden_after` and keep `hidden`."""
 
     def __init__(self, network: XMem) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ class EncodeValue(Graph):
 
 
 class Segment(Graph):
-    """`XMem.segment` with an update of the sensory memory; whoever wants none keeps the one that there was."""
+    """`XMem.segment` with an update of the sensory memory; to do without, ignore `hidden_after` and keep `hidden`."""
 
     def __init__(self, network: XMem) -> None:
         super().__init__()

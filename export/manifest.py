@@ -120,14 +120,14 @@ def read_export(folder: Path) -> Export:
 
 
 def fault_of(export: Export) -> str | None:
-    """Return what of a manifest cannot be; None if nothing."""
+    """Return what is invalid in a manifest, as the end of a message; None if it is valid."""
     size, objects = export.size, export.objects
     if export.graph_format not in FORMATS or export.precision not in PRECISIONS:
-        return "its format or precision is none"
+        return "its format or precision is unknown"
     if size is not None and not (len(size) == 2 and all(type(side) is int and side > 0 for side in size)):
-        return "its size is none"
+        return "its size is not two positive whole numbers"
     if objects is not None and not (type(objects) is int and 1 <= objects <= 255):
-        return "its number of objects is none"
+        return "its number of objects is not a whole number from 1 to 255"
     with torch.device("meta"):
         feature_dims = KeyEncoder(export.network_config).dims
     if export.shapes != shapes_of(export.network_config, feature_dims, objects is not None):

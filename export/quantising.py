@@ -73,8 +73,7 @@ def quantise_export(
     Args:
         export: an ONNX export in float32.
         folder: must not be there yet.
-        sizes: the numbers behind the names of dimensions of the random inputs on which graphs are compared, where there
-            are no calls.
+        sizes: dimension → its extent in the random inputs on which graphs are compared; not used with `calls`.
         calls: recorded calls, for ranges that are fixed; None: ranges are measured as it runs.
 
     Returns:

@@ -187,7 +187,7 @@ class ExportedNetwork(XMem):
         masks: Float[Tensor, "batch objects height width"],
         deep_update: bool = True,
     ) -> Value:
-        """Values of a frame with its objects' masks; with `deep_update` the hidden state is new."""
+        """Return values and sensory memory, as `XMem.encode_value`."""
         inputs = {"image": image, "f16": f16, "masks": masks, **self._sensory(hidden, masks, f16)}
         outputs = self._run("encode_value", inputs, masks.shape[1])
         after = outputs.get("hidden_after") if deep_update and hidden is not None else hidden

@@ -55,7 +55,8 @@ class InferenceCore:
         """Forget everything: the next frame is the first of a new video.
 
         Args:
-            video_name: with the frame's time the seed of what is random; nothing is with the published strategies.
+            video_name: the video's name. With the frame's time it seeds the random choices of some strategies; the
+                published ones make none.
             video_length: the number of frames, which sparse insertion has to know.
         """
         self._video_name, self._video_length = video_name, video_length
@@ -166,9 +167,10 @@ class InferenceCore:
         return padding.crop(prob)
 
     def remember(self, image: Any, mask: Any, objects: Sequence[int] | None = None) -> None:
-        """Store a frame of another place in the video for good: the frames that `step` takes go on as if it were not.
+        """Store a frame from anywhere in the video as a permanent memory frame, without advancing in the video.
 
-        It is never consolidated and does not count in T_min and T_max. Objects without a mask are segmented in it.
+        Afterwards the counts of frames and the sensory memory are as before. The frame is never consolidated, and does
+        not count in T_min and T_max. Objects without a mask are segmented in it.
 
         Args:
             image: as in `step`.

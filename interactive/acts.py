@@ -30,12 +30,12 @@ BoxOfFour = tuple[Coordinate, Coordinate, Coordinate, Coordinate]
 
 
 class Act(BaseModel):
-    """An act; what it answers beside success is what `run` returns."""
+    """A request of the page to change the session."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def run(self, session: Session) -> dict[str, Any] | None:
-        """Do it, and return what the answer has beside success."""
+        """Carry it out, and return the fields that the answer has beside success."""
         raise NotImplementedError
 
 

@@ -35,7 +35,7 @@ from util.painting import davis_palette, display_palette
 
 Kind = Literal["davis", "youtube", "overlay", "alpha_png", "alpha_video", "binary", "soft", "coco", "memory"]
 SUFFIXES: Mapping[str, str] = {"overlay": ".mp4", "alpha_video": ".mov", "coco": ".json", "memory": ".pth"}
-"""Of exports that are one file; the others are folders."""
+"""Suffixes of the kinds of export that are one file; the others are folders."""
 
 logger = logging.getLogger(__name__)
 

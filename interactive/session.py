@@ -56,15 +56,15 @@ from util.errors import SettingError, UserError, first_few
 
 Direction = Literal["forward", "backward", "both"]
 Until = Literal["step", "halfway", "annotated", "mark", "end"]
-"""One frame; half the way to the next annotated frame, from which the other half may be followed; all of it; the next
-mark; the end of the video. Where there is no such frame, the end."""
+"""Where following ends: after one frame; halfway to the next annotated frame, from which the other half may be
+followed; at that frame; at the next mark; at the end of the video, also where there is no such frame or mark."""
 
 SHORTEST, LONGEST, FRAMES_PER_COMMIT = 0.25, 1.0, 12
 """Seconds until followed frames are kept and shown: SHORTEST where FRAMES_PER_COMMIT have come, else LONGEST.
 
 Whoever looks on from the same machine takes time from the network: on two cores a fifth at four times a second."""
 RATE_SECONDS = 3.0
-"""Over which the speed of following is measured."""
+"""Length of the time over which the speed of following is measured."""
 
 logger = logging.getLogger(__name__)
 
@@ -267,14 +267,14 @@ class Session:
         self._edit(name, frame, label, clean)
 
     def clear(self, frame: int, label: int | None = None) -> None:
-        """Say that an object is not to be seen in a frame, or None of those that are not locked."""
+        """Annotate a frame as not showing an object, or, with `label` None, any that is not locked."""
         with self._paused():
             locked = self._locked()
             labels = [each for each in self.document.objects if each not in locked] if label is None else [label]
             self._edit("Clear", frame, label, lambda old, _: np.where(np.isin(old, labels), np.uint8(0), old), labels)
 
     def copy(self, frame: int, source: int, label: int | None = None) -> None:
-        """Copy an object's mask from another frame, or those of all objects that are not locked."""
+        """Copy an object's mask from the frame `source`, or, with `label` None, those of all that are not locked."""
         self._require_frame(source)
         with self._paused():
             other, locked = self.labels(source), self._locked()

@@ -28,27 +28,27 @@ class NetworkConfig:
     key_encoder: str = "resnet50"
     value_encoder: str = "resnet18"
     encoder_width: int = 64
-    """Of residual encoders' first layers; the others are multiples of it. ImageNet weights exist for 64."""
+    """Width of residual encoders' first layers; the others are multiples of it. ImageNet weights exist for 64."""
     key_dim: int = 64
-    """Cᵏ, of key and selection."""
+    """Cᵏ, the width of keys and selections."""
     value_dim: int = 512
-    """Cᵛ, of values and of what is read from memory."""
+    """Cᵛ, the width of values and of the readout."""
     hidden_dim: int = 64
-    """Cʰ, of the sensory memory; 0 is the network without one."""
+    """Cʰ, the width of the sensory memory; 0: the network has none."""
     decoder_dims: tuple[int, int, int] = (512, 256, 256)
-    """The decoder's features at strides 16, 8 and 4."""
+    """Widths of the decoder's features at strides 16, 8 and 4."""
     sensory_update_dim: int = 256
-    """What the decoder's features are projected to before they update the sensory memory."""
+    """Width to which the decoder's features are projected before they update the sensory memory."""
     use_shrinkage: bool = True
-    """Of a memory element in the similarity (s of eq. 2); False: it is 1, and not computed."""
+    """Whether the similarity has the shrinkage of memory elements (s of eq. 2); False: it is 1, and not computed."""
     use_selection: bool = True
-    """Of a query in the similarity (e of eq. 2); False: it is 1, and not computed."""
+    """Whether the similarity has the selection of queries (e of eq. 2); False: it is 1, and not computed."""
     single_object: bool = False
     """Stage 0 only: the value encoder has no channel for the other objects' masks."""
 
     @classmethod
     def from_plain(cls, fields: Mapping[str, Any]) -> "NetworkConfig":
-        """Of fields as they come back from a file, where a tuple is a list.
+        """Return the configuration with these fields, as read from a file, where tuples have become lists.
 
         Raises:
             ValueError: as the constructor.

@@ -76,7 +76,10 @@ class Decoder(nn.Module):
         hidden: Float[Tensor, "batch objects hidden_dim height width"] | None,
         update_hidden: bool = True,
     ) -> Decoded:
-        """Logits (before the sigmoid), upsampled to the image; the hidden state is new only if `update_hidden`."""
+        """Return mask logits (before the sigmoid) at the image's size, and the sensory memory.
+
+        With `update_hidden` that is the one after the decoder's update, otherwise `hidden` unchanged.
+        """
         own = readout if hidden is None else torch.cat([readout, hidden.to(readout.dtype)], dim=2)
         g16 = self.fuser(features.f16, own)
         skip8, skip4 = self.up_16_8.skip_conv(features.f8), self.up_8_4.skip_conv(features.f4)

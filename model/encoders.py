@@ -19,7 +19,7 @@ from model.sensory import HiddenReinforcer
 
 EFFICIENTNET_STAGES = 5
 EFFICIENTNET_DIMS = (CHANNELS[1], CHANNELS[2], CHANNELS[3])
-"""Of EfficientNet-Lite0: its stages up to stride 16, and their channels at strides 4, 8 and 16."""
+"""EfficientNet-Lite0's number of stages up to stride 16, and its channels at strides 4, 8 and 16."""
 
 
 class ImageFeatures(NamedTuple):
@@ -35,7 +35,7 @@ class KeyEncoder(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        self.channels_last = False  # on a CPU faster by a quarter, once the weights are so, too
+        self.channels_last = False  # on a CPU faster by a quarter, if the weights have the same layout
         self.efficientnet = None
         if config.key_encoder == EFFICIENTNET:
             self.efficientnet = EfficientNetLite(3, EFFICIENTNET_STAGES)
@@ -111,8 +111,8 @@ class ValueEncoder(nn.Module):
 
     def __init__(self, config: NetworkConfig, key_encoder_dim: int) -> None:
         super().__init__()
-        self.objects_at_once: int | None = None  # as in the decoder
-        self.channels_last = False  # up to the pooling, which takes a fifth of the time then on a CPU
+        self.objects_at_once: int | None = None  # objects that are encoded together; None: all
+        self.channels_last = False  # up to the pooling, which on a CPU takes a fifth of the time then
         self.single_object = config.single_object
         mask_channels = 1 if config.single_object else 2
         self.efficientnet = None
@@ -131,7 +131,7 @@ class ValueEncoder(nn.Module):
 
     @property
     def first_convolution(self) -> nn.Conv2d:
-        """The one that takes image and masks."""
+        """The convolution whose input is the image with the masks."""
         return self.conv1 if self.efficientnet is None else self.efficientnet.stem
 
     def forward(

@@ -17,7 +17,7 @@ def convolve_shared(
     shared: Float[Tensor, "batch shared_dim height width"],
     own: Float[Tensor, "batch objects own_dim height width"],
 ) -> Float[Tensor, "batch objects out_dim height width"]:
-    """`convolution` of shared ⊕ own for every object, with the shared part's share of the work done once."""
+    """Return `convolution` of shared ⊕ own for every object; shared channels are convolved once for all of them."""
     shared_weight, own_weight = convolution.weight.split([shared.shape[1], own.shape[2]], dim=1)
     once = convolution._conv_forward(shared, shared_weight, convolution.bias)
     each = convolution._conv_forward(own.flatten(0, 1), own_weight, None)

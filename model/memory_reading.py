@@ -69,7 +69,7 @@ class SparseAffinity(NamedTuple):
     weights: Float[Tensor, "queries top"]
     elements: Int[Tensor, "queries top"]
     begins: Int[Tensor, " queries"]
-    """Where each row begins among all weights, one row after another."""
+    """Where each row begins in `weights.flatten()`."""
 
 
 def top_k_affinity(similarity: Float[Tensor, "queries elements"], top_k: int) -> SparseAffinity:

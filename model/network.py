@@ -37,7 +37,7 @@ def normalise_images(
 
 @cache  # so that they are not sent to the device with every frame
 def _normalisation(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the offset and the scale that do both."""
+    """Return the offset and the scale that map 8-bit images to normalised ones, both of shape 3×1×1."""
     with torch.inference_mode(False):  # they are for training, too
         mean, std = (torch.tensor(each, dtype=torch.float64)[:, None, None] for each in (IMAGE_MEAN, IMAGE_STD))
         return send((-mean / std).to(dtype), device), send((1 / (255 * std)).to(dtype), device)
@@ -59,9 +59,10 @@ class Segmentation(NamedTuple):
 
 
 class XMem(nn.Module):
-    """The network of Cheng & Schwing (ECCV 2022). `XMem()` is the published one; its state dict has its names.
+    """The network of Cheng & Schwing (ECCV 2022). `XMem()` has the published sizes.
 
-    Tensors that depend on an object have the object dimension right after the batch: B×K×C×h×w.
+    The names in its state dict are those of the published checkpoints. Tensors that depend on an object have the object
+    dimension right after the batch: B×K×C×h×w.
     """
 
     def __init__(self, config: NetworkConfig | None = None) -> None:
@@ -91,7 +92,7 @@ class XMem(nn.Module):
         return network.float().to(device).eval().requires_grad_(False)
 
     has_fixed_precision = False
-    """Mixed precision has no effect on it."""
+    """Whether mixed precision has no effect: True for exported networks."""
 
     @property
     def device(self) -> torch.device:
@@ -158,7 +159,10 @@ class XMem(nn.Module):
         masks: Float[Tensor, "batch objects height width"],
         deep_update: bool = True,
     ) -> Value:
-        """Values of frames with their objects' masks (probabilities); with `deep_update` the hidden state is new."""
+        """Return the values of frames with their objects' masks (probabilities), and the sensory memory.
+
+        With `deep_update` that is the one after the deep update, otherwise `hidden` unchanged.
+        """
         value = self.value_encoder(image, f16, masks)
         if deep_update and hidden is not None:
             assert self.value_encoder.hidden_reinforce is not None

@@ -92,6 +92,6 @@ def shortcut(in_dim: int, out_dim: int, stride: int) -> nn.Sequential | None:
 def residual_stage(
     block: type[BasicBlock] | type[Bottleneck], in_dim: int, dim: int, count: int, stride: int
 ) -> nn.Sequential:
-    """Return the blocks of one resolution; the first brings it about, and the width."""
+    """Return the blocks of one stage; the first changes resolution and width."""
     rest = [block(dim * block.expansion, dim) for _ in range(count - 1)]
     return nn.Sequential(block(in_dim, dim, stride), *rest)

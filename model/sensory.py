@@ -1,7 +1,7 @@
-"""Sensory memory (section 3.5): a convolutional GRU per object, updated in two places with separate weights.
+"""Sensory memory (section 3.5): a convolutional GRU for each object, with two updates that have separate weights.
 
-The decoder updates it on every frame from its multi-scale features; a *deep update* on memory frames refreshes it
-from the value encoder's output.
+The decoder updates it from its features at several strides. On memory frames a *deep update* updates it from the value
+encoder's output: in training after the decoder's update, in inference (as published) in place of it.
 """
 
 import torch
@@ -12,7 +12,7 @@ from model.convolution import summed
 
 
 class GRU(nn.Module):
-    """The gate shared by both updates: h′ = σ(f)·h·(1 − σ(u)) + σ(u)·tanh(n).
+    """The equation of both updates: h′ = σ(f)·h·(1 − σ(u)) + σ(u)·tanh(n).
 
     Not the textbook GRU: the candidate n does not see a reset gate.
     """
@@ -45,7 +45,7 @@ class HiddenReinforcer(GRU):
 
 
 class HiddenUpdater(GRU):
-    """Every frame's update: the sensory memory takes in the decoder's features of strides 16, 8 and 4."""
+    """The decoder's update: the sensory memory takes in its features of strides 16, 8 and 4."""
 
     def __init__(self, decoder_dims: tuple[int, int, int], update_dim: int, hidden_dim: int) -> None:
         super().__init__(update_dim, hidden_dim)

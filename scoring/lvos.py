@@ -66,7 +66,7 @@ RULES = Rules("lvos", ("J", "F"), ("J&F", "J", "F", "V"), of_object, of_all, uni
 def plans(
     ground_truth: Path, prediction: Path, names: Collection[str] | None = None, unseen: Path | None = None
 ) -> Mapping[str, Callable[[], SequencePlan]]:
-    """Return what makes the plan of each video.
+    """Return, by the videos' names, a function for each that makes its plan.
 
     Args:
         ground_truth: the folder that holds valid.

@@ -98,7 +98,7 @@ RULES = Rules(
 def plans(
     ground_truth: Path, prediction: Path, names: Collection[str] | None = None
 ) -> Mapping[str, Callable[[], SequencePlan]]:
-    """Return what makes the plan of each video.
+    """Return, by the videos' names, a function for each that makes its plan.
 
     Args:
         ground_truth: the folder that holds Annotations, with all label maps, and meta.json.

@@ -51,10 +51,10 @@ def draw_sequence(scores: Scores, name: str, measure: str, folder: Path) -> Path
 
 
 def draw_absences(scores: Scores, measure: str, folder: Path) -> Path:
-    """Draw the mean over frames against the number of frames since an object was last seen, which is doubled per point.
+    """Draw the mean score of frames against the number of frames since the object was last seen.
 
-    Frames in which it shows are one line: one frame since it was last seen is the usual case, more are a return. Frames
-    in which it does not are the other.
+    Frames are grouped by powers of two: 1, 2–3, 4–7, …. One line is for frames that show the object (at 1 it was seen
+    in the frame before, at more it has come back), the other for frames that do not.
     """
     by_distance: dict[bool, dict[int, list[float]]] = {True: defaultdict(list), False: defaultdict(list)}
     for score in scores.all_objects:

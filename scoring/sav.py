@@ -1,7 +1,7 @@
 """SA-V's figures: J and F of each object, whose masks are files of its own and may overlap those of others.
 
-Leading frames in which neither the ground truth nor the prediction has had anything yet do not count: a late object is
-not paid for waiting.
+Frames before the first one in which the ground truth or the prediction has anything do not count: correctly empty
+predictions before a late object would raise its score.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -38,7 +38,7 @@ RULES = Rules("sav", ("J", "F"), ("J&F", "J", "F"), of_object, j_and_f_of_all, f
 def plans(
     ground_truth: Path, prediction: Path, names: Collection[str] | None = None
 ) -> Mapping[str, Callable[[], SequencePlan]]:
-    """Return what makes the plan of each video.
+    """Return, by the videos' names, a function for each that makes its plan.
 
     Args:
         ground_truth: the folder that holds Annotations_6fps and the list of videos.

@@ -50,7 +50,7 @@ RULES = Rules("vost", ("J",), ("J", "J_tr"), of_object, mean_figures, unit=1.0)
 def plans(
     ground_truth: Path, prediction: Path, names: Collection[str] | None = None
 ) -> Mapping[str, Callable[[], SequencePlan]]:
-    """Return what makes the plan of each video.
+    """Return, by the videos' names, a function for each that makes its plan.
 
     Args:
         ground_truth: the folder that holds Annotations and ImageSets.

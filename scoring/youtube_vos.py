@@ -40,7 +40,7 @@ RULES = Rules("youtube", ("J", "F"), ("J&F", "J", "F"), j_and_f_of_object, of_al
 def plans(
     ground_truth: Path, prediction: Path, names: Collection[str] | None = None
 ) -> Mapping[str, Callable[[], SequencePlan]]:
-    """Return what makes the plan of each video.
+    """Return, by the videos' names, a function for each that makes its plan.
 
     Args:
         ground_truth: the data set's folder, above train and valid.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 MARGIN = 12
-"""Of the frame in the canvas, in pixels of the window."""
+"""Distance of the frame from the canvas's border, in pixels of the window."""
 
 
 class Program:

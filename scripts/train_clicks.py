@@ -50,7 +50,7 @@ STEPS = (2, 3, 3, 4, 6)
 """Numbers of times that the network answers on a batch, each after another click; three of them are learned from."""
 WARM_UP = 50
 SAVE_EVERY, LOG_EVERY = 100, 25
-"""In iterations."""
+"""Iterations between two checkpoints, and between two log lines."""
 
 Picture = UInt8[np.ndarray, "height width 3"]
 Mask = Bool[np.ndarray, "height width"]

@@ -84,7 +84,7 @@ def segment_clips(
     choices: Choices,
     checkpoint_activations: bool = False,
 ) -> list[Segmentation]:
-    """Return the network's masks for frames 1, 2, …, with the hidden state after each.
+    """Return the network's masks for frames 1, 2, …, with the sensory memory after each.
 
     Args:
         images: normalised.

@@ -208,12 +208,12 @@ class RunConfig:
     intervals: IntervalConfig = field(default_factory=IntervalConfig)
     seed: int = 14159265  # decides all random choices
     num_workers: int = 0  # processes that make batches, in all; 0: the training processes make them
-    keep_checkpoints: int = 3  # the newest so many
-    resume: bool = False  # from the newest whole checkpoint of this run, if there is one
-    resume_changed: bool = False  # although settings differ from the checkpoint's
-    load_checkpoint: Path | None = None  # to start from, unless the run is resumed
-    load_network: Path | None = None  # to start from, else
-    pretrained: bool = True  # else, start from ImageNet's weights rather than from random initialisation
+    keep_checkpoints: int = 3  # number of checkpoints that are kept, the newest ones
+    resume: bool = False  # continue from the newest whole checkpoint of this run, if there is one
+    resume_changed: bool = False  # continue even if settings differ from the checkpoint's
+    load_checkpoint: Path | None = None  # checkpoint to continue from, unless `resume` finds one
+    load_network: Path | None = None  # network file to start from, if there is no checkpoint
+    pretrained: bool = True  # without either: start from ImageNet's weights; False: from random ones
 
     def __post_init__(self) -> None:
         names = "".join(stage.name for stage in self.stages)

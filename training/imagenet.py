@@ -24,14 +24,15 @@ EFFICIENTNET_ORIGIN = (
     f"EfficientNet-Lite0 trained on ImageNet, from the package {EFFICIENTNET_PACKAGE} 0.1.0, "
     "Apache License 2.0, copyright 2020 ML Illustrated"
 )
-"""What a file has to say that is made of its weights; the licence also asks what was changed."""
+"""What every file made of its weights has to say about their origin; the licence also asks what was changed."""
 EPSILON = 1e-3  # of EfficientNet-Lite0's batch normalisations
 FEATURE_DEVIATIONS = {1: 7.5, 2: 6.6, 4: 5.3}
-"""The standard deviation of its features in photographs, by the stage after which they are used: strides 4, 8 and 16.
+"""Standard deviations of its features on photographs, by the stage after which they are used: strides 4, 8 and 16.
 
-Those of a residual network, after a ReLU, have about 0.6. What reads features ten times as large learns ten times as
-fast, and similarity grows with the fourth power of the keys' size, since shrinkage is the square of what is as large:
-of all elements one has all of the affinity, and no gradient says that it is the wrong one."""
+A residual network's features, after a ReLU, have about 0.6. A layer that reads features ten times as large learns ten
+times as fast, and similarity grows with the fourth power of their scale: it is a squared difference of keys times the
+shrinkage, which is itself a square. A single memory element then has all of the affinity, and no gradient tells the
+network that it is the wrong one."""
 
 
 def load_imagenet_weights(network: XMem, seed: int) -> None:

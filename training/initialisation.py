@@ -37,7 +37,7 @@ def untrained_network(config: NetworkConfig, seed: int) -> XMem:
 def without_parts(network: XMem, use_shrinkage: bool, use_selection: bool, use_sensory: bool) -> XMem:
     """Return the network without the scaling terms (table 5) or the sensory memory (table 4) that are not to be used.
 
-    All other weights are as they were. Without a sensory memory it gives what it gave with one of zeros.
+    All other weights are as they were. Without its sensory memory it computes what it computed with one of zeros.
     """
     config = replace(
         network.config,
@@ -63,7 +63,7 @@ def network_for_stage(network: XMem, stage: StageConfig, seed: int) -> XMem:
     """Return the network that a stage trains: the one given, or one for several objects made of it.
 
     The value encoder's input for the other objects' masks starts with orthogonal random weights (section 1), all others
-    are as they were. A network from a single-object *file* has that input already, with zeros, and gets the same.
+    are as they were. A network that was read from a single-object file has this input; its zeros are replaced.
     """
     if stage.single_object:
         return network
@@ -98,7 +98,9 @@ def initialise(network: XMem, config: RunConfig, data: StageData) -> TrainedOn:
 
 
 def calibrate_on(data: StageData, network: XMem, stage: StageConfig, seed: int) -> None:
-    """Calibrate on a few batches of the stage's data: whole batches in every process, and of every max_jump.
+    """Set batch-norm statistics by a few batches of the stage's data: the same whole ones in every process.
+
+    They are from all of the stage's schedule of max_jump.
 
     Raises:
         UserError: a sample cannot be made.

@@ -36,9 +36,9 @@ logger = logging.getLogger(__name__)
 class TrainingLogger(AbstractContextManager[Any, None]):
     """Reports what a run does; for process 0.
 
-    TensorBoard's files lie in `folder`/tensorboard/stage_S, one folder for each stage: a resumed stage removes what was
-    recorded after its checkpoint, which TensorBoard does by the step alone, so in one folder for all it would remove
-    other stages' curves too. The step of a curve is the number of iterations done in the stage.
+    Each stage has a TensorBoard folder of its own, `folder`/tensorboard/stage_S. When a stage is resumed, TensorBoard
+    discards all later steps in the folder; in a common one it would discard other stages' curves, too. The step of a
+    curve is the number of iterations done in the stage.
 
     Raises:
         OSError: in `start_stage`, the folder cannot be written to.

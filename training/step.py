@@ -152,7 +152,7 @@ class StepperState:
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
     average: list[Tensor]
-    """Of the trained parameters; empty if no moving average is wanted."""
+    """The moving average of each trained parameter; empty if none is wanted."""
     random_state: UInt8[Tensor, " bytes"]
 
 
@@ -164,7 +164,8 @@ def encoder_parameters(network: XMem) -> list[nn.Parameter]:
 
 
 FUSED = ("cuda", "cpu")
-"""Devices on which the optimiser's step is one operation, which can also leave everything as it is."""
+"""Types of device with a fused AdamW. Its step does nothing where the device finds that gradients are not finite, so
+that the host does not have to wait for the answer."""
 
 
 class Stepper:

@@ -41,8 +41,8 @@ def require_a_gpu_each(name: str, device: torch.device) -> None:
     """Check that no two of the processes that torchrun started on this machine would train on one GPU: NCCL cannot.
 
     Args:
-        name: the device as the user gave it, and
-        device: as it was chosen by that.
+        name: the device as the user named it, such as "auto" or "cuda:1".
+        device: what `choose_device` returned for it.
 
     Raises:
         SettingError: two would.

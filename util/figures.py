@@ -1,4 +1,4 @@
-"""Figures drawn by matplotlib, which nothing but them needs."""
+"""Drawing figures with matplotlib, which is needed for nothing else."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -9,7 +9,11 @@ from util.errors import UserError
 
 
 def read_torch_file(path: Path, file_format: str, what: str, map_location: torch.device | str) -> dict[str, Any]:
-    """The dictionary in a file whose entry "format" is `file_format`; `what` it is called in messages.
+    """Return the dictionary in a PyTorch file.
+
+    Args:
+        file_format: what its entry "format" has to be.
+        what: what messages call such a file, with an article.
 
     Raises:
         UserError: the file is missing, damaged, or something else.

@@ -33,15 +33,15 @@ class LongTermMemory(ElementStore):
         span: tuple[int, int],
         **columns: Shaped[Tensor, "count ..."],
     ) -> None:
-        """Add prototypes, in order of time among themselves, and put them where they belong among the others.
+        """Add prototypes, which are in order of time, and keep the whole store in order of time.
 
-        They are younger than all others, except after a frame that was kept for an object became an ordinary one
-        because the object was removed.
+        They are younger than all others, except if they come from a frame that was kept for an object that has since
+        been deleted.
 
         Args:
-            values: each object's, of the last `valued` prototypes.
-            span: no prototype is older than the first of these times, or younger than the second. So the device is
-                asked for the order only where it may not be the usual one.
+            values: each object's values, for the last `valued` prototypes.
+            span: times of the oldest and of the newest candidate. They tell, without waiting for the device, whether
+                the prototypes may have to be sorted in.
         """
         oldest, newest = span
         is_in_order = oldest >= self.newest

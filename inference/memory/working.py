@@ -16,7 +16,7 @@ class MemoryFrame:
     """Why a frame is in working memory, and whether it may leave."""
 
     first: bool = False
-    """It is the video's first; like every kept frame it stays, but it counts in T_min and T_max."""
+    """Whether it is the video's first memory frame, which counts in T_min and T_max unless it is permanent."""
     permanent: bool = False
     """The caller wants it to stay."""
     annotates: set[int] = field(default_factory=set)
@@ -62,7 +62,10 @@ class WorkingMemory(ElementStore):
         self.frames.append(frame)
 
     def candidates(self, min_frames: int) -> Int[Tensor, " candidates"]:
-        """The elements of all frames but those that stay and the last T_min − 1 others, on the CPU."""
+        """Return the indices of the elements that may leave, on the CPU.
+
+        They are those of all frames that are not kept, but for the latest `min_frames` − 1 of these.
+        """
         leaving = [index for index, frame in enumerate(self.frames) if not frame.is_kept]
         leaving = leaving[: max(len(leaving) - (min_frames - 1), 0)]
         return torch.arange(self.size).view(len(self.frames), self.frame_size)[leaving].flatten()

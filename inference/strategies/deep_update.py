@@ -34,8 +34,8 @@ class OnMemoryFrames(DeepUpdate):
     """A deep update with every memory frame, in place of the decoder's: as published.
 
     Attributes:
-        deep_update_every: frames between deep updates, which then follow the decoder's on the next memory frame that is
-            due; negative: with every memory frame.
+        deep_update_every: negative: every memory frame has a deep update, in place of the decoder's. Positive: the
+            least number of frames between deep updates, which come on memory frames, after the decoder's.
     """
 
     deep_update_every: int = -1

@@ -58,8 +58,8 @@ class SparseInsertion(Insertion):
 
     Attributes:
         max_memory_frames: the bound.
-        mem_every, mem_offset: videos have intervals of their own, so the offset is the share mem_offset / mem_every of
-            each.
+        mem_every, mem_offset: the first memory frame after frame 0 comes earlier by mem_offset / mem_every of the
+            interval, which differs from video to video.
     """
 
     max_memory_frames: int = 50

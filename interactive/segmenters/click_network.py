@@ -42,7 +42,10 @@ class Features(NamedTuple):
 
 
 class Prompts(NamedTuple):
-    """What a user gives; at least one click, so that where there is none, or fewer, there are such of sign 0."""
+    """The clicks, box and previous mask of each image of a batch.
+
+    All images have the same number of clicks, at least one: those that an image lacks have sign 0.
+    """
 
     places: Float[Tensor, "batch clicks 2"]
     """x and y in pixels."""

@@ -15,7 +15,7 @@ from interactive.segmenters.interface import Box, Click, check_prompts, place_in
 SIDE = 256
 """Longer side, in pixels, at which the cut is made."""
 RADIUS = 3
-"""Of the disks about clicks that are certain, in pixels of the reduced image."""
+"""Radius of the disk about a click that is certain to have its label, in pixels of the reduced image."""
 COLOUR_SCALE, DISTANCE_SCALE = 60.0, 0.15
 """How far from a click is far: in Lab colours, and in sides of the image."""
 ITERATIONS = 2

@@ -1,7 +1,7 @@
 """The click network as a segmenter: it looks at the whole frame first, then at a window about the object.
 
-Every click is answered with the mask that the click before left, so that a list of clicks is gone through from its
-beginning; what was answered lately is remembered.
+For each click the network also sees its own answer to the clicks before, so a list of clicks is answered from the first
+one on. The latest answers are cached.
 """
 
 import math
@@ -169,7 +169,12 @@ class NetworkSegmenter:
         before: Answer | None,
         from_nothing: bool,
     ) -> Answer:
-        """Return the answer to these clicks after that to all but the last; `from_nothing`: there are clicks only."""
+        """Return the network's answer to some clicks.
+
+        Args:
+            before: its answer to all clicks but the last, or the previous mask; None: there is neither.
+            from_nothing: there is neither a box nor a previous mask.
+        """
         if before is None:
             nothing = np.zeros(rgb.shape[:2], bool)
             window = window_about(nothing, clicks, box, None)

@@ -47,9 +47,9 @@ class Outcome:
     """What came of the clicks on some frames."""
 
     ious: list[list[float]] = field(default_factory=list)
-    """Of each frame, the intersection over union after each click."""
+    """The intersection over union of each frame after each click."""
     boxed: list[float] = field(default_factory=list)
-    """Of each frame, that with the object's bounding box, without clicks."""
+    """That of each frame with the object's bounding box, without clicks."""
     first_seconds: list[float] = field(default_factory=list)
     later_seconds: list[float] = field(default_factory=list)
 
