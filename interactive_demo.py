@@ -24,6 +24,7 @@ import torch
 from dataset.random_access import FrameAccess, open_frames
 from evaluation import networks
 from evaluation.config import PUBLISHED_SIZE
+from interactive.document import MOST_OBJECTS, SETTING_NOTES
 from interactive.segmenters import SEGMENTERS, open_segmenter
 from interactive.session import Session
 from interactive.workspace import Workspace
@@ -60,6 +61,19 @@ def make_parser() -> argparse.ArgumentParser:
     add("--port", type=int, help=f"port of the page ({PORT}, or the next that is free)")
     add("--no_browser", action="store_true", help="print the address, and do not open it")
     return parser
+
+
+def check_numbers(arguments: argparse.Namespace) -> None:
+    """Check --size and --num_objects.
+
+    Raises:
+        UserError: one is out of its range.
+    """
+    size = next(note for note in SETTING_NOTES if note.name == "size")
+    for name, least, most in (("size", size.least, size.most), ("num_objects", 0, MOST_OBJECTS)):
+        value = getattr(arguments, name)
+        if value is not None and not least <= value <= most:
+            raise UserError(f"--{name} {value}: from {least} to {most}")
 
 
 def find_video(arguments: argparse.Namespace) -> tuple[Path, Path]:
@@ -119,6 +133,7 @@ def bind(port: int | None) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind(("127.0.0.1", number))
+            listening.listen()  # from now on no other program gets this port
             return listening
         except (OSError, OverflowError) as error:
             listening.close()
@@ -196,6 +211,7 @@ def run(arguments: argparse.Namespace) -> int:
         SettingError: there is no such device.
     """
     require_packages()
+    check_numbers(arguments)
     source, folder = find_video(arguments)
     device = choose_device(arguments.device)
     video: FrameAccess = open_frames(source)

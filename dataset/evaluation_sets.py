@@ -8,14 +8,14 @@ says which set has which layout.
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
 from dataset.evaluation_video import EvaluationVideo, list_video, open_videos
 from dataset.frames import (
     FrameFolder,
-    folder_entries,
     list_images,
     listed_lines,
     listed_videos,
@@ -23,9 +23,12 @@ from dataset.frames import (
     plain_name,
     read_text,
     require_folder,
+    video_folders,
 )
 from dataset.label_map import label_map_size
 from util.errors import UserError
+
+T = TypeVar("T")
 
 YOUTUBE_VOS_TRUTH = "GroundTruth"
 """The folder for label maps of all frames of YouTubeVOS's valid, which its server keeps to itself."""
@@ -92,9 +95,7 @@ def folder_of_videos(
     """
     frames_root = require_folder(folder / "JPEGImages")
     masks_root = require_folder(folder / "Annotations")
-    names = {path.name for place in (frames_root, masks_root) for path in folder_entries(place) if path.is_dir()}
-    if not names:
-        raise UserError(f"{frames_root} has no folders, one for each video")
+    names = video_folders(frames_root, masks_root)
 
     def open_video(name: str) -> EvaluationVideo:
         return list_video(
@@ -154,17 +155,35 @@ def _same_frames(frames: FrameFolder, folder: Path) -> FrameFolder:
 
 
 def _read_meta(path: Path) -> dict[str, frozenset[str]]:
-    """The names of the saved frames of each video of a YouTubeVOS meta.json, videos sorted."""
+    """Return the names of the saved frames of each video of a YouTubeVOS meta.json, videos sorted.
+
+    Raises:
+        MissingError, UserError: the file is missing, or has another form.
+    """
+
+    def frames(video: Any) -> frozenset[str]:
+        return frozenset(plain_name(frame, path) for thing in video["objects"].values() for frame in thing["frames"])
+
+    videos = read_json_videos(path, "a YouTubeVOS meta.json (videos.V.objects.ID.frames)", frames)
+    return dict(sorted(videos.items()))
+
+
+def read_json_videos(path: Path, form: str, parse: Callable[[Any], T]) -> dict[str, T]:
+    """Return what a meta file, {"videos": {V: …}}, holds of each video, in the file's order.
+
+    Args:
+        form: what the file should be, for the message.
+        parse: makes the value of a video from what the file has under its name. Errors of content that is not as
+            expected (ValueError, KeyError, TypeError, …) are explained.
+
+    Raises:
+        MissingError, UserError: the file is missing, has another form, or names no video.
+    """
     try:
-        videos = json.loads(read_text(path))["videos"]
-        frames = {
-            plain_name(name, path): frozenset(
-                plain_name(frame, path) for thing in videos[name]["objects"].values() for frame in thing["frames"]
-            )
-            for name in sorted(videos)
-        }
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not a YouTubeVOS meta.json (videos.V.objects.ID.frames): {error!r}") from error
-    if not frames:
+        content = json.loads(read_text(path))["videos"]
+        videos = {plain_name(name, path): parse(video) for name, video in content.items()}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path} is not {form}: {error!r}") from error
+    if not videos:
         raise UserError(f"{path} names no video")
-    return frames
+    return videos

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from dataset.frames import folder_entries, is_turned, list_images, open_image, read_frame, size_text
+from dataset.frames import is_turned, list_images, open_image, read_frame, size_text, video_folders
 from dataset.given_label_maps import check_objects
 from dataset.label_map import (
     COLOUR_MODES,
@@ -49,11 +49,7 @@ def check_folder(root: Path) -> Iterator[CheckedVideo]:
         return
     if (frames_root / "480p").is_dir():
         frames_root, masks_root = frames_root / "480p", masks_root / "480p"
-    places = [place for place in (frames_root, masks_root) if place.is_dir()]
-    names = {path.name: None for place in places for path in folder_entries(place) if path.is_dir()}
-    if not names:
-        raise UserError(f"{frames_root} has no folders, one for each video")
-    for name in names:
+    for name in video_folders(*(place for place in (frames_root, masks_root) if place.is_dir())):
         yield check_video(name, frames_root / name, masks_root / name)
 
 

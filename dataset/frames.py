@@ -2,6 +2,7 @@
 
 import os
 import re
+import struct
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -77,7 +78,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     except UnidentifiedImageError as error:
         raise UserError(f"{path} is not an image, or it is damaged") from error
     # Pillow's decoders report damage by any of these, depending on where in the file it lies.
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path} cannot be read, it may be damaged: {reason}") from error
 
@@ -186,6 +187,18 @@ def plain_name(name: str, path: Path) -> str:
     if not name or name.startswith(".") or any(character in name for character in "/\\\0"):
         raise UserError(f"{path} holds the name {name!r}: names of videos and frames have no slash and no leading dot")
     return name
+
+
+def video_folders(*places: Path) -> list[str]:
+    """Return the names of the folders in these places, one for each video, in the order of each place.
+
+    Raises:
+        UserError: there are none, or a place cannot be listed.
+    """
+    names = {path.name: None for place in places for path in folder_entries(place) if path.is_dir()}
+    if not names:
+        raise UserError(f"{places[0]} has no folders, one for each video")
+    return list(names)
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:

@@ -245,20 +245,23 @@ def decoded(segmentation: Any, size: tuple[int, int]) -> Bool[np.ndarray, "heigh
         ValueError: it is none of these, or of another size.
     """
     coco = _pycocotools()
-    if isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), str):
-        code = {"size": segmentation["size"], "counts": segmentation["counts"].encode("ascii")}
-    elif isinstance(segmentation, dict):
-        runs = segmentation["counts"]
-        if sum(runs) != size[0] * size[1]:
-            raise ValueError(f"runs of {sum(runs)} pixels in an image of {size_text(size)}")
-        code = coco.frPyObjects(segmentation, *size)
-    elif segmentation:
-        code = coco.merge(coco.frPyObjects(segmentation, *size))
-    else:
+    if not segmentation:
         raise ValueError("an annotation has no mask (only a box, perhaps)")
-    if tuple(code["size"]) != size:
-        raise ValueError(f"a mask of {size_text(tuple(code['size']))} in an image of {size_text(size)}")
-    return coco.decode(code).astype(bool)
+    runs = segmentation["counts"] if isinstance(segmentation, dict) else None
+    if runs is not None and not isinstance(runs, str) and sum(runs) != size[0] * size[1]:
+        raise ValueError(f"runs of {sum(runs)} pixels in an image of {size_text(size)}")
+    try:
+        if isinstance(runs, str):
+            code = {"size": segmentation["size"], "counts": runs.encode("ascii")}
+        elif runs is not None:
+            code = coco.frPyObjects(segmentation, *size)
+        else:
+            code = coco.merge(coco.frPyObjects(segmentation, *size))
+        if tuple(code["size"]) == size:
+            return coco.decode(code).astype(bool)
+    except Exception as error:  # pycocotools raises bare exceptions
+        raise ValueError(f"a mask that pycocotools refuses: {error}") from error
+    raise ValueError(f"a mask of {size_text(tuple(code['size']))} in an image of {size_text(size)}")
 
 
 def _read_json(path: Path) -> Iterator[VideoMasks]:
@@ -278,7 +281,7 @@ def _explained(path: Path) -> Iterator[None]:
     """Turn what comes of content that is not as expected into a UserError."""
     try:
         yield
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is no JSON of COCO or YouTubeVIS with masks: {error!r}") from error
 
 

@@ -4,23 +4,20 @@
 tried. What scoring has to know besides label maps is read here, too.
 """
 
-import json
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dataset.evaluation_sets import folder_of_videos
+from dataset.evaluation_sets import folder_of_videos, read_json_videos
 from dataset.evaluation_video import EvaluationVideo, list_video, open_videos
 from dataset.frames import (
     FrameFolder,
-    folder_entries,
     list_images,
     listed_videos,
-    plain_name,
-    read_text,
     require_folder,
+    video_folders,
 )
 from dataset.label_map import LabelMapSource, ObjectMasks, folder_labels, list_label_maps
 from util.errors import UserError
@@ -30,29 +27,9 @@ LVOS_STEP = 5
 
 
 def first_existing(places: Iterable[Path]) -> Path:
-    """Return the first of several places that exists, or the first one.
-
-    Raises:
-        ValueError: there is no place.
-    """
+    """Return the first of several places that exists, or the first one."""
     places = list(places)
     return next((place for place in places if os.path.exists(place)), places[0])
-
-
-def read_json_videos(path: Path, form: str) -> Mapping[str, Any]:
-    """Return the videos of a meta file, {"videos": {V: ...}}.
-
-    Args:
-        form: what the file should be, for the message.
-
-    Raises:
-        MissingError, UserError: the file is missing, or something else.
-    """
-    try:
-        videos = json.loads(read_text(path))["videos"]
-        return {plain_name(name, path): video for name, video in videos.items()}
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path} is not {form}") from error
 
 
 def whole_number(value: Any) -> int:
@@ -138,24 +115,19 @@ def read_lvos_meta(root: Path) -> dict[str, tuple[LvosObject, ...]]:
     )
     form = "a meta file of LVOS (videos.V.objects.ID.frame_range)"
 
-    def objects(things: Mapping[str, Any]) -> tuple[LvosObject, ...]:
-        ranges = ((label, thing["frame_range"]) for label, thing in things.items())
+    def objects(video: Any) -> tuple[LvosObject, ...]:
+        ranges = ((label, thing["frame_range"]) for label, thing in video["objects"].items())
         return tuple(
             LvosObject(*map(whole_number, (label, each["start"], each["end"], each["frame_nums"])))
             for label, each in ranges
         )
 
-    try:
-        videos = {name: objects(video["objects"]) for name, video in read_json_videos(path, form).items()}
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not {form}") from error
+    videos = read_json_videos(path, form, objects)
     for name, things in videos.items():
         for thing in things:
             require_label(thing.label, name, path)
         if len({thing.label for thing in things}) < len(things):
             raise UserError(f"{path} names an object of {name} twice")
-    if not videos:
-        raise UserError(f"{path} names no video")
     return videos
 
 
@@ -164,11 +136,9 @@ def lvos(root: Path, split: str, sizes: Sequence[int]) -> tuple[EvaluationVideo,
     folder = lvos_folder(root, split)
     frames_root, masks_root = require_folder(folder / "JPEGImages"), require_folder(folder / "Annotations")
     if split == "test":
-        names = [path.name for path in folder_entries(masks_root) if path.is_dir()]
-        if not names:
-            raise UserError(f"{masks_root} has no folders, one for each video")
         return open_videos(
-            names, lambda name: list_video(name, frames_root / name, masks_root / name, objects_start_later=True)
+            video_folders(masks_root),
+            lambda name: list_video(name, frames_root / name, masks_root / name, objects_start_later=True),
         )
     objects_of = read_lvos_meta(root)
 
@@ -239,19 +209,14 @@ def read_mose2_meta(root: Path) -> dict[str, Mose2Video] | None:
     )
     if not path.exists():
         return None
-    form = "a meta file of MOSEv2 (videos.V.objects, .length)"
-    try:
-        videos = {
-            name: Mose2Video(tuple(map(whole_number, list_of(video["objects"]))), whole_number(video["length"]))
-            for name, video in read_json_videos(path, form).items()
-        }
-    except (ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{path} is not {form}") from error
+    videos = read_json_videos(
+        path,
+        "a meta file of MOSEv2 (videos.V.objects, .length)",
+        lambda video: Mose2Video(tuple(map(whole_number, list_of(video["objects"]))), whole_number(video["length"])),
+    )
     for name, video in videos.items():
         for label in video.labels:
             require_label(label, name, path)
-    if not videos:
-        raise UserError(f"{path} names no video")
     return videos
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 from PIL import Image
 
-from dataset.frames import FRAME_SUFFIXES, MASK_SUFFIXES, folder_entries, list_images, read_frame
+from dataset.frames import FRAME_SUFFIXES, MASK_SUFFIXES, folder_entries, list_images, read_frame, video_folders
 from dataset.label_map import read_label_map, write_label_map
 from util.errors import UserError
-from util.files import sole_user
+from util.files import sole_user, writing
 
 SHORTER_SIDE = 480
 SOURCE, TARGET = "train", "train_480p"
@@ -27,10 +27,7 @@ def train_videos(root: Path) -> list[str]:
     folder = root / SOURCE / "JPEGImages"
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist; the root of YouTubeVOS is the folder above {SOURCE}")
-    names = [path.name for path in folder_entries(folder) if path.is_dir()]
-    if not names:
-        raise UserError(f"{folder} has no folders, one for each video")
-    return names
+    return video_folders(folder)
 
 
 def require_resized(root: Path) -> None:
@@ -59,7 +56,7 @@ def resize_videos(root: Path, names: Sequence[str], workers: int) -> Iterator[tu
         UserError: nothing can be written, or another process is making them.
     """
     target = root / TARGET
-    try:
+    with writing(target):
         target.mkdir(exist_ok=True)
         # Threads, not processes: decoding, resizing and encoding run outside the interpreter's lock.
         with sole_user(target), ThreadPoolExecutor(workers) as executor:
@@ -72,8 +69,6 @@ def resize_videos(root: Path, names: Sequence[str], workers: int) -> Iterator[tu
                     yield name_of[done], str(error) if error else None
             finally:
                 executor.shutdown(cancel_futures=True)
-    except OSError as error:
-        raise UserError(f"{error.filename or target} cannot be written: {error.strerror or error}") from error
 
 
 def resize_video(source: Path, target: Path, name: str) -> None:

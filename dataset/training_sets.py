@@ -27,6 +27,7 @@ from dataset.frames import (
     plain_name,
     read_frame,
     require_folder,
+    size_text,
 )
 from dataset.given_label_maps import check_objects
 from dataset.label_map import read_label_map
@@ -72,7 +73,7 @@ class ImageWithMask:
         """
         rgb, mask = read_frame(self.image).rgb, read_mask(self.mask)
         if mask.shape != rgb.shape[:2]:
-            raise UserError(f"{self.mask} is {mask.shape[1]}x{mask.shape[0]}, its image {rgb.shape[1]}x{rgb.shape[0]}")
+            raise UserError(f"{self.mask} is {size_text(mask.shape)}, its image {size_text(rgb.shape[:2])}")
         return rgb, mask.astype(np.uint8)
 
 

@@ -13,7 +13,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
-from dataset.frames import Frame, size_text
+from dataset.frames import Frame, FrameFolder, size_text
 from util.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -24,6 +24,15 @@ SHORT_OF_ANNOUNCED = 0.95
 # Titles and the like, which are not read here, need not be UTF-8. PyAV 19 takes them as they are; before it, the whole
 # file is refused unless this is given, and PyAV 19 does not know the argument.
 METADATA_OPTIONS: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
+
+
+def open_source(path: Path) -> "FrameFolder | VideoFile":
+    """Return the frames of a folder, or of a video file.
+
+    Raises:
+        UserError: it is neither, or cannot be read.
+    """
+    return FrameFolder(path) if path.is_dir() else VideoFile(path)
 
 
 class VideoFile:

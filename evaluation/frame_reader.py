@@ -9,7 +9,7 @@ from dataset.evaluation_video import EvaluationSet, EvaluationVideo, from_first_
 from dataset.frames import FRAME_SUFFIXES, Frame, FrameFolder, read_frame, size_text
 from dataset.given_label_maps import GivenLabelMaps
 from dataset.label_map import LabelMap, LabelMapSource, ObjectMasks, folder_labels, labels_of, list_label_maps
-from dataset.video_file import VideoFile
+from dataset.video_file import VideoFile, open_source
 from util.errors import UserError, first_few
 
 logger = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ def open_video(path: Path, mask: Path | None = None, masks: Path | None = None) 
     Raises:
         UserError: one of them cannot be used.
     """
-    frames = FrameFolder(path) if path.is_dir() else VideoFile(path)
+    frames = open_source(path)
     if frames.frame_count == 0:
         raise UserError(f"{path} is a folder without frames ({', '.join(sorted(FRAME_SUFFIXES))})")
     name = path.resolve().name if path.is_dir() else path.stem

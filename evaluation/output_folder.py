@@ -32,11 +32,11 @@ from torch import Tensor
 from dataset.evaluation_video import EvaluationVideo
 from dataset.label_map import write_label_map
 from dataset.soft_masks import write_probabilities
-from evaluation.overlay_video import OverlayVideo
+from evaluation.overlay_video import Painter, overlay_video
 from evaluation.prefetch import BackgroundWriter
 from evaluation.segmenter import SegmentedFrame
 from util.errors import UserError
-from util.files import atomic_path, remove, remove_leftovers, sole_user, write_text_atomically
+from util.files import atomic_path, remove, remove_leftovers, sole_user, write_text_atomically, writing
 from util.provenance import differences
 
 PARTS = frozenset({"annotations", "scores", "overlay", "config.json", "summary.json"})
@@ -84,7 +84,7 @@ class VideoWriter:
         masks: Path,
         object_folders: Mapping[int, str],
         scores: Path | None,
-        overlay: OverlayVideo | None,
+        overlay: Painter | None,
         images: BackgroundWriter,
         frames: BackgroundWriter,
     ) -> None:
@@ -127,13 +127,13 @@ def write_mask(path: Path, labels: UInt8[Tensor, "height width"], palette: bytes
 
 
 def write_overlay(
-    overlay: OverlayVideo, rgb: UInt8[np.ndarray, "height width 3"], labels: UInt8[Tensor, "out_height out_width"]
+    overlay: Painter, rgb: UInt8[np.ndarray, "height width 3"], labels: UInt8[Tensor, "out_height out_width"]
 ) -> None:
     """Write one frame of the overlay video, at the label map's size."""
     size = tuple(labels.shape)
     if size != rgb.shape[:2]:
         rgb = cv2.resize(rgb, size[::-1], interpolation=cv2.INTER_AREA)
-    overlay.write(rgb, labels.cpu().numpy())
+    overlay(rgb, labels.cpu().numpy())
 
 
 class OutputFolder:
@@ -170,11 +170,11 @@ class OutputFolder:
         Raises:
             UserError: it cannot be written to, is in use, or holds other files or results of other settings.
         """
-        with writing_to(self.path):
+        with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         recorded = self.path / "config.json"
         with sole_user(self.path):
-            with writing_to(self.path):
+            with writing(self.path):
                 if not recorded.exists():
                     self._refuse_files_of_others()
                 elif not is_settings_of_run(recorded):
@@ -258,7 +258,7 @@ class OutputFolder:
         """
         folder = self.path / f".video-{name.replace('%', '%25').replace('/', '%2F')}"
         masks, scores, video = folder / "masks", folder / "scores", folder / "overlay.mp4"
-        with writing_to(self.path):
+        with writing(self.path):
             try:
                 for place in (masks, scores, *(masks / each for each in (object_folders or {}).values())):
                     place.mkdir(parents=True)
@@ -267,7 +267,7 @@ class OutputFolder:
                         masks,
                         object_folders or {},
                         scores if save_scores else None,
-                        stack.enter_context(OverlayVideo(video, frame_rate)) if overlay else None,
+                        stack.enter_context(overlay_video(video, frame_rate)) if overlay else None,
                         images=stack.enter_context(BackgroundWriter(threads=2)),
                         frames=stack.enter_context(BackgroundWriter(threads=1)),  # one thread keeps frames in order
                     )
@@ -287,7 +287,7 @@ class OutputFolder:
         Raises:
             UserError: it cannot be written.
         """
-        with writing_to(self.path):
+        with writing(self.path):
             self._record_file(record.name).parent.mkdir(parents=True, exist_ok=True)
             write_text_atomically(self._record_file(record.name), json.dumps(asdict(record)))
 
@@ -300,7 +300,7 @@ class OutputFolder:
         Raises:
             UserError: it cannot be written.
         """
-        with writing_to(self.path):
+        with writing(self.path):
             write_text_atomically(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
 
     def zip_label_maps(self, videos: Iterable[EvaluationVideo], folder_in_zip: str) -> Path:
@@ -310,7 +310,7 @@ class OutputFolder:
             UserError: it cannot be written.
         """
         with (
-            writing_to(self.zip_file),
+            writing(self.zip_file),
             atomic_path(self.zip_file) as temporary,
             zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive,  # PNGs are compressed already
         ):
@@ -319,15 +319,6 @@ class OutputFolder:
                     if video.is_saved(path.stem):  # not those of save_all
                         archive.write(path, Path(folder_in_zip, video.name, path.name))
         return self.zip_file
-
-
-@contextmanager
-def writing_to(path: Path) -> Iterator[None]:
-    """Turn an error of the system in this block (permissions, a full disk) into a user error."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path} cannot be written to: {error.strerror or error}") from error
 
 
 def move(source: Path, target: Path) -> None:

@@ -58,7 +58,7 @@ class Validation:
 
     def __call__(self, network: XMem, on_frame: Callable[[], None] = lambda: None) -> float:
         """Return J&F in percent; see `scores`."""
-        return self.scores(network, on_frame).j_and_f
+        return self.scores(network, on_frame).figures["J&F"]
 
     def scores(self, network: XMem, on_frame: Callable[[], None] = lambda: None) -> Scores:
         """Return the scores that an evaluation of `network` on these videos reports. The network is left as it was.

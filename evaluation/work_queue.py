@@ -6,7 +6,6 @@ process uses the same code with a store in its own memory.
 
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -14,9 +13,9 @@ from datetime import timedelta
 from typing import Any
 
 import torch.distributed as dist
-from tqdm import tqdm
 
 from dataset.evaluation_video import EvaluationVideo
+from util.command_line import progress_bar
 from util.errors import UserError
 
 POLL_SECONDS = 0.2
@@ -126,13 +125,11 @@ class Progress(AbstractContextManager[Any, None]):
         self._untold = 0  # of these, those that the other processes do not know of yet
         self._told_at = 0.0
         self._shown = 0  # frames of this run that the bar shows
-        self._bar = tqdm(
+        self._bar = progress_bar(
             total=sum(self._frames.values()),
             initial=sum(self._frames.values()) - sum(self._frames[name] for name in pending),
             unit="frame",
             disable=queue.rank != 0,
-            mininterval=0.2 if sys.stderr.isatty() else 10,  # a log keeps every state of the bar
-            dynamic_ncols=True,
         )
 
     def __exit__(self, *_: Any) -> None:

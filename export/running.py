@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dataset.frames import size_text
 from export.graphs import NETWORK_GRAPHS, GraphShapes, extent
 from export.manifest import Export
 from model.checkpoint import first_line
@@ -233,8 +234,9 @@ class ExportedNetwork(XMem):
         if export.size not in (None, (height, width)):
             assert export.size is not None
             raise UserError(
-                f"{export.folder} is an export for frames of {_size(export.size)}, not of {_size((height, width))} "
-                f"(as padded to multiples of 16): export the network with --size {height} {width}, or for any"
+                f"{export.folder} is an export for frames of {size_text(export.size)}, not of "
+                f"{size_text((height, width))} (as padded to multiples of 16): export the network with "
+                f"--size {height} {width}, or for any"
             )
         capacity = objects if export.objects is None else export.objects
         if objects > capacity:
@@ -260,7 +262,3 @@ class ExportedNetwork(XMem):
             return tensor
         missing = tensor.new_zeros(1, objects - tensor.shape[1], *tensor.shape[2:])
         return torch.cat([tensor, missing], dim=1)
-
-
-def _size(size: tuple[int, int]) -> str:
-    return f"{size[1]}x{size[0]}"

@@ -19,7 +19,7 @@ from export.running import OnnxGraph, ProgramGraph, import_onnxruntime
 from model.checkpoint import Checkpoint, first_line
 from model.network import IMAGE_MEAN, IMAGE_STD, STRIDE, XMem
 from util.errors import SettingError, UserError
-from util.files import atomic_path, remove_leftovers, sha256_of
+from util.files import atomic_path, remove_leftovers, sha256_of, writing
 
 OPSET = 18
 EXAMPLE_SIZE, EXAMPLE_OBJECTS = (96, 160), 3
@@ -143,14 +143,12 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     if folder.exists():
         raise UserError(f"{folder} is there already: choose another folder, or remove it")
-    try:
+    with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder.parent, glob.escape(folder.stem))
         with atomic_path(folder) as temporary:
             temporary.mkdir()
             yield temporary
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror or error}") from error
 
 
 def write_manifest(export: Export) -> None:

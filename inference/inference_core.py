@@ -264,7 +264,7 @@ class InferenceCore:
             "video_name": self._video_name,
             "video_length": self._video_length,
         }
-        with writing(path), atomic_path(path) as temporary:
+        with writing(path, by_torch=True), atomic_path(path) as temporary:
             torch.save(content, temporary)
 
     def load_memory(self, path: Path | str) -> None:

@@ -86,13 +86,13 @@ def read_masks(
     return GivenMasks(objects, mask.to(labels.dtype) == labels[:, None, None])
 
 
-def as_tensor(mask: Any) -> Tensor:
-    """Return a mask as a tensor; unsigned integers of over 8 bits become signed, since few operations take them."""
-    if isinstance(mask, Tensor):
-        return mask.long() if mask.dtype in (torch.uint16, torch.uint32, torch.uint64) else mask
-    array = np.asarray(mask)
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"a mask is an array of numbers, not a {type(mask).__name__}")
-    is_wide = array.dtype.kind == "u" and array.itemsize > 1
-    array = np.ascontiguousarray(array.astype(np.int64) if is_wide else array)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())  # that of a PIL image is read-only
+def as_tensor(array: Any) -> Tensor:
+    """Return an image or mask as a tensor; unsigned integers of over 8 bits become signed, as operations want them."""
+    if isinstance(array, Tensor):
+        return array.long() if array.dtype in (torch.uint16, torch.uint32, torch.uint64) else array
+    numbers = np.asarray(array)
+    if numbers.dtype.kind not in "biuf":
+        raise ValueError(f"a mask is an array of numbers, not a {type(array).__name__}")
+    is_wide = numbers.dtype.kind == "u" and numbers.itemsize > 1
+    numbers = np.ascontiguousarray(numbers.astype(np.int64) if is_wide else numbers)
+    return torch.from_numpy(numbers if numbers.flags.writeable else numbers.copy())  # that of a PIL image is read-only

@@ -86,14 +86,9 @@ class MemorySettings:
 
     def inference(self) -> InferenceConfig:
         """Return the configuration of inference."""
-        return InferenceConfig.from_settings(
-            mem_every=self.mem_every,
-            min_mid_term_frames=self.min_mid_term_frames,
-            max_mid_term_frames=self.max_mid_term_frames,
-            num_prototypes=self.num_prototypes,
-            max_long_term_elements=self.max_long_term_elements,
-            top_k=self.top_k,
-        )
+        settings = asdict(self)
+        del settings["size"]
+        return InferenceConfig.from_settings(**settings)
 
 
 @dataclass(frozen=True)

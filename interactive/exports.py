@@ -25,12 +25,12 @@ from torch import Tensor
 from dataset.label_map import objects_of
 from dataset.mask_formats import FrameMasks, VideoMasks, write_coco, write_labels, write_objects
 from dataset.soft_masks import write_probabilities
-from evaluation.overlay_video import OverlayVideo
+from evaluation.overlay_video import overlay_video
 from inference.images import resize_channels
 from interactive.session import Change, Notice, Session
 from interactive.workspace import EXPORTS
 from util.errors import UserError, counted
-from util.files import atomic_path, remove, write_text_atomically
+from util.files import atomic_path, remove, write_text_atomically, writing
 from util.painting import davis_palette, display_palette
 
 Kind = Literal["davis", "youtube", "overlay", "alpha_png", "alpha_video", "binary", "soft", "coco", "memory"]
@@ -112,7 +112,7 @@ class Exports:
             raise UserError("there is no object to export yet")
         stem, suffix = f"{_file_name(session.video.name)}_{request.kind}", SUFFIXES.get(request.kind, "")
         with self._lock:
-            taken = {*self._exports, *(path.name for path in self._folder.iterdir())}
+            taken = {*self._exports, *(path.name.removesuffix(".zip") for path in self._folder.iterdir())}
             names = (f"{stem}{f'_{number}' if number > 1 else ''}{suffix}" for number in range(1, 10**6))
             name = next(name for name in names if name not in taken)
             self._exports[name] = Export(name, request.kind, progress=0.0)
@@ -138,8 +138,9 @@ class Exports:
             if export.progress < 1 and export.error is None:
                 raise UserError(f"{name} is on its way: wait until it has ended")
             del self._exports[name]
-        remove(self._folder / name)
-        remove(self._folder / f"{name}.zip")
+        with self._packing:  # nor is it packed again meanwhile
+            remove(self._folder / f"{name}.zip")  # first: without its folder it would be taken for a later export's
+            remove(self._folder / name)
         self._tell()
 
     def file(self, name: str) -> Path:
@@ -157,7 +158,7 @@ class Exports:
             return path
         with self._packing:
             if not packed.is_file():
-                with atomic_path(packed) as temporary:
+                with writing(packed), atomic_path(packed) as temporary:
                     shutil.make_archive(str(temporary.with_suffix("")), "zip", path)
         return packed
 
@@ -322,9 +323,9 @@ def _write_overlay(job: _Job, path: Path) -> None:
     palette = bytearray(display_palette())
     for label, each in job.objects.items():
         palette[3 * label : 3 * label + 3] = bytes.fromhex(each.colour[1:])
-    with OverlayVideo(path, job.session.video.rate, bytes(palette)) as video:
+    with overlay_video(path, job.session.video.rate, bytes(palette)) as write:
         for number, rgb in job.frames():
-            video.write(rgb, job.selected(number))
+            write(rgb, job.selected(number))
 
 
 def _write_alpha_png(job: _Job, folder: Path) -> None:

@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 
 from dataset.random_access import VideoAccess
 from interactive.session import Session
+from util.errors import UserError
 from util.files import atomic_path, remove_leftovers
 
 FOLDER = "previews"
@@ -20,16 +21,16 @@ class Previews:
     """The previews of a session's video; a thread makes them ahead, while nothing else needs the machine.
 
     Args:
-        session: whose workspace keeps them.
-        ahead: whether to make those of a video file ahead; the images of a folder are read as fast as previews.
+        session: whose workspace keeps them. Those of a video file are made ahead; the images of a folder are read as
+            fast as previews.
     """
 
-    def __init__(self, session: Session, ahead: bool = True) -> None:
+    def __init__(self, session: Session) -> None:
         self._session, self._video = session, session.video
         self._folder = session.workspace.folder / FOLDER
         self._closing = Event()
         self._thread: Thread | None = None
-        if ahead and isinstance(self._video, VideoAccess):
+        if isinstance(self._video, VideoAccess):
             self._folder.mkdir(exist_ok=True)
             remove_leftovers(self._folder)
             self._thread = Thread(target=self._make, args=(self._video,), name="previews", daemon=True)
@@ -58,18 +59,17 @@ class Previews:
         if not missing:
             return
         waiting = set(missing)
-        for number, rgb in video.small_frames(missing[0], LONGER_SIDE):
-            while self._session.is_following and not self._closing.wait(SECONDS_WHILE_BUSY):
-                pass
-            if self._closing.is_set():
-                return
-            if number not in waiting:
-                continue
-            try:
-                with atomic_path(self._path(number)) as temporary:
-                    temporary.write_bytes(jpeg(rgb, LONGER_SIDE))
-            except OSError:
-                return  # previews are no reason to fill a disk
+        try:
+            for number, rgb in video.small_frames(missing[0], LONGER_SIDE):
+                while self._session.is_following and not self._closing.wait(SECONDS_WHILE_BUSY):
+                    pass
+                if self._closing.is_set():
+                    return
+                if number in waiting:
+                    with atomic_path(self._path(number)) as temporary:
+                        temporary.write_bytes(jpeg(rgb, LONGER_SIDE))
+        except (OSError, UserError):
+            return  # `get` tells of damaged frames, and previews are no reason to fill a disk
 
 
 def jpeg(rgb: UInt8[np.ndarray, "height width 3"], longer_side: int | None = None) -> bytes:

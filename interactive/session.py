@@ -390,7 +390,7 @@ class Session:
         """
         if name not in self.segmenters:
             raise UserError(f"there is no segmenter {name} here, but {', '.join(self.segmenters) or 'none'}")
-        with self._lock:
+        with self._paused():  # or it would wait for the worker, and everything else for it, until following ends
             self._segmenter = self._worker.submit(self.segmenters[name]).result()
             self.segmenter_name = name
         self.tell(Change(parts=frozenset({"segmenter"})))

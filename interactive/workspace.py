@@ -532,8 +532,7 @@ class Workspace:
             UserError: it is not.
         """
         about = dict(self._database.execute("SELECT name, value FROM about"))
-        height, width = self._size
-        mine = {"format": FORMAT, "size": f"{width}x{height}", "frames": str(len(self._numbers))}
+        mine = {"format": FORMAT, "size": size_text(self._size), "frames": str(len(self._numbers))}
         for name, value in mine.items():
             if about.get(name, value) != value:
                 raise UserError(

@@ -31,19 +31,17 @@ def rows_of(feature: Float[Tensor, "*batch dim height width"]) -> Float[Tensor, 
 
 
 def memory_rows(
-    key: Float[Tensor, "*batch elements key_dim"], shrinkage: Float[Tensor, "*batch elements 1"] | None
+    key: Float[Tensor, "*batch elements key_dim"], shrinkage: Float[Tensor, "*batch elements 1"]
 ) -> Float[Tensor, "*batch elements row"]:
-    """The memory's side of the similarity, row = 2·Cᵏ + 1. Shrinkage s ≥ 1; None stands for 1 everywhere."""
-    scale = -(key.shape[-1] ** -0.5)
-    factor = scale * shrinkage if shrinkage is not None else torch.full_like(key[..., :1], scale)
+    """Return the memory's side of the similarity, row = 2·Cᵏ + 1. Shrinkage s ≥ 1."""
+    factor = -(key.shape[-1] ** -0.5) * shrinkage
     return torch.cat([factor * key.square(), (-2 * factor) * key, factor], dim=-1)
 
 
 def query_rows(
-    key: Float[Tensor, "*batch queries key_dim"], selection: Float[Tensor, "*batch queries key_dim"] | None
+    key: Float[Tensor, "*batch queries key_dim"], selection: Float[Tensor, "*batch queries key_dim"]
 ) -> Float[Tensor, "*batch queries row"]:
-    """The query's side of the similarity, row = 2·Cᵏ + 1. Selection e in [0, 1]; None stands for 1 everywhere."""
-    selection = torch.ones_like(key) if selection is None else selection
+    """Return the query's side of the similarity, row = 2·Cᵏ + 1. Selection e in [0, 1]."""
     selected = key * selection
     return torch.cat([selection, selected, (selected * key).sum(-1, keepdim=True)], dim=-1)
 

@@ -138,6 +138,8 @@ def read_sequence(data_root: Path, name: str, size: int) -> list[ImageAndLabels]
     """
     davis = ProfileDataSet("davis", "DAVIS 2016", "D16", "DAVIS/2016", size=size, videos=(name,))
     (video,) = davis.open(data_root, data_root).videos
+    if video.problem:
+        raise CannotRunError(f"data: {video.problem}")
     if video.ground_truth is None:
         raise CannotRunError(f"data: DAVIS 2016 does not have a label map for every frame of {name}")
     try:

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property, lru_cache
@@ -17,14 +17,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dataset.evaluation_video import EvaluationSet, EvaluationVideo
 from evaluation.config import EvaluationConfig
 from evaluation.evaluate import evaluate
 from evaluation.networks import videos_seen
 from evaluation.segmenter import MultiViewSegmenter
-from inference.memory.element_store import ElementStore
 from model.checkpoint import Checkpoint, read_checkpoint
 from model.network import XMem
 from reproduction.plan import Budget, Run
@@ -365,8 +363,7 @@ def trace_video(network: XMem, config: EvaluationConfig, video: EvaluationVideo,
         with closing(segmenter.segment(video)) as segmented:
             for _ in islice(segmented, frames):
                 seconds.append(segmenter.timer.seconds())
-                stores = segmenter.core.memory
-                memory.append(memory_bytes((stores.working, stores.long_term), stores.sensory.hidden))
+                memory.append(segmenter.core.memory.nbytes)
                 if segmenter.device.type == "cuda":
                     allocated.append(torch.cuda.memory_allocated(segmenter.device))
         if len(memory) < frames:
@@ -382,9 +379,3 @@ def trace_video(network: XMem, config: EvaluationConfig, video: EvaluationVideo,
         "peak_process_bytes": peak_process_bytes(),
         "ended_by": ended_by,
     }
-
-
-def memory_bytes(stores: Iterable[ElementStore], hidden: Tensor | None) -> int:
-    """Return the size of all rows in use and of the sensory memory."""
-    rows = (rows for store in stores for rows in (*store.shared.values(), *store.values.values()))
-    return sum(part.rows.nbytes for part in rows if part.size) + (0 if hidden is None else hidden.nbytes)

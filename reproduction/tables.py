@@ -463,21 +463,10 @@ SA_V = Table(
     by_data_set=True,
 )
 
-_ALL = (TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5, TABLE_6, TABLE_7, TABLE_8, LENGTHS, MULTI_SCALE, SPEED)
-_LATER = (LVOS, MOSE_2, VOST, SA_V)
-TABLES = {table.name: table for table in (*_ALL, *_LATER)}
+_PAPER = (TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5, TABLE_6, TABLE_7, TABLE_8)
+TABLES = {table.name: table for table in (*_PAPER, LENGTHS, MULTI_SCALE, SPEED, LVOS, MOSE_2, VOST, SA_V)}
 
-NAMES = (
-    *(f"table{number}" for number in range(1, 9)),
-    "figure1",
-    "figure7",
-    "multiscale",
-    "speed",
-    "lvos",
-    "mose2",
-    "vost",
-    "sav",
-)
+NAMES = (*(table.name for table in _PAPER), "figure1", *(name for name in TABLES if not name.startswith("table")))
 """Everything that can be asked for. Figure 1 and part of speed are made of traces, frame by frame."""
 TRACED_VARIANTS = {"XMem": v.XMEM, "No long-term memory": v.NO_LONG_TERM}
 """The variants that are traced, by their names in figures."""

@@ -15,14 +15,12 @@ import numpy as np
 from dataset.frames import list_images, listed_videos
 from dataset.label_map import MASK_SUFFIXES
 from dataset.recent_sets import LvosObject, lvos_folder, read_lvos_meta
-from scoring.measures import FrameScore, score_label_maps
 from scoring.planning import (
-    ScoredFrame,
     SequencePlan,
     chosen_sequences,
     frames_of_objects,
-    read_pair,
     require_predictions,
+    score_frame,
 )
 from scoring.scores import FrameValues, ObjectScore, Rules, Shown, in_groups
 from util.errors import UserError
@@ -110,8 +108,3 @@ def plan(name: str, things: Collection[LvosObject], truth: Path, prediction: Pat
         groups=dict.fromkeys(frames_of, group),
         later="in the ground truth, but no objects of the meta file",
     )
-
-
-def score_frame(frame: ScoredFrame) -> FrameScore:
-    """J and F of a frame's objects, as in DAVIS 2017, without void."""
-    return score_label_maps(*read_pair(frame), frame.objects)

@@ -39,16 +39,6 @@ class FrameScore:
     predicted_labels: frozenset[int]
     true_labels: frozenset[int]
 
-    @property
-    def j(self) -> Float64[np.ndarray, " objects"]:
-        """J of each object."""
-        return self.values["J"]
-
-    @property
-    def f(self) -> Float64[np.ndarray, " objects"]:
-        """F of each object."""
-        return self.values["F"]
-
 
 def score_label_maps(
     truth: UInt8[np.ndarray, "height width"],

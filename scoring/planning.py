@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 
 from dataset.frames import folder_entries, require_folder, size_text
 from dataset.label_map import LabelMapSource, files_of, read_label_map
-from scoring.measures import FrameScore
+from scoring.measures import FrameScore, score_label_maps
 from scoring.scores import Figures, FrameValues, ObjectScore, Rules, Scores, SequenceScore, Shown, mean_figures
 from util.errors import UserError, first_few
 from util.machine import available_cores
@@ -61,6 +61,11 @@ class SequencePlan:
     of_masks: bool = False
     left_out: Mapping[int, str] = field(default_factory=dict)
     of_object: Callable[[FrameValues, Shown], Figures] | None = None
+
+
+def score_frame(frame: ScoredFrame) -> FrameScore:
+    """Return J and F of a frame's objects, as in DAVIS 2017, without void."""
+    return score_label_maps(*read_pair(frame), frame.objects)
 
 
 def require_predictions(frames: Sequence[ScoredFrame]) -> None:

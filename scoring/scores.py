@@ -48,29 +48,8 @@ class Rules:
     first_counted: Callable[[Shown, Shown], int] = lambda shown, predicted: 0
 
 
-class Score:
-    """Figures in percent, by name."""
-
-    figures: Figures
-
-    @property
-    def j(self) -> float:
-        """Mean J in percent, where the benchmark has it."""
-        return self.figures["J"]
-
-    @property
-    def f(self) -> float:
-        """Mean F in percent, where the benchmark has it."""
-        return self.figures["F"]
-
-    @property
-    def j_and_f(self) -> float:
-        """(J + F) / 2 in percent, where the benchmark has it."""
-        return self.figures["J&F"]
-
-
 @dataclass(frozen=True, eq=False)
-class ObjectScore(Score):
+class ObjectScore:
     """One object.
 
     Attributes:
@@ -87,19 +66,9 @@ class ObjectScore(Score):
     figures: Figures
     group: str = ""
 
-    @property
-    def j_frames(self) -> Float64[np.ndarray, " frames"]:
-        """J of every scored frame, 0 to 1."""
-        return self.values["J"]
-
-    @property
-    def f_frames(self) -> Float64[np.ndarray, " frames"]:
-        """F of every scored frame, 0 to 1."""
-        return self.values["F"]
-
 
 @dataclass(frozen=True, eq=False)
-class SequenceScore(Score):
+class SequenceScore:
     """One sequence.
 
     Attributes:
@@ -119,7 +88,7 @@ class SequenceScore(Score):
 
 
 @dataclass(frozen=True, eq=False)
-class Scores(Score):
+class Scores:
     """A data set; its sequences by name.
 
     Attributes:
@@ -138,7 +107,7 @@ class Scores(Score):
         return [score for sequence in self.sequences.values() for score in sequence.all_objects]
 
     @property
-    def figures(self) -> Figures:  # type: ignore[override]
+    def figures(self) -> Figures:
         """The figures of the data set."""
         return self.rules.of_all(self.all_objects)
 

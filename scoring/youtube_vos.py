@@ -11,16 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from dataset.evaluation_sets import YOUTUBE_VOS_TRUTH
-from dataset.recent_sets import read_json_videos, require_label, whole_number
-from scoring.measures import FrameScore, score_label_maps
+from dataset.evaluation_sets import YOUTUBE_VOS_TRUTH, read_json_videos
+from dataset.recent_sets import require_label, whole_number
 from scoring.planning import (
-    ScoredFrame,
     SequencePlan,
     chosen_sequences,
     frames_of_objects,
-    read_pair,
     require_predictions,
+    score_frame,
 )
 from scoring.scores import ObjectScore, Rules, in_groups, j_and_f_of_object
 from util.errors import UserError
@@ -79,26 +77,21 @@ def plan(
     return SequencePlan(name, {label: label for label in frames_of}, frames, score_frame, groups)
 
 
-def score_frame(frame: ScoredFrame) -> FrameScore:
-    """J and F of a frame's objects, as in DAVIS 2017, without void."""
-    return score_label_maps(*read_pair(frame), frame.objects)
-
-
 def objects_of(meta: Path) -> list[tuple[str, dict[str, Any]]]:
     """Every object in a meta.json, with its video: its label, category and frames.
 
     Raises:
         UserError: the file is missing or not as YouTubeVOS has it.
     """
-    form = "a YouTubeVOS meta.json (videos.V.objects.ID.category, .frames)"
-    try:
-        found = [
-            (name, {"label": whole_number(label), "category": thing["category"], "frames": list(thing["frames"])})
-            for name, video in read_json_videos(meta, form).items()
+
+    def objects(video: Any) -> list[dict[str, Any]]:
+        return [
+            {"label": whole_number(label), "category": thing["category"], "frames": list(thing["frames"])}
             for label, thing in video["objects"].items()
         ]
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{meta} is not {form}") from error
+
+    videos = read_json_videos(meta, "a YouTubeVOS meta.json (videos.V.objects.ID.category, .frames)", objects)
+    found = [(name, thing) for name, things in videos.items() for thing in things]
     for name, thing in found:
         require_label(thing["label"], name, meta)
         if not isinstance(thing["category"], str) or not all(isinstance(each, str) for each in thing["frames"]):

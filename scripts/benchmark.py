@@ -3,12 +3,11 @@
 python -m scripts.benchmark {clicks,frame,interactive,person,read,score,toolkits,train}
 """
 
-import argparse
 import logging
 import sys
 
 from scripts.benchmarks import clicks, frame, interactive, person, read, score, toolkits, train
-from util.command_line import run_program
+from util.command_line import run_one_of
 
 BENCHMARKS = {
     "clicks": clicks,
@@ -25,17 +24,7 @@ BENCHMARKS = {
 def main(argv: list[str] | None = None) -> int:
     """Run one benchmark and print its table; returns the exit code."""
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    parser = argparse.ArgumentParser(prog="python -m scripts.benchmark", description=__doc__.partition("\n")[0])
-    commands = parser.add_subparsers(dest="benchmark", required=True)
-    for name, module in BENCHMARKS.items():
-        module.add_arguments(commands.add_parser(name, help=(module.__doc__ or "").partition("\n")[0]))
-    arguments = parser.parse_args(argv)
-
-    def run() -> int:
-        BENCHMARKS[arguments.benchmark].run(arguments)
-        return 0
-
-    return run_program(f"benchmark {arguments.benchmark}", run, "nothing was kept")
+    return run_one_of(BENCHMARKS, "benchmark", __doc__.partition("\n")[0], argv, "nothing was kept")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from training.config import STAGES, DataConfig
 from training.data import open_stage_data
 from util.command_line import Parser, run_program
 from util.errors import UserError
-from util.files import atomic_path
+from util.files import atomic_path, writing
 from util.painting import overlay_masks
 
 FORMATS = {".png": "png", ".webp": "webp", ".jpg": "jpeg"}
@@ -70,8 +70,9 @@ def draw_clips(arguments: argparse.Namespace) -> int:
     source = open_stage_data(stage, data, arguments.seed).main
     jump = max_jump(stage.iterations // 2, stage.iterations, stage.name)
     picture = np.concatenate([drawn(source.sample(number, jump)) for number in range(arguments.clips)])
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(arguments.out) as temporary:
+    with writing(arguments.out):
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    with writing(arguments.out), atomic_path(arguments.out) as temporary:
         Image.fromarray(picture).save(temporary, FORMATS[arguments.out.suffix.lower()], quality=85)
     print(f"{arguments.clips} clips of stage {stage.name}: {arguments.out}")
     return 0

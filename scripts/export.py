@@ -10,7 +10,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from dataset.frames import FrameFolder
+from dataset.frames import size_text
 from dataset.label_map import labels_of, read_label_map
-from dataset.video_file import VideoFile
+from dataset.video_file import open_source
 from evaluation.networks import default_network_file, intended_size
 from export.manifest import FORMATS, read_export
 from export.quantising import METHODS, quantise_export, recorded
@@ -120,9 +120,12 @@ def write_int8(
         if video is not None:
             frames, mask = video
             network = ExportedNetwork(plain, torch.device("cpu"))
-            with recorded(network) as calls:
-                for _ in segment_video(network, frames, mask, -1 if settings.size else intended_size(plain)):
-                    pass
+            try:
+                with recorded(network) as calls:
+                    for _ in segment_video(network, frames, mask, -1 if settings.size else intended_size(plain)):
+                        pass
+            except ValueError as error:  # frames of several sizes
+                raise UserError(f"--calibrate {arguments.calibrate}: {error}") from error
             if not all(calls.values()):
                 raise UserError(f"--calibrate {arguments.calibrate} has one frame only: at least two are needed")
         return quantise_export(plain, arguments.output, settings.example_sizes(), calls)
@@ -137,7 +140,7 @@ def calibration_video(
         UserError: they cannot be read, or do not fit the export.
     """
     path: Path = arguments.calibrate
-    source = FrameFolder(path) if path.is_dir() else VideoFile(path)
+    source = open_source(path)
     labels = read_label_map(arguments.calibrate_mask).labels
     objects = len(labels_of(labels)) - 1
     if not objects:
@@ -146,7 +149,11 @@ def calibration_video(
         raise UserError(f"--calibrate_mask shows {objects} objects, and the export is to be for {settings.objects}")
     frames = islice((frame.rgb for frame in source), arguments.calibrate_frames or 60)
     if settings.size is None:
-        return frames, labels
+        first = next(frames, np.empty((0, 0, 3), np.uint8))
+        if first.shape[:2] != labels.shape:
+            sizes = f"{size_text(labels.shape)}, the first frame of --calibrate {size_text(first.shape[:2])}"
+            raise UserError(f"--calibrate_mask {arguments.calibrate_mask} is {sizes}")
+        return chain([first], frames), labels
     height, width = settings.size
     resized = (cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA) for rgb in frames)
     return resized, cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)

@@ -15,14 +15,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from dataset.evaluation_video import EvaluationSet
 from dataset.folder_check import check_folder
 from dataset.registry import DATA_SETS, TRAINING_SETS, Entry
 from dataset.resize import TARGET, resize_videos, train_videos
 from dataset.training_sets import ImageWithMask, VideoSet
-from util.command_line import run_program
+from util.command_line import progress_bar, run_program
 from util.errors import UserError
 from util.machine import available_cores
 
@@ -168,9 +166,7 @@ def resize(arguments: argparse.Namespace) -> int:
         raise UserError(f"--workers must be at least 1, not {arguments.workers}")
     names = train_videos(arguments.yv_root)
     problems: dict[str, str] = {}
-    with tqdm(
-        total=len(names), unit="video", dynamic_ncols=True, mininterval=0.2 if sys.stderr.isatty() else 10
-    ) as bar:
+    with progress_bar(total=len(names), unit="video") as bar:
         for name, problem in resize_videos(arguments.yv_root, names, arguments.workers):
             if problem:
                 problems[name] = problem

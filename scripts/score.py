@@ -112,7 +112,9 @@ def score(arguments: argparse.Namespace) -> int:
         (arguments.per_frame, scores.to_frame_csv),
     ):
         if path is not None:
-            write_text_atomically(path, text())
+            content = text()
+            with writing(path):
+                write_text_atomically(path, content)
     print(scores.table())
     if arguments.plots is not None:
         with writing(arguments.plots):

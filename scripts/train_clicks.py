@@ -33,7 +33,7 @@ from scripts.train_small import TRAINING_VIDEOS
 from training.imagenet import EFFICIENTNET_ORIGIN, fold_published
 from util.command_line import run_program
 from util.errors import UserError
-from util.files import atomic_path
+from util.files import atomic_path, writing
 from util.torch_files import read_torch_file
 
 FORMAT = "XMem click training 1"
@@ -433,7 +433,16 @@ def train_batch(run: Run, samples: Sequence[Sample], rng: np.random.Generator) -
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Train to the end, and write the network file; returns the exit code."""
+    """Train to the end, and write the network file; returns the exit code.
+
+    Raises:
+        UserError: a flag's value, or a file, cannot be used.
+    """
+    if min(arguments.batch, arguments.threads) < 1 or arguments.seed < 0:
+        raise UserError("--batch and --threads must be at least 1, --seed not negative")
+    for path in (arguments.output, arguments.checkpoint):  # now, rather than after a hundred iterations
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(arguments.threads)
     cv2.setNumThreads(arguments.threads if arguments.threads > 1 else 0)
     run = begin(arguments)

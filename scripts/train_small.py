@@ -27,6 +27,7 @@ from training.imagenet import EFFICIENTNET_ORIGIN
 from training.run import check_batch_sizes, run_training
 from util.device import choose_device
 from util.errors import SettingError, UserError
+from util.files import writing
 from util.machine import keep_freed_memory
 from util.processes import Processes
 
@@ -173,8 +174,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         processes = Processes.join(device.type)
         with processes.failing_together():
             if processes.rank == 0:
-                output.mkdir(parents=True, exist_ok=True)
-                subset.write_text("\n".join(TRAINING_VIDEOS) + "\n", encoding="utf-8")
+                with writing(output):
+                    output.mkdir(parents=True, exist_ok=True)
+                    subset.write_text("\n".join(TRAINING_VIDEOS) + "\n", encoding="utf-8")
                 own_videos(arguments.davis_root, subset)
         recipes: list[tuple[tuple[RunConfig, ...], Path | None, Path]] = [
             (PHASES, None, arguments.network or output / "small.pth")

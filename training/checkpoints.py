@@ -68,7 +68,7 @@ class TrainingCheckpoint:
             "settings": asdict(self.settings),
             "trained_on": asdict(self.trained_on),
         }
-        with writing(path, REMEDY), atomic_path(path) as temporary:
+        with writing(path, REMEDY, by_torch=True), atomic_path(path) as temporary:
             torch.save(content, temporary)
 
     @classmethod

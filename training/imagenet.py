@@ -79,7 +79,7 @@ def read_imagenet_weights(name: str) -> Mapping[str, Tensor]:
 
 
 def start_from_imagenet(
-    encoder: KeyEncoder | ValueEncoder, weights: Mapping[str, Tensor], seed: int, first_stage: str = "layer1"
+    encoder: KeyEncoder | ValueEncoder, weights: Mapping[str, Tensor], seed: int, first_stage: str
 ) -> None:
     """Give an encoder the weights of torchvision's network, but for what comes after stride 16.
 

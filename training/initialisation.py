@@ -71,7 +71,7 @@ def network_for_stage(network: XMem, stage: StageConfig, seed: int) -> XMem:
         config, state = widen_single_object(network.config, network.state_dict())
         widened = XMem(config).eval()
         widened.load_state_dict(state)
-        network = widened.to(next(network.parameters()).device)
+        network = widened.to(network.device)
     others = network.value_encoder.first_convolution.weight.detach()[:, RGB_AND_MASK:]
     if not others.any():
         others.copy_(orthogonal(others.shape, seeded(seed)))

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -16,12 +15,12 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.transforms.v2.functional import resize
 from torchvision.utils import make_grid
-from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from training.config import IntervalConfig, StageConfig
 from training.curves import Curves, Point
 from training.step import StepFigures, TrainingBatch
+from util.command_line import progress_bar
 from util.device import peak_device_bytes
 from util.machine import peak_process_bytes
 from util.painting import overlay_masks
@@ -60,14 +59,7 @@ class TrainingLogger(AbstractContextManager[Any, None]):
         self._curves.start_stage(stage.name, done)
         self._open.enter_context(logging_redirect_tqdm())  # log lines go above the bar, not through it
         self._bar = self._open.enter_context(
-            tqdm(
-                total=stage.total_iterations,
-                initial=done,
-                desc=f"stage {stage.name}",
-                unit="it",
-                mininterval=0.2 if sys.stderr.isatty() else 10,  # a log keeps every state of the bar
-                dynamic_ncols=True,
-            )
+            progress_bar(total=stage.total_iterations, initial=done, desc=f"stage {stage.name}", unit="it")
         )
         folder = self._folder / "tensorboard" / f"stage_{stage.name}"
         self._writer = self._open.enter_context(SummaryWriter(str(folder), purge_step=done + 1, flush_secs=10))

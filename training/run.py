@@ -21,7 +21,7 @@ from training.starting_point import find_starting_point
 from training.trainer import Trainer, Validator
 from util.device import device_name
 from util.errors import UserError
-from util.files import sole_user
+from util.files import sole_user, writing
 from util.processes import Processes
 
 logger = logging.getLogger(__name__)
@@ -122,10 +122,8 @@ def claim(folder: RunFolder, stack: ExitStack) -> None:
     Raises:
         UserError: it cannot be made, or another run uses it.
     """
-    try:
+    with writing(folder.path, "choose another output"):
         folder.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder.path} cannot be made: {error.strerror}; choose another output") from error
     stack.enter_context(sole_user(folder.path))
 
 

@@ -2,8 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any, NoReturn
+
+from tqdm import tqdm
 
 from util.errors import SettingError, UserError
 from util.machine import keep_freed_memory
@@ -16,6 +19,29 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; --help lists the flags")
+
+
+def progress_bar(**settings: Any) -> "tqdm[Any]":
+    """Return tqdm's bar with these settings, which in a log shows few of its states: a log keeps all of them."""
+    return tqdm(mininterval=0.2 if sys.stderr.isatty() else 10, dynamic_ncols=True, **settings)
+
+
+def run_one_of(
+    commands: Mapping[str, ModuleType], program: str, description: str, argv: list[str] | None, after_interrupt: str
+) -> int:
+    """Run the command that the first argument names; returns the exit code.
+
+    Args:
+        commands: by their names, modules with `add_arguments`, which is given a parser, and `run`, which is given the
+            arguments and returns an exit code, None for 0.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m scripts.{program}", description=description)
+    parsers = parser.add_subparsers(dest="command", required=True)
+    for name, module in commands.items():
+        module.add_arguments(parsers.add_parser(name, help=(module.__doc__ or "").partition("\n")[0]))
+    arguments = parser.parse_args(argv)
+    module = commands[arguments.command]
+    return run_program(f"{program} {arguments.command}", lambda: module.run(arguments) or 0, after_interrupt)
 
 
 def run_program(name: str, run: Callable[[], int], after_interrupt: str) -> int:

@@ -56,12 +56,18 @@ def write_text_atomically(target: Path | str, text: str) -> None:
 
 
 @contextmanager
-def writing(path: Path | str, remedy: str | None = None) -> Iterator[None]:
-    """Turn whatever keeps the block from writing `path` into a UserError, which ends with the remedy."""
+def writing(path: Path | str, remedy: str | None = None, by_torch: bool = False) -> Iterator[None]:
+    """Turn whatever keeps the block from writing `path` into a UserError, which ends with the remedy.
+
+    Args:
+        by_torch: the block does nothing but write by `torch.save`, which turns a full disk into a RuntimeError.
+    """
     try:
         yield
-    except (OSError, RuntimeError) as error:  # torch's own writer turns a full disk into a RuntimeError
-        reason = " ".join(str(error).split())
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not by_torch:
+            raise
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise UserError(f"{path} cannot be written: {reason}" + (f"; {remedy}" if remedy else "")) from error
 
 

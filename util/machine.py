@@ -17,9 +17,9 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def peak_process_bytes() -> int:
-    """Return the peak memory of this process, in bytes."""
-    status = Path("/proc/self/status")
+def peak_process_bytes(process: int | str = "self") -> int:
+    """Return the peak memory of this process (on Linux also of another, by its number), in bytes."""
+    status = Path(f"/proc/{process}/status")
     if status.exists():  # getrusage's peak on Linux may be that of the process which started this one
         for line in status.read_text().splitlines():
             if line.startswith("VmHWM:"):

@@ -13,9 +13,8 @@ from jaxtyping import Float, Integer, UInt8
 from PIL import Image
 from torch import Tensor
 
-from dataset.frames import FrameFolder
 from dataset.given_label_maps import GivenLabelMaps
-from dataset.video_file import VideoFile
+from dataset.video_file import open_source
 from evaluation.config import SMALLEST_SIZE
 from evaluation.networks import build_network, default_network_file, read_network_file
 from inference.config import InferenceConfig
@@ -124,7 +123,7 @@ def _open_frames(frames: Any) -> Iterable[Any]:
     """
     if isinstance(frames, str | PathLike):
         path = Path(frames)
-        source = FrameFolder(path) if path.is_dir() else VideoFile(path)
+        source = open_source(path)
         return (frame.rgb for frame in source)
     if not isinstance(frames, Iterable):
         raise ValueError(f"frames are a video file, a folder or an iterable of frames, not a {type(frames).__name__}")
@@ -138,14 +137,11 @@ def _as_rgb(frame: Any, number: int) -> UInt8[Tensor, "height width 3"]:
         ValueError: it is no 8-bit RGB image.
     """
     if isinstance(frame, Image.Image):
-        frame = np.array(frame.convert("RGB"))
-    if isinstance(frame, Tensor):
-        rgb = frame
-    else:
-        array = np.ascontiguousarray(frame)
-        if array.dtype.kind not in "biuf":
-            raise ValueError(f"{FRAME_REQUIREMENT}; frame {number} is a {type(frame).__name__}")
-        rgb = torch.from_numpy(array)
+        frame = frame.convert("RGB")
+    try:
+        rgb = as_tensor(frame)
+    except ValueError as error:
+        raise ValueError(f"{FRAME_REQUIREMENT}; frame {number} is a {type(frame).__name__}") from error
     if rgb.dim() == 3 and rgb.shape[2] != 3 and rgb.shape[0] == 3:
         rgb = rgb.permute(1, 2, 0)
     if rgb.dim() != 3 or rgb.shape[2] != 3 or rgb.dtype != torch.uint8:

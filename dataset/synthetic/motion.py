@@ -79,8 +79,9 @@ class Waves:
         return np.sin(angle) @ self.amplitude.astype(np.float32)
 
 
-def random_waves(rng: np.random.Generator, strength: float, count: int = 3) -> Waves:
-    """Draw waves whose displacement is about `strength` canvas widths."""
+def random_waves(rng: np.random.Generator, strength: float) -> Waves:
+    """Draw three waves whose displacement is about `strength` canvas widths."""
+    count = 3
     angle = rng.uniform(0, 2 * np.pi, count)
     frequency = rng.uniform(0.4, 2.0, count)
     return Waves(

@@ -98,12 +98,9 @@ export class Controls {
   drawView() {
     const {tool, radius, mode, opacity, compare, split} = this.view;
     for (const element of findAll("[data-for]")) element.hidden = !element.dataset.for.split(" ").includes(tool);
-    const {error} = this.state.now.segmenter;
-    const asks = tool === "box" || tool === "click";
     const hint = find("#tool-hint");
-    setText(hint, asks && error ? error : TOOLS.find((other) => other.name === tool).hint);
+    setText(hint, TOOLS.find((other) => other.name === tool).hint);
     hint.title = hint.textContent;
-    hint.classList.toggle("error", Boolean(asks && error));
     setValue(find("#radius"), Math.round(100 * this.#shareOf(radius)));
     setText(find("#radius-text"), `${Math.round(2 * radius)} px`);
     setValue(find("#mode"), mode);

@@ -18,12 +18,11 @@ from dataset import mask_formats
 from dataset.training_sets import TrainingVideo, own_videos
 from interactive.segmenters import SEGMENTERS, open_segmenter
 from interactive.segmenters.interface import Box, Click, Segmenter
+from reproduction.profiles import HELD_OUT
 from scoring.measures import region_similarity
 from util.device import choose_device, hardware_name
 from util.errors import UserError, first_few
 
-HELD_OUT = ("car-shadow", "cows", "dog", "drift-straight")
-"""Videos of DAVIS that no network of this program was trained on, or chosen by."""
 REPORTED = (1, 3, 5)
 WANTED = 0.85
 """Intersection over union that the number of clicks is counted for."""

@@ -26,6 +26,8 @@ from model.precision import half_precision
 from scripts.benchmarks.read import synchronise
 from util.device import choose_device, hardware_name, peak_device_bytes, reset_peak
 from util.errors import UserError
+from util.figures import require_matplotlib
+from util.files import writing
 from util.machine import peak_process_bytes
 
 PARTS = {"encode_key": "key", "read": "read", "segment": "decode", "encode_value": "value", "insert": "store"}
@@ -51,7 +53,7 @@ class TimedLoop:
     """The per-frame loop over made-up frames, with the seconds that each part of a frame takes."""
 
     def __init__(self, network: XMem, objects: int, elements: int, size: tuple[int, int], amp: bool) -> None:
-        self.device = next(network.parameters()).device
+        self.device = network.device
         self.amp = amp
         self.core = InferenceCore(copy(network), InferenceConfig())  # whose methods are replaced below
         generator = torch.Generator().manual_seed(0)
@@ -119,6 +121,8 @@ def run(arguments: argparse.Namespace) -> None:
     """
     if min(*arguments.objects, *arguments.size, arguments.frames) < 1 or min(arguments.elements) < 0:
         raise UserError("--objects, --size and --frames must be at least 1, --elements at least 0")
+    if arguments.figure:
+        require_matplotlib()
     device = choose_device(arguments.device)
     if arguments.graphs:
         require_cuda(device)
@@ -185,12 +189,10 @@ def floating_point_operations(loop: TimedLoop) -> float:
 
 def draw(bars: dict[str, dict[str, float]], path: Path) -> None:
     """Draw the parts of a frame as stacked bars."""
-    import matplotlib as mpl
+    from matplotlib.figure import Figure
 
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(8, 0.5 + 0.4 * len(bars)), layout="constrained")
+    figure = Figure(figsize=(8, 0.5 + 0.4 * len(bars)), layout="constrained")
+    axes = figure.add_subplot()
     left = [0.0] * len(bars)
     for part in next(iter(bars.values())):
         widths = [each[part] for each in bars.values()]
@@ -199,5 +201,5 @@ def draw(bars: dict[str, dict[str, float]], path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("milliseconds a frame (parts of memory frames divided by five)")
     axes.legend(ncols=len(PARTS), frameon=False, loc="upper center", bbox_to_anchor=(0.4, -0.15))
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    with writing(path):
+        figure.savefig(path, dpi=150)

@@ -21,8 +21,9 @@ import numpy as np
 from dataset.back_and_forth import turning_order
 from interactive.previews import FOLDER as PREVIEWS
 from scripts.demo import CLIP, VIDEO
-from scripts.page_driver import Program, Window, chromium, running
+from scripts.page_driver import Window, chromium, running
 from util.device import choose_device, hardware_name
+from util.machine import peak_process_bytes
 from util.provenance import REPOSITORY
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def scrub(arguments: argparse.Namespace, folder: Path) -> None:
         print(f"scrubbing {arguments.frames} frames of 1080p, milliseconds until a frame is shown, median (largest):")
         for name, seconds in (("right after opening", early), (f"previews made, {made:.0f} s later", late)):
             print(f"  {name}: {1000 * median(seconds):.0f} ({1000 * max(seconds):.0f})")
-        print(f"  memory of the program: {_peak_bytes(program) / 2**20:.0f} MiB")
+        print(f"  memory of the program: {peak_process_bytes(program.process.pid) / 2**20:.0f} MiB")
 
 
 def _scrub_through(window: Window, numbers: Sequence[int], count: int) -> list[float]:
@@ -169,17 +170,12 @@ def lengths(arguments: argparse.Namespace, folder: Path) -> None:
             shown = time.perf_counter() - begun
             for number in np.linspace(0, count - 1, 12).astype(int).tolist():
                 window.go_to(number)
-            memory = _peak_bytes(program) / 2**20
+            memory = peak_process_bytes(program.process.pid) / 2**20
         size = video.stat().st_size / 2**20
         print(
             f"4K, {count} frames ({size:.0f} MiB): {started:.1f} s until the program answers (PyTorch is imported in "
             f"this time), {shown:.1f} s more until the page shows a frame; {memory:.0f} MiB after going through it"
         )
-
-
-def _peak_bytes(program: Program) -> int:
-    status = Path(f"/proc/{program.process.pid}/status").read_text()
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
 def repeated(video: Path, path: Path, times: int) -> Path:

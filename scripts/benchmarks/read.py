@@ -6,7 +6,6 @@ of the memory itself: on a CPU measured in a process of its own, by what the rea
 
 import argparse
 import multiprocessing
-import platform
 import time
 from collections.abc import Callable
 from statistics import median
@@ -19,7 +18,7 @@ from inference.memory.long_term import LongTermMemory
 from inference.memory.reading import read_stores
 from inference.memory.working import WorkingMemory
 from model.memory_reading import memory_rows, query_rows
-from util.device import choose_device
+from util.device import choose_device, hardware_name
 from util.errors import UserError
 from util.machine import peak_process_bytes
 
@@ -85,8 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
     if min(*arguments.elements, *arguments.objects, arguments.repeats) < 1:
         raise UserError("--elements, --objects and --repeats must be at least 1")
     device = choose_device(arguments.device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
-    print(f"{name}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, {QUERIES} queries, top-{TOP_K}")
+    print(f"{hardware_name(device)}, {torch.get_num_threads()} threads, {QUERIES} queries, top-{TOP_K}")
     print("| elements | objects | dense | this | ratio | dense peak | this peak | peak ratio | largest difference |")
     print("|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     for elements in arguments.elements:

@@ -222,7 +222,9 @@ def test_youtube_needs_all_frames(youtube):
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", "{}", '{"videos": {"a": {"objects": {"1": {}}}}}', '{"videos": {}}', "\xff"]
+    "text",
+    ["{", "[]", "{}", '{"videos": {"a": {"objects": {"1": {}}}}}', '{"videos": {}}', "\xff", 10**5 * "["],
+    ids=lambda text: text[:20],
 )
 def test_youtube_meta_is_checked(youtube, text):
     (youtube / "valid/meta.json").write_bytes(text.encode("latin-1"))

@@ -82,6 +82,12 @@ def test_a_damaged_png_is_named(tmp_path, position):
         read_frame(path)
 
 
+def test_a_damaged_orientation_is_named(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "0.webp", exif=b"Exif\0\0II*\0")
+    with pytest.raises(UserError, match=r"0\.webp cannot be read"):
+        read_frame(tmp_path / "0.webp")
+
+
 @pytest.mark.parametrize("read", [read_frame, frame_size])
 def test_what_is_no_image_is_named(tmp_path, read):
     text = tmp_path / "text.jpg"

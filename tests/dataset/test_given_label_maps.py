@@ -169,7 +169,7 @@ def test_objects_with_folders_are_followed_and_scored(tmp_path):
     np.testing.assert_array_equal(first.labels, labels)
     assert [label_map for _, label_map in others] == [None, None]
     write_masks(tmp_path / "result/v", range(3), SIZE, labels=(1, 2))
-    assert score_sequences(find_sequences(tmp_path / "Annotations", tmp_path / "result")).j_and_f == 100
+    assert score_sequences(find_sequences(tmp_path / "Annotations", tmp_path / "result")).figures["J&F"] == 100
 
 
 def test_ground_truth_in_colours_is_read_as_the_given_label_map(tmp_path):
@@ -179,7 +179,7 @@ def test_ground_truth_in_colours_is_read_as_the_given_label_map(tmp_path):
         save(in_colours(labels, {1: RED, 2: BLUE}), tmp_path / f"same/v/{number}.png")
         save(Image.fromarray(labels), tmp_path / f"numbers/v/{number}.png")
     for prediction in ("same", "numbers"):
-        assert score_sequences(find_sequences(tmp_path / "truth", tmp_path / prediction)).j_and_f == 100
+        assert score_sequences(find_sequences(tmp_path / "truth", tmp_path / prediction)).figures["J&F"] == 100
 
 
 # --- Void -------------------------------------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ def test_folders_are_matched_by_name_when_they_are_scored(tmp_path, caplog):
         write_object_masks(tmp_path / "truth/v", labels, {1: "cat", 2: "dog", 3: "zebra"}, f"{number}")
         write_object_masks(tmp_path / "result/v", labels, {1: "cat", 3: "zebra"}, f"{number}")
     scores = score_sequences(find_sequences(tmp_path / "truth", tmp_path / "result"))
-    assert scores.j_and_f == pytest.approx(100 * 2 / 3)
+    assert scores.figures["J&F"] == pytest.approx(100 * 2 / 3)
     assert "labels 2: objects of the ground truth that are never predicted" in caplog.text
 
 
@@ -273,7 +273,7 @@ def test_colours_are_matched_by_colour_when_they_are_scored(tmp_path, caplog):
         save(image, tmp_path / f"grey/v/{number}.png")
         image.putpalette(bytes((0, 0, 0, *RED, *BLUE)))
         save(image, tmp_path / f"result/v/{number}.png")
-    assert score_sequences(find_sequences(tmp_path / "truth", tmp_path / "result")).j_and_f == 100
+    assert score_sequences(find_sequences(tmp_path / "truth", tmp_path / "result")).figures["J&F"] == 100
     assert not caplog.records
     score_sequences(find_sequences(tmp_path / "truth", tmp_path / "grey"))
     assert "since the predictions have no palette" in caplog.text
@@ -298,7 +298,7 @@ def test_void_is_left_out_of_binary_scoring_too(tmp_path):
     for number in range(3):  # whatever is predicted in void does not count
         path = tmp_path / f"result/v/{number:05d}.png"
         save(Image.fromarray(np.where(read_label_map(path).labels == 1, 1, 0).astype(np.uint8)), path)
-    assert score_sequences(find_sequences(tmp_path / "truth", tmp_path / "result"), binary=True).j_and_f == 100
+    assert score_sequences(find_sequences(tmp_path / "truth", tmp_path / "result"), binary=True).figures["J&F"] == 100
 
 
 def test_a_colour_label_map_may_be_full_where_others_of_the_video_have_a_background(tmp_path):

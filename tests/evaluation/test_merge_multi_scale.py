@@ -301,5 +301,5 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(output_folder, "write_label_map", no_space)
     assert merge(tmp_path / "merged", one, other) == 2
-    assert f"{tmp_path}/merged cannot be written to: No space left on device" in capsys.readouterr().err
+    assert f"{tmp_path}/merged cannot be written: No space left on device" in capsys.readouterr().err
     assert not (tmp_path / "merged/Annotations").exists()

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.contact_sheet import contact_sheet
-from evaluation.overlay_video import OverlayVideo
+from evaluation.overlay_video import overlay_video
 from tests.helpers import REPOSITORY
 from util.painting import davis_palette, display_palette, overlay_masks
 
@@ -35,9 +35,9 @@ def box(label: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
 
 
 def write_clip(path: Path, height: int = HEIGHT, width: int = WIDTH, frames: int = 7) -> None:
-    with OverlayVideo(path, Fraction(24)) as video:
+    with overlay_video(path, Fraction(24)) as write:
         for value in range(frames):
-            video.write(grey(height, width, 60 + 20 * value), box(1, height, width))
+            write(grey(height, width, 60 + 20 * value), box(1, height, width))
 
 
 def test_the_davis_palette_begins_as_published():
@@ -124,9 +124,9 @@ def test_the_index_comes_before_the_pictures(tmp_path):
 
 
 def test_a_measured_frame_rate_is_close(tmp_path):
-    with OverlayVideo(tmp_path / "v.mp4", Fraction(2_998_799_999, 100_000_000)) as video:
-        video.write(grey(), box(1))
-        video.write(grey(), box(1))
+    with overlay_video(tmp_path / "v.mp4", Fraction(2_998_799_999, 100_000_000)) as write:
+        write(grey(), box(1))
+        write(grey(), box(1))
     with av.open(str(tmp_path / "v.mp4")) as container:
         assert float(container.streams.video[0].average_rate) == pytest.approx(29.988, abs=1e-3)
 
@@ -136,8 +136,8 @@ def test_an_error_leaves_nothing_and_an_older_video_as_it_was(tmp_path):
     path.write_bytes(b"older")
 
     def fail_halfway() -> None:
-        with OverlayVideo(path, Fraction(24)) as video:
-            video.write(grey(), box(1))
+        with overlay_video(path, Fraction(24)) as write:
+            write(grey(), box(1))
             raise RuntimeError("halfway")
 
     with pytest.raises(RuntimeError, match="halfway"):
@@ -147,17 +147,17 @@ def test_an_error_leaves_nothing_and_an_older_video_as_it_was(tmp_path):
 
 
 def test_no_frame_and_another_size_are_errors(tmp_path):
-    with pytest.raises(ValueError, match="no frame"), OverlayVideo(tmp_path / "v.mp4", Fraction(24)):
+    with pytest.raises(ValueError, match="no frame"), overlay_video(tmp_path / "v.mp4", Fraction(24)):
         pass
     assert list(tmp_path.iterdir()) == []
-    with OverlayVideo(tmp_path / "v.mp4", Fraction(24)) as video:
-        video.write(grey(), box(1))
+    with overlay_video(tmp_path / "v.mp4", Fraction(24)) as write:
+        write(grey(), box(1))
         with pytest.raises(ValueError, match="50x40"):
-            video.write(grey(40, 50), box(1, 40, 50))
+            write(grey(40, 50), box(1, 40, 50))
 
 
 def test_a_missing_folder_is_an_os_error(tmp_path):
-    with pytest.raises(OSError, match="nowhere"), OverlayVideo(tmp_path / "nowhere" / "v.mp4", Fraction(24)):
+    with pytest.raises(OSError, match="nowhere"), overlay_video(tmp_path / "nowhere" / "v.mp4", Fraction(24)):
         pass
 
 
@@ -168,12 +168,12 @@ import sys; sys.path.insert(0, {str(REPOSITORY)!r})
 from fractions import Fraction
 from pathlib import Path
 import numpy as np
-from evaluation.overlay_video import OverlayVideo
+from evaluation.overlay_video import overlay_video
 noise = np.random.default_rng(0)
 try:
-    with OverlayVideo(Path({str(tmp_path)!r}) / "v.mp4", Fraction(24)) as video:
+    with overlay_video(Path({str(tmp_path)!r}) / "v.mp4", Fraction(24)) as write:
         for _ in range(60):
-            video.write(noise.integers(0, 256, (48, 64, 3), dtype=np.uint8), np.zeros((48, 64), np.uint8))
+            write(noise.integers(0, 256, (48, 64, 3), dtype=np.uint8), np.zeros((48, 64), np.uint8))
 except OSError as error:
     sys.exit(7)
 """

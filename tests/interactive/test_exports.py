@@ -168,6 +168,24 @@ def test_an_earlier_export_is_never_replaced_and_folders_are_packed(session, exp
         exports.file("../workspace.sqlite")
 
 
+def test_what_is_left_of_a_removed_export_is_not_taken_for_another(session, exports, monkeypatch):
+    """A program that was killed while it removed one may have left what it had packed."""
+    (first, _), (second, _) = export(exports, "binary"), export(exports, "binary")
+    packed = exports.file(second.name)
+    left = packed.read_bytes()
+    exports.remove(second.name)
+    packed.write_bytes(left)
+    third, _ = export(exports, "binary")
+    assert third.name not in (first.name, second.name)
+
+    def fail(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.make_archive", fail)
+    with pytest.raises(UserError, match="cannot be written: No space left on device"):
+        exports.file(third.name)
+
+
 def test_what_cannot_be_exported(session, exports, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="frames 3 to 99: the video has frames 0 to 11"):
         exports.start(ExportRequest("davis", first=3, last=99))

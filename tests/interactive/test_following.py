@@ -72,6 +72,21 @@ def test_it_is_one_step_of_the_history(session):
     assert entries(session.document) == after
 
 
+def test_another_segmenter_can_be_chosen_meanwhile(tmp_path):
+    session = new_session(tmp_path, count=200)
+    try:
+        annotate(session, 0)
+        opened = session.segmenters[session.segmenter_name]
+        session.segmenters = {**session.segmenters, "other": opened}
+        session.follow(0, "forward", "end")
+        session.use_segmenter("other")
+        assert session.segmenter_name == "other"
+        assert not session.is_following
+        assert len(session.document.frames) < 200  # it has not waited for the end
+    finally:
+        session.close()
+
+
 def test_what_a_person_has_made_is_never_replaced(session):
     annotate(session, 0)
     annotate(session, 4, truth=9)

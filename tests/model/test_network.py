@@ -125,7 +125,8 @@ def test_similarity_of_a_batch_is_that_of_its_samples():
 
 
 def test_similarity_is_written_where_it_should_go():
-    queries, memory = query_rows(normal(5, 6), None), memory_rows(normal(7, 6), None)
+    queries = query_rows(normal(5, 6), normal(5, 6, seed=1))
+    memory = memory_rows(normal(7, 6), normal(7, 1, seed=1))
     buffer = torch.zeros(5, 10, dtype=torch.float64)
     similarity(queries, memory, out=buffer[:, 2:9])
     torch.testing.assert_close(buffer[:, 2:9], similarity(queries, memory))
@@ -135,9 +136,9 @@ def test_similarity_is_written_where_it_should_go():
 
 def test_similarity_is_in_full_precision_under_autocast():
     key, query, selection = (normal(9, 6, seed=seed, dtype=torch.float32) for seed in range(3))
-    expected = similarity(query_rows(query, selection), memory_rows(key, None))
+    expected = similarity(query_rows(query, selection), memory_rows(key, torch.ones(9, 1)))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        result = similarity(query_rows(query, selection), memory_rows(key, None))
+        result = similarity(query_rows(query, selection), memory_rows(key, torch.ones(9, 1)))
     assert torch.equal(result, expected)
 
 

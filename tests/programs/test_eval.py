@@ -25,7 +25,7 @@ from dataset.video_file import VideoFile
 from evaluation import networks as network_files
 from evaluation.config import EvaluationConfig
 from evaluation.networks import intended_size
-from evaluation.overlay_video import OverlayVideo
+from evaluation.overlay_video import overlay_video
 from inference.config import InferenceConfig
 from model.checkpoint import read_checkpoint
 from scoring.davis import find_sequences, score_sequences
@@ -287,9 +287,9 @@ def test_mose_writes_every_frame_and_is_not_scored(evaluate, tmp_path, capsys):
 def clip(tmp_path) -> Path:
     """A video file of 7 frames and, beside it, its first mask."""
     write_frames(tmp_path / "frames", range(7), SIZE)
-    with OverlayVideo(tmp_path / "clip.mp4", Fraction(10)) as video:
+    with overlay_video(tmp_path / "clip.mp4", Fraction(10)) as write:
         for frame in FrameFolder(tmp_path / "frames"):
-            video.write(frame.rgb, np.zeros(SIZE, np.uint8))
+            write(frame.rgb, np.zeros(SIZE, np.uint8))
     write_masks(tmp_path, ["first"], SIZE, (1, 3), ANOTHER_PALETTE)
     return tmp_path / "clip.mp4"
 
@@ -417,7 +417,7 @@ def test_the_summary_has_the_figures_and_the_settings(evaluate, generic, network
     captured = capsys.readouterr()
     speed = f"{summary['FPS']:.2f} FPS ({summary['end_to_end_FPS']:.2f} with reading and writing)"
     assert f"1 video, 7 frames, {speed}; peak memory: process" in captured.out
-    assert f"J&F {expected.j_and_f:.1f}  J {expected.j:.1f}  F {expected.f:.1f}" in captured.out
+    assert "J&F {J&F:.1f}  J {J:.1f}  F {F:.1f}".format(**expected.figures) in captured.out
     assert "1/1 videos: 100%" in captured.err
     assert "7/7" in captured.err
 

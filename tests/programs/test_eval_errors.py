@@ -17,7 +17,7 @@ from PIL import Image
 import eval as program
 from evaluation import evaluate as evaluation
 from evaluation import output_folder
-from evaluation.overlay_video import OverlayVideo
+from evaluation.overlay_video import overlay_video
 from inference.inference_core import InferenceCore
 from tests.helpers.layouts import frame_name, label_map, write_frames, write_masks, write_text, youtube_meta
 from util.errors import SettingError
@@ -192,9 +192,9 @@ def test_an_image_set_that_does_not_exist(evaluate, tmp_path):
 
 
 def write_clip(path: Path) -> None:
-    with OverlayVideo(path, Fraction(24)) as video:
+    with overlay_video(path, Fraction(24)) as write:
         for index in range(3):
-            video.write(np.full((*SIZE, 3), 60 * index, np.uint8), np.zeros(SIZE, np.uint8))
+            write(np.full((*SIZE, 3), 60 * index, np.uint8), np.zeros(SIZE, np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_output_folders_that_cannot_be_written_to(evaluate, generic, tmp_path):
     for output in (tmp_path / "file", tmp_path / "file/below", Path("/proc/output")):
         code, lines = evaluate(*flags_of(generic), output=output)
         assert (code, len(lines)) == (2, 1)
-        assert f"{output} cannot be written to: " in lines[0]
+        assert f"{output} cannot be written: " in lines[0]
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -426,7 +426,7 @@ def test_a_full_disk_is_told_in_a_line_and_leaves_nothing_half_written(evaluate,
     (tiny_disk / "ballast").write_bytes(bytes(40 * 1024))
     code, lines = evaluate(*flags_of(root, flag), output=tiny_disk / "output")
     assert code == 1
-    assert lines[0] == f"failed: clip: {tiny_disk}/output cannot be written to: No space left on device"
+    assert lines[0] == f"failed: clip: {tiny_disk}/output cannot be written: No space left on device"
     assert len(lines) == 1
     assert sorted(path.name for path in (tiny_disk / "output").rglob("*")) == ["config.json", "summary.json"]
 
@@ -445,7 +445,7 @@ def test_masks_that_cannot_be_written_fail_their_video(evaluate, generic, tmp_pa
     code, lines = evaluate(*flags_of(generic))
     assert (code, lines) == (
         1,
-        [f"failed: bad: {tmp_path}/output cannot be written to: No space left on device"],
+        [f"failed: bad: {tmp_path}/output cannot be written: No space left on device"],
     )
     assert left_in(tmp_path / "output") == []
 
@@ -466,7 +466,7 @@ def test_records_and_zips_that_cannot_be_written(evaluate, tmp_path, monkeypatch
     monkeypatch.setattr(evaluation, "segment_into_folder", segment_then_fill_the_disk)
     code, lines = evaluate("--d17_path", davis.parent, "--split", "test", "--size", 32)
     assert code == 1
-    assert all("cannot be written to: No space left on device" in line for line in lines[:1])
+    assert all("cannot be written: No space left on device" in line for line in lines[:1])
     assert not (tmp_path / "output.zip").exists()
     assert not list(tmp_path.rglob("*.partial*"))
 

@@ -30,7 +30,7 @@ import eval as evaluation
 import train
 from dataset.label_map import read_label_map
 from dataset.video_file import VideoFile
-from evaluation.overlay_video import OverlayVideo
+from evaluation.overlay_video import overlay_video
 from inference.config import InferenceConfig
 from inference.inference_core import InferenceCore
 from model.checkpoint import read_checkpoint
@@ -310,9 +310,9 @@ def test_lists_of_videos(davis, damage):
 def clip(place: Path) -> Path:
     (place / "clip").mkdir()
     generator = np.random.default_rng(0)
-    with OverlayVideo(place / "clip/clip.mp4", Fraction(24)) as video:
+    with overlay_video(place / "clip/clip.mp4", Fraction(24)) as write:
         for _ in range(4):
-            video.write(generator.integers(0, 256, (*SIZE, 3), np.uint8), label_map(SIZE))
+            write(generator.integers(0, 256, (*SIZE, 3), np.uint8), label_map(SIZE))
     Image.fromarray(label_map(SIZE)).save(place / "clip/mask.png")
     return place / "clip"
 

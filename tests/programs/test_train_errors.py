@@ -316,7 +316,7 @@ def test_too_little_device_memory(refused, images, monkeypatch):
 
 def test_an_output_folder_that_cannot_be(refused, images, tmp_path):
     (tmp_path / "saves").write_text("a file")
-    assert f"{tmp_path / 'saves' / 'x'} cannot be made" in refused("0", *RANDOM, *images)
+    assert f"{tmp_path / 'saves' / 'x'} cannot be written: " in refused("0", *RANDOM, *images)
 
 
 # --- Several processes ------------------------------------------------------------------------------------------------

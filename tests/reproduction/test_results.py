@@ -6,13 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from inference.memory.long_term import LongTermMemory
-from inference.memory.working import WorkingMemory
 from reproduction.report import claims_markdown, draw_lengths, trace_markdown
 from reproduction.results import Cell, TableResult, compare, memory_and_speed, resampled_difference
-from reproduction.runs import RunRecord, Trace, memory_bytes
+from reproduction.runs import RunRecord, Trace
 from reproduction.tables import TABLE_7, Figure, table_of
 
 
@@ -49,15 +46,6 @@ def test_speed_by_frame_leaves_the_first_out_and_is_of_the_median_frame():
     seconds = [9.0, *[0.1, 0.1, 5.0], *[0.5, 0.5, 0.5], 0.2]
     assert a_trace(seconds).fps_by_frame(window=3) == ([2, 5], [10, 2])
     assert a_trace([]).fps_by_frame(window=3) == ([], [])
-
-
-def test_bytes_of_memory():
-    working, long_term = WorkingMemory(), LongTermMemory(capacity=100)
-    assert memory_bytes((working, long_term), None) == 0
-    rows = {"memory_row": torch.zeros(6, 17), "time": torch.zeros(6, dtype=torch.long)}
-    long_term.append_prototypes({1: torch.zeros(6, 16), 2: torch.zeros(4, 16)}, (0, 0), **rows)
-    stores = 4 * (6 * 17 + 6 + 10 * 16) + 8 * (6 + 6)
-    assert memory_bytes((working, long_term), torch.zeros(2, 8, 3, 4)) == stores + 4 * 2 * 8 * 3 * 4
 
 
 def test_figures_as_text():

@@ -66,8 +66,8 @@ def test_frames_are_scored_as_by_the_toolkit(tmp_path):
     for sequence, content in expected("sav")["sequences"].items():
         for label, figures in content["objects"].items():
             score = scores.sequences[sequence].objects[label]
-            np.testing.assert_allclose(score.j_frames, figures["J_frames"], atol=1e-9)
-            np.testing.assert_allclose(score.f_frames, figures["F_frames"], atol=1e-9)
+            np.testing.assert_allclose(score.values["J"], figures["J_frames"], atol=1e-9)
+            np.testing.assert_allclose(score.values["F"], figures["F_frames"], atol=1e-9)
             assert len(score.frames) == figures["frames_counted"]
 
 

@@ -99,7 +99,7 @@ def test_label_maps_are_scored_object_by_object_without_their_void_pixels(pair, 
     score = score_label_maps(truth, prediction, objects, void=void)
     scored = truth != 255 if void else np.ones_like(truth, dtype=bool)
     assert score.predicted_labels == set(np.unique(prediction[scored])) - {0}
-    for label, j, f in zip(objects, score.j, score.f, strict=True):
+    for label, j, f in zip(objects, score.values["J"], score.values["F"], strict=True):
         masks = [(label_map == label) & scored for label_map in pair]
         expected = score_by_definition(*masks, boundary_radius(*truth.shape))
         assert (j, f) == pytest.approx(expected, abs=1e-12)
@@ -119,8 +119,8 @@ def test_images_of_usual_sizes_score_as_with_dilated_frames(size):
     maps[1][rng.random(size) < 1e-4] = 2
     score = score_label_maps(*maps, (1, 2, 3, 4))
     expected = [benchmark.plain_score(maps[0] == label, maps[1] == label) for label in (1, 2, 3, 4)]
-    np.testing.assert_allclose(np.stack([score.j, score.f], axis=1), expected, rtol=0, atol=1e-12)
-    assert 0 < score.f[1] < 1
+    np.testing.assert_allclose(np.stack([score.values["J"], score.values["F"]], axis=1), expected, rtol=0, atol=1e-12)
+    assert 0 < score.values["F"][1] < 1
 
 
 @pytest.mark.parametrize(
@@ -145,8 +145,8 @@ def test_figures_worked_out_by_hand():
     # the predicted one, the rows 19 and 29 lie within 2 pixels as far as column 31 (8 pixels each); of the left side
     # between them (column 24) rows 20, 21, 27 and 28 do; of the right side none.
     precision = (8 + 8 + 4) / 40
-    np.testing.assert_allclose(score.j, [50 / 150, 1], rtol=0, atol=1e-15)
-    np.testing.assert_allclose(score.f, [precision, 1], rtol=0, atol=1e-15)
+    np.testing.assert_allclose(score.values["J"], [50 / 150, 1], rtol=0, atol=1e-15)
+    np.testing.assert_allclose(score.values["F"], [precision, 1], rtol=0, atol=1e-15)
     assert score.predicted_labels == {1}
 
 
@@ -200,31 +200,33 @@ def test_the_figures_are_those_of_the_toolkit(shared, threads):
         assert [str(label) for label in scores.sequences[name].objects] == sorted(objects)
         for label, score in scores.sequences[name].objects.items():
             figures = objects[str(label)]
-            np.testing.assert_allclose(score.j_frames, figures["J_frames"], rtol=0, atol=1e-12)
-            np.testing.assert_allclose(score.f_frames, figures["F_frames"], rtol=0, atol=1e-12)
-            assert (score.j / 100, score.f / 100) == pytest.approx((figures["J"], figures["F"]), abs=1e-12)
+            np.testing.assert_allclose(score.values["J"], figures["J_frames"], rtol=0, atol=1e-12)
+            np.testing.assert_allclose(score.values["F"], figures["F_frames"], rtol=0, atol=1e-12)
+            assert (score.figures["J"] / 100, score.figures["F"] / 100) == pytest.approx(
+                (figures["J"], figures["F"]), abs=1e-12
+            )
     every = [figures for objects in expected.values() for figures in objects.values()]
-    assert scores.j / 100 == pytest.approx(np.mean([figures["J"] for figures in every]), abs=1e-12)
-    assert scores.f / 100 == pytest.approx(np.mean([figures["F"] for figures in every]), abs=1e-12)
-    assert scores.j_and_f == (scores.j + scores.f) / 2
+    assert scores.figures["J"] / 100 == pytest.approx(np.mean([figures["J"] for figures in every]), abs=1e-12)
+    assert scores.figures["F"] / 100 == pytest.approx(np.mean([figures["F"] for figures in every]), abs=1e-12)
+    assert scores.figures["J&F"] == (scores.figures["J"] + scores.figures["F"]) / 2
 
 
 def test_means_are_over_frames_then_objects(roots):
     scores = score_sequences(find_sequences(*roots))
     moved, pair = scores.sequences["moved"], scores.sequences["pair"]
-    np.testing.assert_allclose(moved.objects[1].j_frames, [50 / 150, 1])
-    assert moved.j == pytest.approx(100 * (1 / 3 + 1) / 2)
-    assert [pair.objects[label].j for label in (1, 2)] == pytest.approx([100, 50])
-    assert [pair.objects[label].f for label in (1, 2)] == pytest.approx([100, 50])
-    assert pair.j == pytest.approx(75)
+    np.testing.assert_allclose(moved.objects[1].values["J"], [50 / 150, 1])
+    assert moved.figures["J"] == pytest.approx(100 * (1 / 3 + 1) / 2)
+    assert [pair.objects[label].figures["J"] for label in (1, 2)] == pytest.approx([100, 50])
+    assert [pair.objects[label].figures["F"] for label in (1, 2)] == pytest.approx([100, 50])
+    assert pair.figures["J"] == pytest.approx(75)
     # Over three objects, not over two sequences.
-    assert scores.j == pytest.approx((moved.j + 100 + 50) / 3)
-    assert scores.j_and_f == pytest.approx((scores.j + scores.f) / 2)
+    assert scores.figures["J"] == pytest.approx((moved.figures["J"] + 100 + 50) / 3)
+    assert scores.figures["J&F"] == pytest.approx((scores.figures["J"] + scores.figures["F"]) / 2)
 
 
 def test_first_and_last_frame_count_on_demand(roots):
     score = score_sequences(find_sequences(*roots), skip_first_and_last=False).sequences["moved"].objects[1]
-    np.testing.assert_allclose(score.j_frames, [0, 50 / 150, 1, 0])
+    np.testing.assert_allclose(score.values["J"], [0, 50 / 150, 1, 0])
 
 
 def test_255_alone_is_an_object(roots, caplog):
@@ -232,7 +234,7 @@ def test_255_alone_is_an_object(roots, caplog):
     for root in roots:
         replace_everywhere(root / "moved", 1, 255)
     score = score_sequences(find_sequences(*roots)).sequences["moved"].objects[255]
-    assert (score.j, score.f) == (expected.j, expected.f)
+    assert (score.figures["J"], score.figures["F"]) == (expected.figures["J"], expected.figures["F"])
     assert not caplog.records
 
 
@@ -245,7 +247,7 @@ def test_255_beside_other_labels_is_void_in_all_frames(roots, caplog):
     write_label_map(prediction / "moved" / "00001.png", np.where(void == 255, 255, square(25)))
     objects = score_sequences(find_sequences(*roots)).sequences["moved"].objects
     assert list(objects) == [1]
-    np.testing.assert_array_equal([objects[1].j_frames, objects[1].f_frames], np.ones((2, 2)))
+    np.testing.assert_array_equal([objects[1].values["J"], objects[1].values["F"]], np.ones((2, 2)))
     assert not caplog.records
 
 
@@ -256,7 +258,7 @@ def test_objects_are_those_of_the_first_map_even_where_it_is_not_scored(roots, c
         write_label_map(truth / "pair" / f"{index:05}.png", labels)
         write_label_map(prediction / "pair" / f"{index:05}.png", labels)
     sequence = score_sequences(find_sequences(*roots)).sequences["pair"]
-    assert {label: score.j for label, score in sequence.objects.items()} == {1: 100, 3: 100}
+    assert {label: score.figures["J"] for label, score in sequence.objects.items()} == {1: 100, 3: 100}
     (record,) = caplog.records
     assert "pair: labels 7: objects that enter after the first" in record.getMessage()
 
@@ -270,10 +272,10 @@ def test_objects_that_enter_later_are_scored_if_wanted_after_their_first_frame(r
     pair = find_sequences(*roots, ["pair"])
     objects = score_sequences(pair, all_objects=True).sequences["pair"].objects
     assert not caplog.records
-    np.testing.assert_array_equal(objects[1].j_frames, [1, 1, 1, 1])  # frames 1 to 4
-    np.testing.assert_array_equal(objects[7].j_frames, [0, 1])  # frames 3 and 4: its first is 2, the last is 5
+    np.testing.assert_array_equal(objects[1].values["J"], [1, 1, 1, 1])  # frames 1 to 4
+    np.testing.assert_array_equal(objects[7].values["J"], [0, 1])  # frames 3 and 4: its first is 2, the last is 5
     every_frame = score_sequences(pair, all_objects=True, skip_first_and_last=False).sequences["pair"].objects
-    np.testing.assert_array_equal(every_frame[7].j_frames, [1, 0, 1, 1])
+    np.testing.assert_array_equal(every_frame[7].values["J"], [1, 0, 1, 1])
 
 
 @pytest.mark.parametrize(("true_label", "predicted_label"), [(255, 1), (1, 255), (38, 75)])
@@ -282,10 +284,12 @@ def test_one_object_of_different_labels_is_scored_if_wanted(roots, caplog, true_
     for root, label in zip(roots, (true_label, predicted_label), strict=True):
         replace_everywhere(root / "moved", 1, label)
     moved = find_sequences(*roots, ["moved"])
-    assert score_sequences(moved).j == 0
+    assert score_sequences(moved).figures["J"] == 0
     assert "moved: no label is in both; binary scoring" in caplog.text
     objects = score_sequences(moved, binary=True).sequences["moved"].objects
-    np.testing.assert_array_equal([objects[1].j_frames, objects[1].f_frames], [expected.j_frames, expected.f_frames])
+    np.testing.assert_array_equal(
+        [objects[1].values["J"], objects[1].values["F"]], [expected.values["J"], expected.values["F"]]
+    )
 
 
 def test_predicted_labels_without_an_object_are_named_and_count_as_background(roots, caplog):
@@ -303,7 +307,7 @@ def test_predicted_labels_without_an_object_are_named_and_count_as_background(ro
 def test_objects_that_are_never_predicted_are_named_and_score_zero(roots, caplog):
     replace_everywhere(roots[1] / "pair", 2, 0)
     score = score_sequences(find_sequences(*roots)).sequences["pair"].objects[2]
-    assert (score.j, score.f) == (0, 0)
+    assert (score.figures["J"], score.figures["F"]) == (0, 0)
     (record,) = caplog.records
     assert "pair: labels 2:" in record.getMessage()
 
@@ -313,7 +317,7 @@ def test_the_ground_truth_says_which_frames_there_are(roots):
     for folder, index in (truth, 1), (prediction, 0), (prediction, 3):
         (folder / "moved" / f"{index:05}.png").unlink()
     scores = score_sequences(find_sequences(*roots))
-    np.testing.assert_array_equal(scores.sequences["moved"].objects[1].j_frames, [1])
+    np.testing.assert_array_equal(scores.sequences["moved"].objects[1].values["J"], [1])
 
 
 def test_a_sequence_may_be_restricted_to_some_frames(roots):
@@ -321,7 +325,7 @@ def test_a_sequence_may_be_restricted_to_some_frames(roots):
     *some, (last, _) = sequence.label_maps.items()
     last.unlink()
     score = score_sequences([replace(sequence, label_maps=dict(some))]).sequences["moved"].objects[1]
-    np.testing.assert_array_equal(score.j_frames, [50 / 150])
+    np.testing.assert_array_equal(score.values["J"], [50 / 150])
 
 
 def test_several_predictions_may_have_one_truth(roots):
@@ -331,7 +335,7 @@ def test_several_predictions_may_have_one_truth(roots):
     shutil.copy(moved[1], again)  # perfect, this time
     pairs = dict([first, moved, (again, moved[1]), first[::-1]])
     score = score_sequences([ScoredSequence("moved", pairs)]).sequences["moved"].objects[1]
-    np.testing.assert_array_equal(score.j_frames, [50 / 150, 1])
+    np.testing.assert_array_equal(score.values["J"], [50 / 150, 1])
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "1"])
@@ -347,7 +351,7 @@ def test_label_maps_may_be_palette_grey_or_one_bit(tmp_path, mode):
     (scores,) = score_sequences(
         [ScoredSequence("one", {tmp_path / f"prediction/{i}.png": tmp_path / f"truth/{i}.png" for i in range(3)})]
     ).sequences.values()
-    assert {label: score.j_and_f for label, score in scores.objects.items()} == {1: 100}
+    assert {label: score.figures["J&F"] for label, score in scores.objects.items()} == {1: 100}
 
 
 # --- The program ------------------------------------------------------------------------------------------------------
@@ -363,20 +367,23 @@ def test_the_program_prints_a_table_and_writes_both_files(roots, tmp_path, capsy
     scores = score_sequences(find_sequences(*roots))
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["sequence", "global", "moved", "pair"]
-    assert lines[1].split()[1:] == ["3", *(f"{figure:.1f}" for figure in (scores.j_and_f, scores.j, scores.f))]
+    assert lines[1].split()[1:] == [
+        "3",
+        *(f"{figure:.1f}" for figure in (scores.figures["J&F"], scores.figures["J"], scores.figures["F"])),
+    ]
     assert lines[3].split()[1:] == ["2", "75.0", "75.0", "75.0"]
 
     written = json.loads(as_json.read_text())
     assert written == scores.to_json_dict()
-    assert written["global"] == {"J&F": scores.j_and_f, "J": scores.j, "F": scores.f}
+    assert written["global"] == {"J&F": scores.figures["J&F"], "J": scores.figures["J"], "F": scores.figures["F"]}
     assert written["sequences"]["pair"] == {"1": {"J": 100, "F": 100}, "2": {"J": 50, "F": 50}}
     assert set(written["sequences"]) == {"moved", "pair"}
 
     with as_csv.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["sequence"], row["object"]) for row in rows] == [("moved", "1"), ("pair", "1"), ("pair", "2")]
-    assert [float(row["J"]) for row in rows] == [score.j for score in scores.all_objects]
-    assert [float(row["J&F"]) for row in rows] == [score.j_and_f for score in scores.all_objects]
+    assert [float(row["J"]) for row in rows] == [score.figures["J"] for score in scores.all_objects]
+    assert [float(row["J&F"]) for row in rows] == [score.figures["J&F"] for score in scores.all_objects]
     assert not list(tmp_path.glob("*.partial*"))
 
 
@@ -447,6 +454,7 @@ def test_a_mistake_is_named_in_one_line(roots, tmp_path, capsys, mistake, thread
         (["--threads", "0"], "--threads"),
         (["--json", "absent/scores.json"], "--json"),
         (["--csv", "absent/scores.csv"], "--csv"),
+        (["--csv", "/proc/scores.csv"], "/proc/scores.csv cannot be written: "),
         (["--sequences", "moved", "bear"], "bear"),
     ],
 )

@@ -75,7 +75,9 @@ def test_mistakes_are_named(root, tmp_path):
     write(tmp_path / "prediction/v", {"00005": rectangles(label_1=(2, 7))})
     with pytest.raises(UserError, match=r"prediction/v lacks 1 of 2 frames: 00010\.png"):
         protocol.score(root, tmp_path / "prediction")
-    (root / "train/meta.json").write_text('{"videos": {}}')
+    (root / "train/meta.json").write_text(
+        '{"videos": {"other": {"objects": {"1": {"category": "other", "frames": []}}}}}'
+    )
     scores = protocol.score(root, root / "valid/GroundTruth")
     assert math.isnan(scores.figures["G"])
     assert scores.figures["Ju"] == 100

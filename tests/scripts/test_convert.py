@@ -149,6 +149,18 @@ def test_tracks_and_categories_say_which_object_it_is(tmp_path, capsys):
 # --- Mistakes ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "mask", [[[]], [[1, 2]], "mask", [1], {"size": list(SIZE), "counts": [-1, SIZE[0] * SIZE[1] + 1]}, 10**5 * "["]
+)
+def test_masks_that_are_none_are_told_in_a_line(tmp_path, capsys, mask):
+    text = instances([{"id": 1, "image_id": 0, "category_id": 7, "segmentation": mask}])
+    (tmp_path / "clip.json").write_text(text if len(text) < 10**5 else mask)
+    assert convert(tmp_path / "clip.json", tmp_path / "labels", "--to", "labels") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "clip.json is no JSON of COCO or YouTubeVIS with masks" in line
+    assert not (tmp_path / "labels").exists()
+
+
 def test_what_a_format_cannot_hold_is_said(tmp_path, capsys):
     for name in ("1", "2"):
         write_masks(tmp_path / "given/v" / name, ["00000"], SIZE)

@@ -39,6 +39,7 @@ def test_clips_of_own_videos(tmp_path):
         (["--out", "clips.png", "--seed", "-1"], "--seed 0"),
         (["--out", "clips.png", "--crop", "50"], "--crop must be a multiple of 16, not 50"),
         (["--out", "clips.webp", "--clips", "90"], "more than 16383 pixels"),
+        (["--out", "/dev/null/clips.png", "--clips", "1", "--frames", "2", "--crop", "16"], "cannot be written: "),
         (["--out", "clips.png", "--stage", "m", "--videos_root", "nowhere"], "nowhere does not exist"),
         (["--clips", "3"], "--help lists the flags"),
     ],
