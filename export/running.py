@@ -15,7 +15,7 @@ from export.manifest import Export
 from model.checkpoint import first_line
 from model.encoders import ImageFeatures, QueryKey
 from model.network import STRIDE, Segmentation, Value, XMem
-from model.precision import full_precision
+from util.device import full_precision
 from util.errors import UserError, counted
 
 PROVIDERS = {

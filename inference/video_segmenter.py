@@ -12,8 +12,7 @@ from inference.images import network_size, normalise_image, resize_channels, res
 from inference.inference_core import InferenceCore
 from inference.inputs import as_tensor
 from model.network import XMem
-from model.precision import half_precision
-from util.device import send
+from util.device import half_precision, send
 from util.errors import UserError
 
 FRAMES_PER_CHECK = 64

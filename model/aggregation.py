@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from model.precision import full_precision
+from util.device import full_precision
 
 MARGIN = 1e-7
 """Probabilities are kept this far from 0 and 1, so that their log-odds stay finite."""

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from model.precision import full_precision
+from util.device import full_precision
 
 
 def rows_of(feature: Float[Tensor, "*batch dim height width"]) -> Float[Tensor, "*batch elements dim"]:

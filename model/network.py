@@ -16,8 +16,7 @@ from model.decoder import Decoder
 from model.efficientnet_lite import InvertedBottleneck
 from model.encoders import ImageFeatures, KeyEncoder, KeyProjection, QueryKey, ValueEncoder
 from model.memory_reading import affinity, memory_rows, query_rows, readout, rows_of, similarity
-from model.precision import half_precision
-from util.device import send
+from util.device import half_precision, send
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)

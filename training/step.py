@@ -17,11 +17,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from model.network import XMem, normalise_images
-from model.precision import half_precision
 from training.clip import Choices, CompiledNetwork, clip_loss, segment_clips
 from training.config import OptimisationConfig, StageConfig
 from training.weights import FoldedNetwork
-from util.device import send
+from util.device import half_precision, send
 from util.processes import Processes
 
 

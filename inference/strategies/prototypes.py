@@ -12,8 +12,7 @@ from torch import Tensor
 
 from inference.memory.working import WorkingMemory
 from model.memory_reading import affinity, query_rows, readout, similarity
-from model.precision import full_precision
-from util.device import send
+from util.device import full_precision, send
 
 LLOYD_ITERATIONS = 10
 

@@ -22,9 +22,8 @@ from inference.inference_core import InferenceCore
 from model.cuda_graphs import GraphedNetwork, require_cuda
 from model.memory_reading import memory_rows
 from model.network import XMem
-from model.precision import half_precision
 from scripts.benchmarks.read import synchronise
-from util.device import choose_device, hardware_name, peak_device_bytes, reset_peak
+from util.device import choose_device, half_precision, hardware_name, peak_device_bytes, reset_peak
 from util.errors import UserError
 from util.figures import require_matplotlib
 from util.files import writing

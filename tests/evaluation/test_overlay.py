@@ -1,4 +1,4 @@
-"""Masks painted over frames: as an image, as a video that is whole or absent, and frames on a contact sheet."""
+"""Masks painted over frames: as an image, and as a video that is whole or absent."""
 
 import resource
 import subprocess
@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.contact_sheet import contact_sheet
 from evaluation.overlay_video import overlay_video
 from tests.helpers import REPOSITORY
 from util.painting import davis_palette, display_palette, overlay_masks
@@ -183,26 +182,3 @@ except OSError as error:
     )
     assert finished.returncode == 7
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_contact_sheet_shows_every_image_in_its_place():
-    rows = [("input", [grey(value=10), grey(value=20)]), ("prediction", [grey(value=30)])]
-    sheet = contact_sheet(rows, ["00000", "00007"], cell_width=128)
-    found = {value: np.argwhere((sheet == value).all(axis=2)) for value in (10, 20, 30)}
-    assert all(len(pixels) == 96 * 128 for pixels in found.values())
-    first, second, below = (found[value].min(axis=0) for value in (10, 20, 30))
-    assert first[0] == second[0] < below[0]
-    assert first[1] == below[1] < second[1]
-    # The captions are there: ink at the left of both rows and above both columns.
-    dark = (sheet < 128).all(axis=2)
-    assert dark[first[0] : first[0] + 96, : first[1]].any()
-    assert dark[below[0] :, : first[1]].any()
-    assert dark[: first[0], first[1] : second[1]].any()
-    assert dark[: first[0], second[1] :].any()
-
-
-def test_a_contact_sheet_without_images_is_refused():
-    with pytest.raises(ValueError, match="at least one image"):
-        contact_sheet([("input", [])])
-    with pytest.raises(ValueError, match="3 captions for 1 columns"):
-        contact_sheet([("input", [grey()])], ["a", "b", "c"])

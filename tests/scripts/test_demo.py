@@ -139,3 +139,30 @@ def test_the_readmes_picture_shows_the_masks_of_a_demo(demonstration, tmp_path, 
         assert (picture[:, width + 1 : width + make_readme_picture.GAP - 1, 3] == 0).all()
     assert make_readme_picture.main(["--label_maps", str(tmp_path)]) == 2
     assert "make demo" in capsys.readouterr().err
+
+
+def grey(value: int = 100) -> np.ndarray:
+    return np.full((48, 64, 3), value, np.uint8)
+
+
+def test_a_contact_sheet_shows_every_image_in_its_place():
+    rows = [("input", [grey(value=10), grey(value=20)]), ("prediction", [grey(value=30)])]
+    sheet = demo.contact_sheet(rows, ["00000", "00007"], cell_width=128)
+    found = {value: np.argwhere((sheet == value).all(axis=2)) for value in (10, 20, 30)}
+    assert all(len(pixels) == 96 * 128 for pixels in found.values())
+    first, second, below = (found[value].min(axis=0) for value in (10, 20, 30))
+    assert first[0] == second[0] < below[0]
+    assert first[1] == below[1] < second[1]
+    # The captions are there: ink at the left of both rows and above both columns.
+    dark = (sheet < 128).all(axis=2)
+    assert dark[first[0] : first[0] + 96, : first[1]].any()
+    assert dark[below[0] :, : first[1]].any()
+    assert dark[: first[0], first[1] : second[1]].any()
+    assert dark[: first[0], second[1] :].any()
+
+
+def test_a_contact_sheet_without_images_is_refused():
+    with pytest.raises(ValueError, match="at least one image"):
+        demo.contact_sheet([("input", [])])
+    with pytest.raises(ValueError, match="3 captions for 1 columns"):
+        demo.contact_sheet([("input", [grey()])], ["a", "b", "c"])
