@@ -131,11 +131,14 @@ def make_parser() -> argparse.ArgumentParser:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """Return the flags. Raises UserError where one is unknown, or they contradict each other."""
-    arguments = make_parser().parse_args(argv)
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
     if unknown := [letter for letter in arguments.stages if letter not in STAGES]:
         raise UserError(f"--stages {arguments.stages}: there is no stage {unknown[0]!r}; there is {', '.join(STAGES)}")
-    if arguments.validation_dataset is None and (arguments.validation_root or arguments.validation_subset):
-        raise UserError("--validation_root and --validation_subset go with --validation_dataset: give that as well")
+    if arguments.validation_dataset is None:
+        for flag in ("validation_root", "validation_subset", "validation_size", "validation_interval"):
+            if getattr(arguments, flag) != parser.get_default(flag):
+                raise UserError(f"--{flag} goes with --validation_dataset: give that as well")
     if arguments.validation_dataset == "G" and arguments.validation_root is None:
         raise UserError("--validation_dataset G needs --validation_root: the folder of JPEGImages/V and Annotations/V")
     return arguments
@@ -147,8 +150,6 @@ def without_effect(arguments: argparse.Namespace) -> list[str]:
     changed = [name for name, value in vars(arguments).items() if value != getattr(default, name)]
     readers = {f"s{stage}_{name}": stage for stage in STAGES for name in STAGE} | STAGES_READING
     unread = [name for name in changed if not set(readers.get(name, arguments.stages)) & set(arguments.stages)]
-    if arguments.validation_dataset is None:
-        unread += [name for name in changed if name in ("validation_interval", "validation_size")]
     if not (arguments.resume or arguments.load_checkpoint):
         unread += [name for name in changed if name == "resume_changed"]
     return [f"--{name}" for name in unread]

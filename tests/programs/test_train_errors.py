@@ -93,7 +93,8 @@ def run(folder: Path, stages: str, *flags: str) -> int:
         ("s", "--device toaster", "--device toaster: choose auto"),
         ("m", "--videos_share 1.5", "--videos_share"),
         ("s", "--encoder_width 8", "--encoder_width is 8, but ImageNet weights exist for 64: start"),
-        ("s", "--validation_root x", "--validation_dataset"),
+        ("s", "--validation_root x", "--validation_root goes with --validation_dataset"),
+        ("s", "--validation_size 96", "--validation_size goes with --validation_dataset"),
         ("s", "--validation_dataset G", "--validation_root"),
         ("s", "--validation_dataset D16 --validation_root nowhere", "validation: nowhere"),
         ("s", "--validation_interval 0", "--validation_interval"),
@@ -104,10 +105,10 @@ def test_flags_that_cannot_be(refused, stages, flags, told):
 
 
 def test_flags_without_effect_are_named(refused, caplog):
-    flags = "--s3_lr 1e-4 --bl_root x --videos_share 0.2 --validation_size 96 --resume_changed --s0_lr 1e-4 --seed 2"
+    flags = "--s3_lr 1e-4 --bl_root x --videos_share 0.2 --resume_changed --s0_lr 1e-4 --seed 2"
     refused("0", "--static_root", "nowhere", *flags.split())
     (told,) = [record.message for record in caplog.records if "without effect" in record.message]
-    names = "--bl_root, --videos_share, --s3_lr, --validation_size, --resume_changed"
+    names = "--bl_root, --videos_share, --s3_lr, --resume_changed"
     assert sorted(told.partition(": ")[2].split(", ")) == sorted(names.split(", "))
     caplog.clear()
     refused("0m", "--static_root", "nowhere", "--videos_share", "0.2", "--sm_lr", "1e-4")
