@@ -147,7 +147,7 @@ class RunFolder:
         return best
 
     def _write_network(self, path: Path, network: XMem, metadata: Mapping[str, Any]) -> None:
-        with writing(path, REMEDY):
+        with writing(path, REMEDY, by_torch=True):
             save_network(path, network.config, network.state_dict(), metadata)
 
     def record_start(self, settings: RunSettings, command: Sequence[str], device: str) -> None:

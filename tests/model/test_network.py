@@ -92,21 +92,15 @@ def test_aggregation_is_in_full_precision_under_autocast():
 # The memory read
 
 
-def unexpanded_similarity(key: Tensor, shrinkage: Tensor | None, query: Tensor, selection: Tensor | None) -> Tensor:
+def unexpanded_similarity(key: Tensor, shrinkage: Tensor, query: Tensor, selection: Tensor) -> Tensor:
     """Eq. 2 over √Cᵏ, term by term; queries × elements."""
-    squares = (key[None] - query[:, None]) ** 2
-    if selection is not None:
-        squares = selection[:, None] * squares
-    result = -squares.sum(dim=-1) / math.sqrt(key.shape[-1])
-    return result if shrinkage is None else result * shrinkage[:, 0]
+    squares = selection[:, None] * (key[None] - query[:, None]) ** 2
+    return -squares.sum(dim=-1) / math.sqrt(key.shape[-1]) * shrinkage[:, 0]
 
 
-@pytest.mark.parametrize("with_shrinkage", [True, False])
-@pytest.mark.parametrize("with_selection", [True, False])
-def test_similarity_is_the_unexpanded_formula(with_shrinkage, with_selection):
+def test_similarity_is_the_unexpanded_formula():
     key, query = normal(7, 6), normal(5, 6, seed=1)
-    shrinkage = normal(7, 1, seed=2) ** 2 + 1 if with_shrinkage else None
-    selection = normal(5, 6, seed=3).sigmoid() if with_selection else None
+    shrinkage, selection = normal(7, 1, seed=2) ** 2 + 1, normal(5, 6, seed=3).sigmoid()
     result = similarity(query_rows(query, selection), memory_rows(key, shrinkage))
     torch.testing.assert_close(result, unexpanded_similarity(key, shrinkage, query, selection), rtol=0, atol=1e-12)
 
