@@ -19,6 +19,7 @@ import torch
 
 from dataset.training_sets import own_videos
 from evaluation.networks import BUNDLED
+from evaluation.validation import Validation
 from model.checkpoint import read_checkpoint, save_network
 from model.config import NetworkConfig
 from training.checkpoints import RunFolder
@@ -36,8 +37,11 @@ NOT_DONE, INTERRUPTED = 1, 130  # exit codes
 TRAINING_VIDEOS = (
     "bmx-trees", "breakdance", "camel", "dance-twirl", "horsejump-high", "libby", "motocross-jump", "soapbox",
 )  # fmt: skip
-"""Videos of DAVIS's validation set. car-roundabout and goat are held out to choose by, and car-shadow, cows, dog and
-drift-straight to measure with: none of these six is trained on."""
+"""Videos of DAVIS's validation set. Those of CHOSEN_BY, and car-shadow, cows, dog and drift-straight, by which the
+result is measured, are not trained on."""
+CHOSEN_BY = ("car-roundabout", "goat")
+"""Videos by whose J&F the best state of the last phase is chosen, every VALIDATION_INTERVAL iterations."""
+VALIDATION_INTERVAL = 200
 
 NETWORK = NetworkConfig(
     key_encoder="efficientnet_lite0", value_encoder="efficientnet_lite0", key_dim=48, value_dim=128, hidden_dim=48,
@@ -78,7 +82,9 @@ def phase(
             videos_share=share, videos_smallest_crop=smallest_crop, videos_colour_jitter=colour_jitter,
             videos_paste_share=paste_share,
         ),
-        intervals=IntervalConfig(log_text_interval=50, save_checkpoint_minutes=5.0),
+        intervals=IntervalConfig(
+            log_text_interval=50, save_checkpoint_minutes=5.0, validation_interval=VALIDATION_INTERVAL
+        ),
     )  # fmt: skip
 
 
@@ -91,7 +97,7 @@ PHASES = (
     ),
     phase(
         "long_clips",
-        replace(M, batch_size=4, iterations=1300, lr=2e-4, crop=160, num_frames=8),
+        replace(M, batch_size=4, iterations=3000, steps=(2500,), lr=2e-4, crop=160, num_frames=8),
         share=0.45, colour_jitter=0.25, paste_share=0.6, seed=7,
     ),
 )  # fmt: skip
@@ -129,9 +135,18 @@ def on_this_machine(config: RunConfig, output: Path, davis_root: Path, subset: P
 
 
 def train_phases(
-    phases: Sequence[RunConfig], start: Path | None, target: Path, *, processes: Processes, device: torch.device
+    phases: Sequence[RunConfig],
+    start: Path | None,
+    target: Path,
+    *,
+    processes: Processes,
+    device: torch.device,
+    validation: Validation | None = None,
 ) -> bool:
     """Run the phases, each from the network of the one before, and export the last one's.
+
+    Args:
+        validation: chooses the best state of the last phase, in process 0; None there: its last state.
 
     Returns:
         Whether they are finished; False if a signal asked to stop.
@@ -144,11 +159,15 @@ def train_phases(
     networks = [start] if start else []
     for config in phases:
         config = replace(config, load_network=networks[-1] if networks else None)
-        if not run_training(config, processes=processes, device=device, command=sys.argv):
+        chosen_by = validation if config.exp_id == phases[-1].exp_id else None
+        open_validation = (lambda best_by=chosen_by: best_by) if chosen_by else None
+        if not run_training(
+            config, processes=processes, device=device, command=sys.argv, open_validation=open_validation
+        ):
             return False
         (stage,) = config.stages
         folder = RunFolder(path=config.output / config.exp_id, name=config.exp_id)
-        networks.append(folder.network_path(stage.name, stage.total_iterations))
+        networks.append(folder.best_path if chosen_by else folder.network_path(stage.name, stage.total_iterations))
     if processes.rank == 0:
         export(networks[-1], target, read_checkpoint(start).metadata["origin"] if start else ORIGIN)
         print(f"The network: {target}")
@@ -172,12 +191,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         device = choose_device("auto", local_rank)
         processes = Processes.join(device.type)
+        validation = None
         with processes.failing_together():
             if processes.rank == 0:
                 with writing(output):
                     output.mkdir(parents=True, exist_ok=True)
                     subset.write_text("\n".join(TRAINING_VIDEOS) + "\n", encoding="utf-8")
                 own_videos(arguments.davis_root, subset)
+                if not arguments.variants:
+                    validation = Validation("D16", arguments.davis_root, CHOSEN_BY, INTENDED_SIZE)
         recipes: list[tuple[tuple[RunConfig, ...], Path | None, Path]] = [
             (PHASES, None, arguments.network or output / "small.pth")
         ]
@@ -185,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             recipes = [((VARIANTS[name],), BUNDLED, output / f"{BUNDLED.stem}-{name}.pth") for name in names]
         for phases, start, target in recipes:
             here = [on_this_machine(config, output, arguments.davis_root, subset, device) for config in phases]
-            if not train_phases(here, start, target, processes=processes, device=device):
+            if not train_phases(here, start, target, processes=processes, device=device, validation=validation):
                 break
         else:
             processes.leave()

@@ -113,6 +113,10 @@ class RunFolder:
     def network_path(self, stage: str, iteration: int) -> Path:
         return self.path / f"{self.name}_{stage}_{iteration:08}.pth"
 
+    @property
+    def best_path(self) -> Path:
+        return self.path / f"{self.name}_best.pth"
+
     def write_network(self, network: XMem, stage: str, iteration: int, metadata: Mapping[str, Any]) -> Path:
         """Write the network alone, for evaluation or to start from.
 
@@ -133,7 +137,7 @@ class RunFolder:
         Raises:
             UserError: it cannot be written, or the best one's file is damaged.
         """
-        best = self.path / f"{self.name}_best.pth"
+        best = self.best_path
         if best.exists():
             so_far = read_checkpoint(best).metadata
             if so_far["validated_on"] != validated_on:

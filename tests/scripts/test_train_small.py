@@ -1,6 +1,6 @@
 """The bundled network's recipe: its phases, what it checks at once, and the file that it ends with."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -8,8 +8,10 @@ import torch
 from PIL import Image
 
 from evaluation.networks import BUNDLED
+from evaluation.validation import Validation
 from model.checkpoint import read_checkpoint
 from scripts.train_small import (
+    CHOSEN_BY,
     INTENDED_SIZE,
     INTERRUPTED,
     NETWORK,
@@ -28,12 +30,17 @@ from util.processes import Processes
 
 @pytest.fixture
 def davis(tmp_path) -> Path:
-    """DAVIS 2016 with the videos that are trained on."""
-    for name in TRAINING_VIDEOS:
+    """DAVIS 2016 with the videos that are trained on, and those that the network is chosen by."""
+    root, pairs = tmp_path / "davis", []
+    for name in (*TRAINING_VIDEOS, *CHOSEN_BY):
         for folder, mode, suffix in (("JPEGImages", "RGB", "jpg"), ("Annotations", "L", "png")):
-            (tmp_path / "davis" / folder / name).mkdir(parents=True)
-            Image.new(mode, (4, 4)).save(tmp_path / "davis" / folder / name / f"0.{suffix}")
-    return tmp_path / "davis"
+            (root / folder / "480p" / name).mkdir(parents=True)
+            for number in range(3):
+                Image.new(mode, (32, 32), "white").save(root / folder / "480p" / name / f"{number:05d}.{suffix}")
+        pairs += [f"/JPEGImages/480p/{name}/{n:05d}.jpg /Annotations/480p/{name}/{n:05d}.png" for n in range(3)]
+    (root / "ImageSets" / "480p").mkdir(parents=True)
+    (root / "ImageSets" / "480p" / "val.txt").write_text("\n".join(pairs) + "\n")
+    return root
 
 
 @pytest.mark.parametrize("config", VARIANTS.values(), ids=lambda config: config.exp_id)
@@ -79,14 +86,25 @@ def started(monkeypatch, interrupted) -> list[RunConfig]:
     """The runs that were started, which write nothing but their networks."""
     runs: list[RunConfig] = []
 
-    def run_training(config: RunConfig, *, processes: Processes, device: torch.device, command: Sequence[str]) -> bool:
+    def run_training(
+        config: RunConfig,
+        *,
+        processes: Processes,
+        device: torch.device,
+        command: Sequence[str],
+        open_validation: Callable[[], Validation] | None,
+    ) -> bool:
         runs.append(config)
         if config.exp_id in interrupted:
             return False
         (stage,) = config.stages
         folder = config.output / config.exp_id
         folder.mkdir(exist_ok=True)
-        save_tiny_network(folder / f"{config.exp_id}_{stage.name}_{stage.iterations:08}.pth", seed=len(runs))
+        name = f"{stage.name}_{stage.iterations:08}"
+        if open_validation is not None:
+            assert all(video in open_validation().description for video in CHOSEN_BY)
+            name = "best"
+        save_tiny_network(folder / f"{config.exp_id}_{name}.pth", seed=len(runs))
         return True
 
     monkeypatch.setattr("scripts.train_small.run_training", run_training)
@@ -105,6 +123,7 @@ def test_each_phase_starts_from_the_one_before(tmp_path, davis, started):
     assert main(["--output", str(tmp_path), "--davis_root", str(davis)]) == 0
     trained = [next((tmp_path / config.exp_id).iterdir()) for config in PHASES]
     assert [config.load_network for config in started] == [None, *trained[:-1]]
+    assert [path.stem.endswith("_best") for path in trained] == [*[False] * (len(PHASES) - 1), True]
     assert [config.network for config in started] == [NETWORK, *[None] * (len(PHASES) - 1)]
     assert len({config.seed for config in started}) == len(PHASES), "or they would show the same clips"
     metadata = read_checkpoint(tmp_path / "small.pth").metadata
