@@ -339,10 +339,13 @@ def change_network(folder: Path, **changes: object) -> None:
         (lambda folder: change_manifest(folder, format="x"), "has the format 'x'"),
         (lambda folder: change_manifest(folder, graphs={}), "its graphs are not those of its network"),
         (lambda folder: change_manifest(folder, size=5), "manifest.json is damaged"),
-        (lambda folder: change_manifest(folder, size=[48, 80, 3]), "its size is none"),
-        (lambda folder: change_manifest(folder, objects=True), "its number of objects is none"),
+        (lambda folder: change_manifest(folder, size=[48, 80, 3]), "its size is not two positive whole numbers"),
+        (
+            lambda folder: change_manifest(folder, objects=True),
+            "its number of objects is not a whole number from 1 to 255",
+        ),
         (lambda folder: change_manifest(folder, objects=4), "its graphs are not those of its network"),
-        (lambda folder: change_manifest(folder, precision=5), "its format or precision is none"),
+        (lambda folder: change_manifest(folder, precision=5), "its format or precision is unknown"),
         (lambda folder: change_manifest(folder, files={}), "it does not know of "),
         (lambda folder: change_files(folder, {"../x": "y"}), "it names a file elsewhere"),
         (lambda folder: change_network(folder, hidden_dim=0), "its graphs are not those of its network"),
@@ -490,7 +493,7 @@ def test_flags_of_exporting_are_checked(tmp_path, capsys, flags, message):
 
 
 def test_a_mask_of_another_size_than_the_video_is_told_before_the_export(tmp_path, capsys):
-    write_label_map(tmp_path / "mask.png", np.ones((50, 80), np.uint8))
+    write_label_map(tmp_path / "mask.png", np.eye(50, 80, dtype=np.uint8))
     flags = ["--int8", "static", "--calibrate", EXAMPLE / "JPEGImages/crossing"]
     flags += ["--calibrate_mask", tmp_path / "mask.png"]
     assert program_export.main([*map(str, ["--model", BUNDLED, "--output", tmp_path / "x", *flags])]) == 2

@@ -11,6 +11,8 @@ from tests.helpers.reference import PARITY, read_clip, reference_network
 
 TOLERANCE = 1e-4
 """The smallest known mistakes move probabilities by 1e-3; rounding by 3e-5, also in Winograd's algorithm."""
+PREPARED_TOLERANCE = 5e-4
+"""On some processors Winograd's rounding exchanges two elements of nearly equal rank: 3e-4 from there on."""
 
 
 def check_clip(path: Path, prepared: bool = False) -> None:
@@ -25,7 +27,7 @@ def check_clip(path: Path, prepared: bool = False) -> None:
         assert sizes == (clip.work_elements[time], clip.long_elements[time]), f"memory sizes after frame {time}"
         if time in clip.prob:
             error = (prob - clip.prob[time]).abs().max().item()
-            assert error <= TOLERANCE, f"frame {time}"
+            assert error <= (PREPARED_TOLERANCE if prepared else TOLERANCE), f"frame {time}"
             compared += 1
     assert compared == len(clip.prob) > 0
 
