@@ -57,7 +57,7 @@ from util.errors import SettingError, UserError, first_few
 Direction = Literal["forward", "backward", "both"]
 Until = Literal["step", "halfway", "annotated", "mark", "end"]
 """Where following ends: after one frame; halfway to the next annotated frame, from which the other half may be
-followed; at that frame; at the next mark; at the end of the video, also where there is no such frame or mark."""
+followed; just before that frame; at the next mark; at the end of the video, also without such a frame or mark."""
 
 SHORTEST, LONGEST, FRAMES_PER_COMMIT = 0.25, 1.0, 12
 """Seconds until followed frames are kept and shown: SHORTEST where FRAMES_PER_COMMIT have come, else LONGEST.
