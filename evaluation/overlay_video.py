@@ -52,21 +52,22 @@ def overlay_video(path: Path, frame_rate: Fraction, palette: bytes | None = None
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = ColorRange.MPEG
-        sizes: set[tuple[int, int]] = set()
+        size: tuple[int, int] | None = None
 
         def write(rgb: UInt8[np.ndarray, "height width 3"], labels: UInt8[np.ndarray, "height width"]) -> None:
+            nonlocal size
             height, width = labels.shape
-            if not sizes:
-                sizes.add((height, width))
+            if size is None:
+                size = height, width
                 stream.height, stream.width = height + height % 2, width + width % 2
-            if (height, width) not in sizes:
-                raise ValueError(f"a frame of {size_text((height, width))} in a video of {size_text(*sizes)}")
+            elif size != (height, width):
+                raise ValueError(f"a frame of {size_text((height, width))} in a video of {size_text(size)}")
             painted = overlay_masks(rgb, labels, palette)
             even = np.pad(painted, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
             image = av.VideoFrame.from_ndarray(even, format="rgb24").reformat(format="yuv420p", dst_colorspace=BT709)
             container.mux(stream.encode(image))
 
         yield write
-        if not sizes:
+        if size is None:
             raise ValueError(f"no frame was written to {path}")
         container.mux(stream.encode())

@@ -4,12 +4,13 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any, NoReturn
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from util.errors import SettingError, UserError
 from util.machine import keep_freed_memory
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 MISTAKE, INTERRUPTED = 2, 130  # exit codes
 
@@ -23,6 +24,8 @@ class Parser(argparse.ArgumentParser):
 
 def progress_bar(**settings: Any) -> "tqdm[Any]":
     """Return tqdm's bar with these settings, which in a log shows few of its states: a log keeps all of them."""
+    from tqdm import tqdm  # which most programs do without
+
     return tqdm(mininterval=0.2 if sys.stderr.isatty() else 10, dynamic_ncols=True, **settings)
 
 

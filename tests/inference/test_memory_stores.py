@@ -373,6 +373,17 @@ def test_a_memory_goes_on_from_its_saved_state_with_the_same_bits():
     assert torch.equal(memory.long_term.usage, restored.long_term.usage)
 
 
+def test_bytes_of_memory():
+    memory = MemoryManager(InferenceConfig(), ObjectManager(), hidden_dim=8)
+    assert memory.nbytes == 0
+    rows = {"memory_row": torch.zeros(6, 17), "time": torch.zeros(6, dtype=torch.long)}
+    memory.long_term.append_prototypes({1: torch.zeros(6, 16), 2: torch.zeros(4, 16)}, (0, 0), **rows)
+    stores = 4 * (6 * 17 + 6 + 10 * 16) + 8 * (6 + 6)
+    assert memory.nbytes == stores
+    memory.sensory.update(torch.zeros(1, 2, 8, 3, 4))
+    assert memory.nbytes == stores + 4 * 2 * 8 * 3 * 4
+
+
 def test_long_term_memory_stays_in_the_buffer_it_was_given():
     random, memory = Random(), MemoryManager(configuration(), ObjectManager())
     for _ in range(5):
