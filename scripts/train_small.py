@@ -3,7 +3,7 @@
     torchrun --nproc_per_node=2 -m scripts.train_small --davis_root ../DAVIS/2016 [--output saves]
     torchrun --nproc_per_node=2 -m scripts.train_small --variants scaling-both scaling-neither
 
-The second derives from the bundled network those that the paper's ablations need. The same command resumes an
+The second makes the networks that the paper's ablations need beside the bundled one. The same command resumes an
 interrupted run. See docs/bundled_network.md and docs/reproduce.md.
 """
 
@@ -45,8 +45,9 @@ VALIDATION_INTERVAL = 200
 
 NETWORK = NetworkConfig(
     key_encoder="efficientnet_lite0", value_encoder="efficientnet_lite0", key_dim=48, value_dim=128, hidden_dim=48,
-    decoder_dims=(64, 64, 32), sensory_update_dim=64,
+    decoder_dims=(64, 64, 32), sensory_update_dim=64, use_selection=False,
 )  # fmt: skip
+"""Without the selection of the query: so few videos teach one that does not carry over (docs/bundled_network.md)."""
 ORIGIN = (
     f"both encoders: {EFFICIENTNET_ORIGIN}; changed: batch normalisations and the normalisation of images folded, "
     "features scaled, stages after stride 16 left out, inputs for masks added, trained further"
@@ -89,12 +90,9 @@ def phase(
 
 
 M = replace(STAGES["m"], num_ref_frames=3, max_objects=2)
+START = replace(M, batch_size=4, iterations=700, lr=4e-4, crop=160, num_frames=4)
 PHASES = (
-    phase(
-        "start",
-        replace(M, batch_size=4, iterations=700, lr=4e-4, crop=160, num_frames=4),
-        network=NETWORK, smallest_crop=0.15,
-    ),
+    phase("start", START, network=NETWORK, smallest_crop=0.15),
     phase(
         "long_clips",
         replace(M, batch_size=4, iterations=3000, steps=(2500,), lr=2e-4, crop=160, num_frames=8),
@@ -103,18 +101,19 @@ PHASES = (
 )  # fmt: skip
 
 SHORT = replace(M, batch_size=6, iterations=200, lr=2e-4, steps=(160,), crop=160, num_frames=3, max_objects=1)
-VARIANTS = {
-    name: phase(name, SHORT, network=network, share=0.45)
+TRAINED_ON = {"no-sensory": phase("no-sensory", SHORT, network=replace(NETWORK, hidden_dim=0), share=0.45)}
+"""The network of table 4, by its suffix: the bundled one, trained a little further without its sensory memory."""
+TRAINED_ANEW = {
+    f"scaling-{name}": phase(f"scaling-{name}", replace(START, steps=(560,)), network=network, smallest_crop=0.15)
     for name, network in (
-        ("no-sensory", replace(NETWORK, hidden_dim=0)),
-        ("scaling-both", NETWORK),
-        ("scaling-shrinkage", replace(NETWORK, use_selection=False)),
-        ("scaling-selection", replace(NETWORK, use_shrinkage=False)),
-        ("scaling-neither", replace(NETWORK, use_shrinkage=False, use_selection=False)),
+        ("both", replace(NETWORK, use_selection=True)),
+        ("shrinkage", NETWORK),
+        ("selection", replace(NETWORK, use_selection=True, use_shrinkage=False)),
+        ("neither", replace(NETWORK, use_shrinkage=False)),
     )
 }
-"""Networks of tables 4 and 5, by their suffixes: the bundled one, trained a little further without some part of it. The
-last three are compared with scaling-both."""
+"""The networks of table 5: the first phase alone, with and without each scaling term of the similarity."""
+VARIANTS = TRAINED_ON | TRAINED_ANEW
 
 
 def export(trained: Path, target: Path, origin: str = ORIGIN) -> None:
@@ -181,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--davis_root", type=Path, default=Path("../DAVIS/2016"), help="DAVIS 2016 (%(default)s)")
     add("--output", type=Path, default=Path("saves"), help="folder of the runs' folders (%(default)s)")
     add("--network", type=Path, help="file to write at the end (OUTPUT/small.pth)")
-    add("--variants", nargs="+", choices=VARIANTS, help="make these of the bundled network: OUTPUT/XMem-small-NAME.pth")
+    add("--variants", nargs="+", choices=VARIANTS, help="make these instead: OUTPUT/XMem-small-NAME.pth")
     arguments = parser.parse_args(argv)
     output, subset = arguments.output, arguments.output / "small_videos.txt"
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
@@ -204,7 +203,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             (PHASES, None, arguments.network or output / "small.pth")
         ]
         if names := arguments.variants:
-            recipes = [((VARIANTS[name],), BUNDLED, output / f"{BUNDLED.stem}-{name}.pth") for name in names]
+            recipes = [
+                ((VARIANTS[name],), BUNDLED if name in TRAINED_ON else None, output / f"{BUNDLED.stem}-{name}.pth")
+                for name in names
+            ]
         for phases, start, target in recipes:
             here = [on_this_machine(config, output, arguments.davis_root, subset, device) for config in phases]
             if not train_phases(here, start, target, processes=processes, device=device, validation=validation):

@@ -131,11 +131,12 @@ def test_each_phase_starts_from_the_one_before(tmp_path, davis, started):
     assert "Apache License 2.0" in metadata["origin"]
 
 
-def test_variants_start_from_the_bundled_network(tmp_path, davis, started):
+def test_variants_start_from_the_bundled_network_or_from_imagenet(tmp_path, davis, started):
     flags = ["--output", str(tmp_path), "--davis_root", str(davis)]
     assert main([*flags, "--variants", "no-sensory", "scaling-both"]) == 0
-    assert [config.load_network for config in started] == [BUNDLED, BUNDLED]
+    assert [config.load_network for config in started] == [BUNDLED, None]
     assert [config.network.hidden_dim for config in started] == [0, NETWORK.hidden_dim]
+    assert [config.network.use_selection for config in started] == [False, True]
     for name in ("no-sensory", "scaling-both"):
         variant = tmp_path / f"{BUNDLED.stem}-{name}.pth"
         assert variant.is_file()
