@@ -101,9 +101,9 @@ PHASES = (
 )  # fmt: skip
 
 SHORT = replace(M, batch_size=6, iterations=200, lr=2e-4, steps=(160,), crop=160, num_frames=3, max_objects=1)
-TRAINED_ON = {"no-sensory": phase("no-sensory", SHORT, network=replace(NETWORK, hidden_dim=0), share=0.45)}
+CONTINUED = {"no-sensory": phase("no-sensory", SHORT, network=replace(NETWORK, hidden_dim=0), share=0.45)}
 """The network of table 4, by its suffix: the bundled one, trained a little further without its sensory memory."""
-TRAINED_ANEW = {
+FROM_IMAGENET = {
     f"scaling-{name}": phase(f"scaling-{name}", replace(START, steps=(560,)), network=network, smallest_crop=0.15)
     for name, network in (
         ("both", replace(NETWORK, use_selection=True)),
@@ -113,7 +113,7 @@ TRAINED_ANEW = {
     )
 }
 """The networks of table 5: the first phase alone, with and without each scaling term of the similarity."""
-VARIANTS = TRAINED_ON | TRAINED_ANEW
+VARIANTS = CONTINUED | FROM_IMAGENET
 
 
 def export(trained: Path, target: Path, origin: str = ORIGIN) -> None:
@@ -204,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
         if names := arguments.variants:
             recipes = [
-                ((VARIANTS[name],), BUNDLED if name in TRAINED_ON else None, output / f"{BUNDLED.stem}-{name}.pth")
+                ((VARIANTS[name],), BUNDLED if name in CONTINUED else None, output / f"{BUNDLED.stem}-{name}.pth")
                 for name in names
             ]
         for phases, start, target in recipes:
