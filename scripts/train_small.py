@@ -104,7 +104,9 @@ SHORT = replace(M, batch_size=6, iterations=200, lr=2e-4, steps=(160,), crop=160
 CONTINUED = {"no-sensory": phase("no-sensory", SHORT, network=replace(NETWORK, hidden_dim=0), share=0.45)}
 """The network of table 4, by its suffix: the bundled one, trained a little further without its sensory memory."""
 FROM_IMAGENET = {
-    f"scaling-{name}": phase(f"scaling-{name}", replace(START, steps=(560,)), network=network, smallest_crop=0.15)
+    f"scaling-{name}": replace(
+        PHASES[0], exp_id=f"small_scaling-{name}", stages=(replace(START, steps=(560,)),), network=network
+    )
     for name, network in (
         ("both", replace(NETWORK, use_selection=True)),
         ("shrinkage", NETWORK),
@@ -112,7 +114,8 @@ FROM_IMAGENET = {
         ("neither", replace(NETWORK, use_shrinkage=False)),
     )
 }
-"""The networks of table 5: the first phase alone, with and without each scaling term of the similarity."""
+"""The networks of table 5: the first phase alone, with a lower learning rate at its end, with and without each scaling
+term of the similarity."""
 VARIANTS = CONTINUED | FROM_IMAGENET
 
 
