@@ -95,7 +95,7 @@ PHASES = (
     phase("start", START, network=NETWORK, smallest_crop=0.15),
     phase(
         "long_clips",
-        replace(M, batch_size=4, iterations=3000, steps=(2500,), lr=2e-4, crop=160, num_frames=8),
+        replace(M, batch_size=4, iterations=2000, steps=(1700,), lr=2e-4, crop=160, num_frames=8),
         share=0.45, colour_jitter=0.25, paste_share=0.6, seed=7,
     ),
 )  # fmt: skip
@@ -129,11 +129,13 @@ def export(trained: Path, target: Path, origin: str = ORIGIN) -> None:
     save_network(target, checkpoint.network_config, halved, metadata)
 
 
-def on_this_machine(config: RunConfig, output: Path, davis_root: Path, subset: Path, device: torch.device) -> RunConfig:
-    """Return the settings of a phase with those that depend on the machine."""
+def on_this_machine(
+    config: RunConfig, output: Path, davis_root: Path, subset: Path, device: torch.device, *, seed: int = 0
+) -> RunConfig:
+    """Return the settings of a phase with those that depend on the machine, and `seed` added to its own."""
     data = replace(config.data, videos_root=davis_root, videos_subset=subset)
     optimisation = replace(config.optimisation, mixed_precision=device.type == "cuda")
-    return replace(config, output=output, data=data, optimisation=optimisation)
+    return replace(config, output=output, data=data, optimisation=optimisation, seed=config.seed + seed)
 
 
 def train_phases(
@@ -184,6 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--output", type=Path, default=Path("saves"), help="folder of the runs' folders (%(default)s)")
     add("--network", type=Path, help="file to write at the end (OUTPUT/small.pth)")
     add("--variants", nargs="+", choices=VARIANTS, help="make these instead: OUTPUT/XMem-small-NAME.pth")
+    add("--seed", type=int, default=0, help="added to each phase's own, for another network (%(default)s)")
     arguments = parser.parse_args(argv)
     output, subset = arguments.output, arguments.output / "small_videos.txt"
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
@@ -211,7 +214,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 for name in names
             ]
         for phases, start, target in recipes:
-            here = [on_this_machine(config, output, arguments.davis_root, subset, device) for config in phases]
+            here = [
+                on_this_machine(config, output, arguments.davis_root, subset, device, seed=arguments.seed)
+                for config in phases
+            ]
             if not train_phases(here, start, target, processes=processes, device=device, validation=validation):
                 break
         else:
