@@ -20,6 +20,7 @@ Point = tuple[Coordinate, Coordinate]
 FRACTION_BITS = 4
 MOST_POINTS = 20_000
 FARTHEST = 200
+LARGEST_RADIUS = 1000
 
 
 def stroke_region(
@@ -28,8 +29,10 @@ def stroke_region(
     """Return the pixels under a brush that was drawn along these points: at least those that the points are in.
 
     Raises:
-        UserError: there is no point, or too many.
+        UserError: there is no point, or too many; or the radius is not above 0, or above LARGEST_RADIUS.
     """
+    if not 0 < radius <= LARGEST_RADIUS:
+        raise UserError(f"a brush has a radius of at most {LARGEST_RADIUS} pixels, and above 0, not {radius}")
     margin = math.ceil(radius) + 1  # what is drawn beyond the picture reaches into it so far
     canvas = np.ones((size[0] + 2 * margin, size[1] + 2 * margin), np.uint8)
     coordinates = _fixed_point(points) + (margin << FRACTION_BITS)
@@ -116,8 +119,10 @@ def cleaned(mask: Bool[np.ndarray, "height width"], operation: str, pixels: int)
         pixels: a number of pixels.
 
     Raises:
-        UserError: there is no such operation, or the outline would move too far.
+        UserError: there is no such operation, or the outline would move too far, or `pixels` is negative.
     """
+    if pixels < 0:
+        raise UserError(f"a number of pixels is at least 0, not {pixels}")
     if operation in ("grow", "shrink") and pixels > FARTHEST:
         raise UserError(f"an outline moves by at most {FARTHEST} pixels at a time")
     match operation:

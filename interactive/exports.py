@@ -41,16 +41,6 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ExportRequest:
-    """What a person wants: objects None are all, and the last frame None the video's."""
-
-    kind: Kind
-    objects: tuple[int, ...] | None = None
-    first: int = 0
-    last: int | None = None
-
-
-@dataclass(frozen=True)
 class Export:
     """An export: finished, on its way, or failed."""
 
@@ -95,31 +85,38 @@ class Exports:
         for thread in self._threads:
             thread.join()
 
-    def start(self, request: ExportRequest) -> str:
+    def start(self, kind: Kind, objects: Sequence[int] | None = None, first: int = 0, last: int | None = None) -> str:
         """Begin an export, and return its name.
+
+        Args:
+            kind: what is written.
+            objects: their labels; None: all.
+            first: the first frame.
+            last: the last frame; None: the video's.
 
         Raises:
             UserError: there is nothing to export.
         """
         session = self._session
-        last = session.video.count - 1 if request.last is None else request.last
-        if not 0 <= request.first <= last < session.video.count:
-            raise UserError(f"frames {request.first} to {last}: the video has frames 0 to {session.video.count - 1}")
-        labels = list(session.document.objects) if request.objects is None else list(request.objects)
+        last = session.video.count - 1 if last is None else last
+        if not 0 <= first <= last < session.video.count:
+            raise UserError(f"frames {first} to {last}: the video has frames 0 to {session.video.count - 1}")
+        labels = list(session.document.objects if objects is None else objects)
         for label in labels:
             session.document.require_object(label)
-        if not labels and request.kind != "memory":
+        if not labels and kind != "memory":
             raise UserError("there is no object to export yet")
-        stem, suffix = f"{_file_name(session.video.name)}_{request.kind}", SUFFIXES.get(request.kind, "")
+        stem, suffix = f"{_file_name(session.video.name)}_{kind}", SUFFIXES.get(kind, "")
         with self._lock:
             taken = {*self._exports, *(path.name.removesuffix(".zip") for path in self._folder.iterdir())}
             names = (f"{stem}{f'_{number}' if number > 1 else ''}{suffix}" for number in range(1, 10**6))
             name = next(name for name in names if name not in taken)
-            self._exports[name] = Export(name, request.kind, progress=0.0)
-            job = _Job(session, labels, range(request.first, last + 1), lambda share: self._progress(name, share))
-            thread = Thread(target=self._run, args=(name, request.kind, job), name=f"export {name}", daemon=True)
+            self._exports[name] = Export(name, kind, progress=0.0)
+            job = _Job(session, labels, range(first, last + 1), lambda share: self._progress(name, share))
+            thread = Thread(target=self._run, args=(name, kind, job), name=f"export {name}", daemon=True)
             self._threads.append(thread)
         thread.start()
+        self._tell()
         return name
 
     def wait(self) -> None:

@@ -11,9 +11,10 @@ import logging
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError, validate_call
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection, Request
@@ -23,8 +24,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from interactive.acts import parse_act
-from interactive.exports import ExportRequest, Exports
+from interactive.exports import Exports
 from interactive.messages import Messages, encode_runs
 from interactive.previews import Previews, jpeg
 from interactive.session import Change, Session
@@ -32,6 +32,7 @@ from util.errors import UserError
 
 PAGE = Path(__file__).resolve().parent / "page"
 LARGEST_ACT, LARGEST_VIEW, LARGEST_IMPORT = 4 * 2**20, 2**16, 64 * 2**20
+LARGEST_NUMBER = 10**15
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -44,7 +45,6 @@ WRONG_TOKEN = (
     "This address needs the token that the program has printed when it started: open the whole address, with "
     "?token=… at its end.\n"
 )
-EXPORTS_REQUESTED = TypeAdapter(ExportRequest)
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +99,17 @@ class Server:
 
     def __init__(self, session: Session, previews: Previews, exports: Exports, messages: Messages) -> None:
         self._session, self._previews, self._exports, self._messages = session, previews, exports, messages
+        # What the page may ask for, by name: pydantic checks the arguments of each by the method's own annotations.
+        methods: list[Callable[..., object]] = [
+            session.add_object, session.remove_object, session.rename_object, session.colour_object,
+            session.hide_object, session.lock_object, session.stroke, session.polygon, session.rectangle,
+            session.clean, session.clear, session.copy, session.click, session.box, session.use_segmenter,
+            session.confirm, session.unannotate, session.set_permanent, session.mark, session.erase_followed,
+            session.change_settings, session.undo, session.redo, session.follow, session.pause, session.clear_memory,
+        ]  # fmt: skip
+        acts = {method.__name__: method for method in methods}
+        acts |= {"export": exports.start, "remove_export": exports.remove, "store_view": self._store_view}
+        self._acts = {name: validate_call(act) for name, act in acts.items()}
 
     def app(self, token: str, cookie: str, hosts: frozenset[str]) -> ASGIApp:
         """Return the application."""
@@ -164,43 +175,44 @@ class Server:
     async def _act(self, request: Request) -> Response:
         try:
             body = await _body(request, LARGEST_ACT)
-            answer = await run_in_threadpool(self._do, body)
-            return JSONResponse({"ok": True, **(answer or {})})
+            return JSONResponse({"result": await run_in_threadpool(self._do, body)})
         except UserError as error:
             return JSONResponse({"error": str(error)}, status_code=400)
         except Exception as error:
             logger.exception("an act has failed")
             return JSONResponse({"error": f"this has failed: {error}; the log has more"}, status_code=500)
 
-    def _do(self, body: bytes) -> dict[str, object] | None:
-        """Do what a request asks: exports and the page's own state are not the session's."""
+    def _do(self, body: bytes) -> object:
+        """Do what a request asks, a JSON object with its name under "do", and return the result.
+
+        Raises:
+            UserError: there is no such act, its arguments are not what its annotations say, or it cannot be done.
+        """
+        real, whole = _number(float), _number(int)
         try:
-            content = json.loads(body)
-            name = content.pop("do")
-        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+            arguments = json.loads(body, parse_int=whole, parse_float=real, parse_constant=real)
+            if not isinstance(arguments, dict) or not isinstance(name := arguments.pop("do", None), str):
+                raise ValueError
+        except (ValueError, RecursionError):
             raise UserError('an act is a JSON object with its name under "do"') from None
-        if name == "view":
-            try:
-                view = json.dumps(content.get("view"), allow_nan=False, ensure_ascii=False)
-                too_large = len(view.encode()) > LARGEST_VIEW
-            except ValueError as error:  # what JSON or UTF-8 does not have
-                raise UserError(f"the page's own state cannot be kept: {error}") from None
-            if not isinstance(content.get("view"), dict) or too_large:
-                raise UserError(f"the page's own state is a JSON object of at most {LARGEST_VIEW} bytes")
-            self._session.workspace.store_view(view)
-            return None
-        if name == "export":
-            try:
-                request = EXPORTS_REQUESTED.validate_python(content)
-            except ValidationError as error:
-                raise UserError(f"this cannot be exported: {error.errors()[0]['msg']}") from None
-            started = self._exports.start(request)
-            self._session.tell(Change(parts=frozenset({"exports"})))
-            return {"name": started}
-        if name == "remove_export":
-            self._exports.remove(str(content.get("name")))
-            return None
-        return parse_act(body).run(self._session)
+        if name not in self._acts:
+            raise UserError(f"there is no act {name}")
+        try:
+            return self._acts[name](**arguments)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UserError(f"this cannot be done: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+    def _store_view(self, view: dict[str, Any]) -> None:
+        """Keep the page's own state."""
+        try:
+            text = json.dumps(view, ensure_ascii=False)
+            too_large = len(text.encode()) > LARGEST_VIEW
+        except UnicodeEncodeError as error:
+            raise UserError(f"the page's own state cannot be kept: {error}") from None
+        if too_large:
+            raise UserError(f"the page's own state has at most {LARGEST_VIEW} bytes")
+        self._session.workspace.store_view(text)
 
     async def _import(self, request: Request) -> Response:
         number = request.query_params.get("frame", "")
@@ -209,7 +221,7 @@ class Server:
                 raise UserError("say into which frame: ?frame=N")
             content = await _body(request, LARGEST_IMPORT)
             await run_in_threadpool(self._take_label_map, int(number), content)
-            return JSONResponse({"ok": True})
+            return JSONResponse({"result": None})
         except UserError as error:
             return JSONResponse({"error": str(error)}, status_code=400)
 
@@ -257,6 +269,17 @@ class Server:
     def _whole_state(self) -> dict[str, object]:
         version = self._session.version  # before the state: what changes meanwhile is told again
         return {**self._messages.state(), "version": version}
+
+
+def _number(kind: type[int] | type[float]) -> Callable[[str], int | float]:
+    """Return what reads a number of JSON, but refuses NaN and infinity, and what no pixel, frame or clock comes to."""
+
+    def read(text: str) -> int | float:
+        if not abs(value := kind(text)) <= LARGEST_NUMBER:
+            raise UserError(f"{text[:20]} is no number that anything here can have")
+        return value
+
+    return read
 
 
 async def _until_closed(socket: WebSocket) -> None:

@@ -4,6 +4,7 @@ It knows nothing of a page or a server. Methods may be called from any thread; e
 """
 
 import logging
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -225,7 +226,13 @@ class Session:
         self._change_object(f"Rename object {label}", label, lambda each: replace(each, name=_plain(name)))
 
     def colour_object(self, label: int, colour: str) -> None:
-        """Give an object another colour, #rrggbb."""
+        """Give an object another colour, #rrggbb.
+
+        Raises:
+            UserError: it is written otherwise.
+        """
+        if not re.fullmatch("#[0-9a-f]{6}", colour):
+            raise UserError(f"{colour!r} is no colour: write #rrggbb, with digits and small letters")
         self._change_object("Another colour", label, lambda each: replace(each, colour=colour))
 
     def hide_object(self, label: int, hidden: bool) -> None:
@@ -255,7 +262,7 @@ class Session:
         """Fill a rectangle, or erase an object in it."""
         self._draw("Rectangle", frame, label, rectangle_region(box, self.video.size), erase)
 
-    def clean(self, frame: int, label: int, operation: str, pixels: int) -> None:
+    def clean(self, frame: int, label: int, operation: str, pixels: int = 0) -> None:
         """Clean an object's mask up, as `drawing.cleaned`."""
         name = operation.replace("_", " ").capitalize()
 
@@ -466,12 +473,15 @@ class Session:
                     step.set(Key("frame", number), None)
                     self._end_clicks(step, [number])
 
-    def change_settings(self, settings: MemorySettings) -> None:
-        """Change the settings of the memory.
+    def change_settings(self, **changes: int) -> None:
+        """Change settings of the memory, by the names of `MemorySettings`.
 
         Raises:
-            UserError: a value out of its range.
+            UserError: there is no such setting, or a value is out of its range.
         """
+        if unknown := changes.keys() - {note.name for note in SETTING_NOTES}:
+            raise UserError(f"there is no setting {min(unknown)}")
+        settings = replace(self.settings, **changes)
         try:
             settings.inference()
         except SettingError as error:
@@ -520,7 +530,7 @@ class Session:
         following = self._following
         return following is not None and not following.done()
 
-    def follow(self, frame: int, direction: Direction, until: Until) -> None:
+    def follow(self, frame: int, direction: Direction, until: Until = "annotated") -> None:
         """Send the network on its way from a frame; returns at once.
 
         Raises:

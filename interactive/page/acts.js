@@ -3,7 +3,7 @@
 import {FORBIDDEN} from "./connection.js";
 
 /** Acts that need not wait for edits before them: stopping must not wait for a slow segmenter. */
-const AT_ONCE = new Set(["pause", "view"]);
+const AT_ONCE = new Set(["pause", "store_view"]);
 
 export class Acts {
   /**
@@ -38,7 +38,7 @@ export class Acts {
   /** Stores the view. Losing it is no harm, so nothing is said of failures. */
   saveView(view, leaving) {
     if (!this.alive()) return;
-    const body = JSON.stringify({do: "view", view});
+    const body = JSON.stringify({do: "store_view", view});
     fetch("/api/acts", {method: "POST", headers: JSON_BODY, body, keepalive: leaving}).catch(() => {});
   }
 

@@ -42,7 +42,7 @@ export class Controls {
     find("#mode").onchange = (event) => view.set({mode: event.target.value});
     find("#opacity").oninput = (event) => view.set({opacity: event.target.valueAsNumber});
     find("#split").oninput = (event) => view.set({split: event.target.valueAsNumber});
-    find("#segmenter").onchange = (event) => this.acts.send({do: "segmenter", name: event.target.value});
+    find("#segmenter").onchange = (event) => this.acts.send({do: "use_segmenter", name: event.target.value});
     find("#close-polygon").onclick = () => this.tools.closePolygon();
     const speeds = SPEEDS.map((speed) => make("option", {value: speed, textContent: `${speed}×`}));
     find("#speed").append(...speeds);

@@ -9,7 +9,7 @@ export class Edits {
 
   async addObject() {
     const answer = await this.acts.send({do: "add_object"});
-    if (answer) this.view.set({label: answer.label});
+    if (answer) this.view.set({label: answer.result});
   }
 
   async removeObject(label) {
@@ -45,8 +45,8 @@ export class Edits {
     this.acts.send({do: "clear", frame: this.view.frame, label: null});
   }
 
-  copy(from) {
-    if (!Number.isInteger(from) || from < 0 || from > this.state.last) {
+  copy(source) {
+    if (!Number.isInteger(source) || source < 0 || source > this.state.last) {
       this.notices.show("info", `Copy from which frame? Give a number from 0 to ${this.state.last}.`);
       return;
     }
@@ -56,7 +56,7 @@ export class Edits {
       if (!object) return;
       label = object.label;
     }
-    this.acts.send({do: "copy", frame: this.view.frame, from, label});
+    this.acts.send({do: "copy", frame: this.view.frame, source, label});
   }
 
   confirm() {
@@ -69,7 +69,7 @@ export class Edits {
 
   togglePermanent() {
     const {frame} = this.view;
-    this.acts.send({do: "permanent", frame, permanent: !this.state.frame(frame)?.permanent});
+    this.acts.send({do: "set_permanent", frame, permanent: !this.state.frame(frame)?.permanent});
   }
 
   toggleMark() {

@@ -32,7 +32,7 @@ export class MemoryPanel {
     const picture = make("img", {src: previewAddress(frame), alt: "", loading: "lazy", decoding: "async"});
     const go = make("button", {type: "button", className: "thumb", onclick: () => this.player.go(frame)}, picture,
       make("span", {textContent: `Frame ${frame}`}));
-    const remove = () => this.acts.send({do: "permanent", frame, permanent: false});
+    const remove = () => this.acts.send({do: "set_permanent", frame, permanent: false});
     const text = `Remove frame ${frame} from the permanent memory`;
     return make("li", {data: {frame}}, go, iconButton("close", text, remove));
   }
@@ -52,7 +52,7 @@ export class MemoryPanel {
       const wanted = input.valueAsNumber;
       const refused = Number.isNaN(wanted) || !input.checkValidity();
       if (refused) this.notices.show("info", `“${label}” is a number from ${least} to ${most}.`);
-      const answer = refused ? null : await this.acts.send({do: "settings", settings: {[name]: wanted}});
+      const answer = refused ? null : await this.acts.send({do: "change_settings", [name]: wanted});
       if (!answer) input.value = this.state.now.settings[name];
     };
     onEnter(input, () => input.blur());

@@ -17,7 +17,7 @@ from jaxtyping import Bool, UInt8
 from dataset.label_map import read_label_map, write_label_map
 from dataset.random_access import FolderAccess
 from evaluation import networks
-from interactive.exports import ExportRequest, Exports
+from interactive.exports import Exports
 from interactive.segmenters import SEGMENTERS, open_segmenter
 from interactive.session import Session
 from interactive.workspace import EXPORTS, Workspace
@@ -114,7 +114,7 @@ def report(
     clicks: int,
 ) -> None:
     """Export the masks, score what was exported as DAVIS 2016 is, and print it."""
-    name = exports.start(ExportRequest("davis"))
+    name = exports.start("davis")
     exports.wait()
     if (error := {each.name: each.error for each in exports.listed()}[name]) is not None:
         raise UserError(error)

@@ -71,7 +71,7 @@ def new_session(folder: Path, count: int = COUNT, backward: bool = False, networ
     """A session of a new video in a new workspace, with the settings above and two objects that are nowhere yet."""
     video = write_video(folder / "video", count, backward)
     session = open_session(video, folder / "workspace", tiny_network().for_inference() if network else None)
-    session.change_settings(session.settings.__class__(**SETTINGS))
+    session.change_settings(**SETTINGS)
     for _ in range(2):
         session.add_object()
     return session

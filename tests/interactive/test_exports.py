@@ -14,7 +14,7 @@ from dataset.registry import DATA_SETS
 from dataset.soft_masks import read_probabilities
 from dataset.video_file import VideoFile
 from inference.inference_core import InferenceCore
-from interactive.exports import ExportRequest, Exports, Kind, _file_name, _kind_of
+from interactive.exports import Exports, Kind, _file_name, _kind_of
 from interactive.session import Session
 from tests.helpers.annotated_video import COUNT, SIZE, annotate, ground_truth, new_session, open_session, picture
 from tests.helpers.tiny_network import tiny_network
@@ -45,7 +45,7 @@ def exports(session) -> Exports:
 
 
 def export(exports: Exports, kind: Kind, **request) -> tuple[Path, tuple[str, ...]]:
-    name = exports.start(ExportRequest(kind, **request))
+    name = exports.start(kind, **request)
     exports.wait()
     (finished,) = [each for each in exports.listed() if each.name == name]
     assert finished.error is None
@@ -188,12 +188,12 @@ def test_what_is_left_of_a_removed_export_is_not_taken_for_another(session, expo
 
 def test_what_cannot_be_exported(session, exports, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="frames 3 to 99: the video has frames 0 to 11"):
-        exports.start(ExportRequest("davis", first=3, last=99))
+        exports.start("davis", first=3, last=99)
     with pytest.raises(UserError, match="there is no object 7"):
-        exports.start(ExportRequest("davis", objects=(7,)))
+        exports.start("davis", objects=(7,))
     told = []
     session.listen(told.append)
-    name = exports.start(ExportRequest("coco", first=8, last=9))
+    name = exports.start("coco", first=8, last=9)
     exports.wait()
     (failed,) = [each for each in exports.listed() if each.name == name]
     assert failed.error == "none of these frames has masks yet"
@@ -201,7 +201,7 @@ def test_what_cannot_be_exported(session, exports, tmp_path, monkeypatch):
     assert not (exports._folder / name).exists()
     monkeypatch.setattr(session.video, "read", lambda number: (_ for _ in ()).throw(UserError("damaged")))
     for kind in ("overlay", "alpha_video"):
-        name = exports.start(ExportRequest(kind, last=1))
+        name = exports.start(kind, last=1)
         exports.wait()
         assert {each.name: each.error for each in exports.listed()}[name] == "none of these frames can be decoded"
 

@@ -3,6 +3,7 @@
 import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dataset.label_map import read_label_map
-from interactive.document import SETTINGS, Key, MemorySettings
+from interactive.document import Key
 from interactive.session import Session
 from tests.helpers.annotated_video import (
     COUNT,
@@ -262,11 +263,14 @@ def test_marks(session):
 
 def test_settings_are_checked(session):
     with pytest.raises(UserError, match="min_mid_term_frames"):
-        session.change_settings(MemorySettings(min_mid_term_frames=20, max_mid_term_frames=10))
+        session.change_settings(min_mid_term_frames=20, max_mid_term_frames=10)
     with pytest.raises(UserError, match="Shorter side in pixels: from 16 to 4320, not 3"):
-        session.change_settings(MemorySettings(size=3))
-    session.change_settings(MemorySettings(mem_every=3))
-    assert session.document.get(SETTINGS) == MemorySettings(mem_every=3)
+        session.change_settings(size=3)
+    with pytest.raises(UserError, match="there is no setting speed"):
+        session.change_settings(speed=3)
+    before = session.settings
+    session.change_settings(mem_every=3)
+    assert session.settings == replace(before, mem_every=3)
 
 
 @pytest.mark.parametrize(
