@@ -23,6 +23,9 @@ GREY = np.array([0.2989, 0.587, 0.114])
 GREY_SHARE = 0.05
 """Share of the clips that are grey."""
 
+SCALES_OF_PASSING = (0.5, 4.0)
+"""Range of the factor by which an object that passes another one is scaled."""
+
 CONTROL_POINTS = 12
 SPLINE_DEVIATION = 0.02
 GRID_CELLS = 48
@@ -90,6 +93,57 @@ def pasted_onto(
     share = torch.from_numpy(opacity)[:, None].float() / 255
     mixed = (share * pictures + (1 - share) * images).round().to(torch.uint8)
     return mixed, torch.where(is_object, torch.tensor(new_label, dtype=torch.uint8), labels)
+
+
+def moved_past(upper: Clip, label: int, clip: Clip, hidden: int, rng: np.random.Generator) -> Clip:
+    """Return the clip `upper`, moved and scaled so that its object passes an object of `clip` and hides it for a while.
+
+    It comes straight from beside the other, covers it in one to five frames, and goes on.
+
+    Args:
+        label: the label of the object that passes, in `upper`.
+        hidden: the label of the other object, in `clip`.
+    """
+    pictures, masks = upper[0].permute(0, 2, 3, 1).numpy(), (upper[1] == label).numpy().astype(np.uint8)
+    others = (clip[1] == hidden).numpy().astype(np.uint8)
+    frames, size = len(masks), masks.shape[1:]
+    meetings = [number for number in range(1, frames - 1) if masks[number].any() and others[number].any()]
+    if not meetings:
+        return upper
+    meeting = meetings[int(rng.integers(len(meetings)))]
+    (x, y), radius = enclosing_circle(others[meeting])
+    centre, inner_radius = inscribed_circle(masks[meeting])
+    scale = float(np.clip(rng.uniform(1, 2) * radius / inner_radius, *SCALES_OF_PASSING))
+    angle, dwell = rng.choice([0, np.pi]) + rng.normal(0, 0.5), int(rng.integers(3))
+    way = radius + scale * enclosing_circle(masks[meeting])[1]
+    step = rng.uniform(0.7, 1.3) * way / max(1, min(meeting, frames - 1 - meeting) - dwell)
+    within = np.subtract(centre, centroid(masks[meeting]))  # where its thickest place is
+    moved = []
+    for number, (picture, mask) in enumerate(zip(pictures, masks, strict=True)):
+        offset = np.sign(number - meeting) * max(0, abs(number - meeting) - dwell) * step
+        place = np.array([x, y]) + offset * np.array([np.cos(angle), np.sin(angle)])
+        shown = centroid(mask) + within if mask.any() else np.array(centre)
+        matrix = np.array([[scale, 0, place[0] - scale * shown[0]], [0, scale, place[1] - scale * shown[1]], [0, 0, 1]])
+        picture, edge = warped(picture, mask, matrix, size)[0], cv2.warpAffine(255 * mask, matrix[:2], size[::-1])
+        moved.append((picture, np.where(edge > 127, np.uint8(label), np.uint8(0))))  # smooth also where it is enlarged
+    return stacked(moved)
+
+
+def enclosing_circle(mask: UInt8[np.ndarray, "height width"]) -> tuple[tuple[float, float], float]:
+    """Return the middle (x, y) and the radius of the smallest circle around a mask, in pixels."""
+    (x, y), radius = cv2.minEnclosingCircle(cv2.findNonZero(mask))
+    return (x, y), radius + 0.5
+
+
+def inscribed_circle(mask: UInt8[np.ndarray, "height width"]) -> tuple[tuple[float, float], float]:
+    """Return the middle (x, y) and the radius of a largest circle within a mask, in pixels."""
+    _, radius, _, (x, y) = cv2.minMaxLoc(cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+    return (float(x), float(y)), radius
+
+
+def centroid(mask: UInt8[np.ndarray, "height width"]) -> Float64[np.ndarray, "2"]:
+    """Return the mean place (x, y) of a mask's pixels."""
+    return np.array(np.nonzero(mask)[::-1]).mean(axis=1)
 
 
 class ImageAugmentation:

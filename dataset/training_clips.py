@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
-from dataset.augmentation import Clip, ImageAugmentation, VideoAugmentation, pasted_onto
+from dataset.augmentation import Clip, ImageAugmentation, VideoAugmentation, moved_past, pasted_onto
 from dataset.label_map import VOID
 from dataset.sampling import (
     SamplingConfig,
@@ -21,6 +21,9 @@ from dataset.training_sets import ImageWithMask, TrainingVideo, VideoSet
 
 # BL30K has objects that are specks; an object's side in pixels of the crop.
 SPECK, SMALL, STAYS_SMALL = 10, 30, 20
+
+PASSING_SHARE = 0.5
+"""Share of pasted objects that pass one of the clip's own and hide it for a while."""
 
 
 class StaticImages:
@@ -88,6 +91,9 @@ class TrainingVideos:
             if candidates:
                 new_label = next(label for label in range(1, VOID) if label not in shown)
                 label = candidates[int(rng.integers(len(candidates)))]
+                if rng.random() < PASSING_SHARE:
+                    hidden = shown[int(rng.integers(len(shown)))]
+                    upper = moved_past(upper, label, (images, masks), hidden, rng)
                 images, masks = pasted_onto((images, masks), upper, label, new_label)
                 shown.append(new_label)
         labels = masks.numpy()

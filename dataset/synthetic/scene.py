@@ -27,6 +27,8 @@ WAVE_STEP = 8
 PASSING_SHARE, LEAST_PASSAGE = 0.75, 6
 LABELLED_PASSING_SHARE = 0.7
 """How often it is a labelled object that passes another one, where there are two."""
+LARGEST_PASSING = 1.2
+"""Largest side of the canvas of what passes, in sides of the picture."""
 
 FAST_SHARE = 0.1
 """Share of the objects that move fast whatever their size: 0.02 to 0.05 sides of the picture in a frame, or about."""
@@ -282,21 +284,25 @@ def random_pose(rng: np.random.Generator, others: list[Pose]) -> Pose:
 
 
 def let_one_pass_another(rng: np.random.Generator, layers: list[Layer], end: float) -> None:
-    """Let something nearer and larger pass a labelled object and hide it within the clip."""
+    """Let something nearer pass a labelled object and hide it within the clip, mostly all of it."""
     hidden = layers.pop(rng.choice([place for place, layer in enumerate(layers) if layer.label]))
     labelled = [place for place, layer in enumerate(layers) if layer.label]
     among_labelled = labelled and rng.random() < LABELLED_PASSING_SHARE
     passing = layers.pop(rng.choice(labelled) if among_labelled else rng.integers(len(layers)))
-    size = min(np.exp(hidden.pose.path.start[2]), rng.uniform(0.25, 0.5))
-    size_of_passing = size * rng.uniform(1.2, 2)
+    size = min(np.exp(hidden.pose.path.start[2]), rng.uniform(0.2, 0.5))
+    of_hidden, of_passing = hidden.sprite.circles(), passing.sprite.circles()
+    factor = float(np.clip(rng.uniform(0.9, 1.8) * of_hidden.radius / of_passing.inner_radius, 0.5, 4.0))
+    size *= min(1, LARGEST_PASSING / (size * factor))
+    size_of_passing = size * factor
     hidden.pose.path.start[2] = np.log(size)
     meeting = end * rng.uniform(0.35, 0.65)
-    apart = 0.5 * (size + size_of_passing) * rng.uniform(0.8, 1.4)
+    apart = (size * of_hidden.radius + size_of_passing * of_passing.radius) * rng.uniform(0.8, 1.4)
     angle = rng.choice([0, np.pi]) + rng.normal(0, 0.5)
     path = deepcopy(passing.pose.path)  # it may share its motion with the background
     path.velocity[:2] = apart / min(abs(meeting), abs(end - meeting)) * np.array([np.cos(angle), np.sin(angle)])
     path.reach[:2], path.swing[:2] = 5.0, 0.0
-    path.start[:2] = hidden.pose.path.at(meeting)[:2] - path.velocity[:2] * meeting
+    thickest = Pose(path).matrix(meeting, 1, 1)[:2, :2] @ of_passing.inner_centre / np.exp(path.at(meeting)[2])
+    path.start[:2] = hidden.pose.path.at(meeting)[:2] - size_of_passing * thickest - path.velocity[:2] * meeting
     path.start[2] = np.log(size_of_passing)
     layers += [hidden, replace(passing, pose=Pose(path))]
 

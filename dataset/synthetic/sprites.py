@@ -66,6 +66,24 @@ class Sprite:
             canvas = over(part.at(time), canvas)
         return canvas
 
+    def circles(self) -> "Circles":
+        """Return the circles around and within the sprite at time 0, in canvas sides, from the canvas's middle."""
+        mask = (self.at(0.0)[..., 3] > 127).astype(np.uint8)
+        if not mask.any():
+            return Circles(0.5, np.zeros(2), 0.5)
+        _, radius = cv2.minEnclosingCircle(cv2.findNonZero(mask))
+        _, inner_radius, _, place = cv2.minMaxLoc(cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+        return Circles(radius / self.size, np.array(place) / self.size - 0.5, inner_radius / self.size)
+
+
+@dataclass(frozen=True, eq=False)
+class Circles:
+    """The radius of the smallest circle around a sprite, and a largest circle within it, in canvas sides."""
+
+    radius: float
+    inner_centre: Float[np.ndarray, "2"]
+    inner_radius: float
+
 
 def over(near: UInt8[np.ndarray, "height width 4"], far: UInt8[np.ndarray, "height width _"]) -> np.ndarray:
     """Compose `near`, multiplied by its coverage, with `far` behind it, which may have a coverage or be opaque."""
