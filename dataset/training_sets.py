@@ -219,7 +219,8 @@ class VideoSet:
     colour_jitter: float = 0.0
     """As in `VideoAugmentation`."""
     paste_share: float = 0.0
-    """Share of the clips onto which an object of another clip is pasted, as one more object."""
+    """Share of the clips onto which an object of another clip is pasted, as one more object; half of these are moved
+    past an object that is there, and hide it for a while."""
     drop_specks: bool = False
     """Leave out objects that are very small in the first frame (section 4, BL30K)."""
 

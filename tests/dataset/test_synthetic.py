@@ -169,6 +169,18 @@ def test_samples_vary(source):
     assert max(moved) > 0.1
 
 
+def test_objects_are_hidden_and_come_back():
+    source, returns, objects = SyntheticClips(SamplingConfig(0, "s", num_frames=8, size=64, max_objects=2)), 0, 0
+    for number in range(80):
+        sample = source.sample(number, 15)
+        for label in range(1, sample.objects + 1):
+            areas = (sample.labels == label).sum((1, 2))
+            gone = torch.nonzero(areas < 0.02 * areas.max()).flatten().tolist()
+            returns += bool(gone) and bool((areas[gone[0] :] > 0.2 * areas.max()).any())
+            objects += 1
+    assert returns > 0.1 * objects
+
+
 def test_a_longer_jump_moves_objects_further():
     two_frames = SyntheticClips(SamplingConfig(seed=7, stage="s", num_frames=2, size=48))
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from dataset.augmentation import pasted_onto
+from dataset.augmentation import moved_past, pasted_onto
 from dataset.label_map import write_label_map
 from dataset.sampling import SamplingConfig, TrainingSample, TrainingSource
 from dataset.synthetic.clips import SyntheticClips
@@ -335,6 +335,26 @@ def test_an_object_that_is_pasted_onto_a_clip_hides_what_is_behind_it():
     assert torch.equal(images[:, :, 5:11, 5:11], above[:, :, 5:11, 5:11])
     outside = (~inside[0] & ~edge).expand(2, 3, 16, 16)
     assert torch.equal(images[outside], below[outside])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_an_object_that_is_moved_past_another_hides_it_and_goes_on(seed):
+    pictures = torch.full((7, 3, 64, 64), 200, dtype=torch.uint8)
+    below, above = torch.zeros(7, 64, 64, dtype=torch.uint8), torch.zeros(7, 64, 64, dtype=torch.uint8)
+    below[:, 20:28, 30:38] = 4
+    above[:, 50:60, 5:15], above[:, :5] = 9, 3
+    images, labels = moved_past((pictures, above), 9, (pictures, below), 4, np.random.default_rng(seed))
+    assert set(labels.unique().tolist()) == {0, 9}, "other objects of the upper clip are not moved"
+    covered = [bool((labels[number][below[number] == 4] == 9).all()) for number in range(7)]
+    touched = [bool((labels[number][below[number] == 4] == 9).any()) for number in range(7)]
+    assert any(covered[1:6])
+    assert not touched[0] or not touched[6]
+    assert (images.permute(0, 2, 3, 1)[labels == 9] > 150).all(), "the object's picture moves with its mask"
+
+
+def test_an_object_that_is_not_there_is_passed_by_nothing():
+    clip = (torch.zeros(3, 3, 16, 16, dtype=torch.uint8), torch.ones(3, 16, 16, dtype=torch.uint8))
+    assert moved_past(clip, 1, clip, 2, np.random.default_rng(0)) is clip
 
 
 def test_colours_of_few_videos_can_be_changed_further(tmp_path):
