@@ -30,7 +30,7 @@ from util.device import choose_device
 from util.errors import SettingError, UserError
 from util.files import sha256_of
 
-VIDEOS_FAILED = 1  # exit code
+FAILED = 1  # exit code
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -149,7 +149,7 @@ def report(summary: Summary, output: Path, server_zip: bool) -> int:
         print(f"For the evaluation server: {summary.zip_file}")
     elif server_zip:
         print("no zip file was made for the evaluation server, since videos failed", file=sys.stderr)
-    return VIDEOS_FAILED if summary.failures or summary.not_written else 0
+    return FAILED if summary.failures or summary.not_written else 0
 
 
 def run(arguments: argparse.Namespace, queue: WorkQueue) -> int:
@@ -182,7 +182,10 @@ def run(arguments: argparse.Namespace, queue: WorkQueue) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the program, and return its exit code: 0; 1 if a video failed; 2 if nothing could start; 130 after Ctrl-C."""
+    """Run the program, and return its exit code: 0; 1 if something failed; 2 if nothing could start; 130 after Ctrl-C.
+
+    What may fail on the way are videos, and the writing of the summary.
+    """
 
     def start() -> int:
         queue = WorkQueue.from_environment()

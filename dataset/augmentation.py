@@ -38,7 +38,7 @@ Clip = tuple[UInt8[Tensor, "frames 3 size size"], UInt8[Tensor, "frames size siz
 
 
 class VideoAugmentation:
-    """Augmentation in stages 1 to 3: crop, flip and colours are the same in all frames, small shifts differ in each.
+    """Augmentation of videos: crop, flip and colours are the same in all frames, small shifts differ in each.
 
     Args:
         size: side of the square crop, in pixels.

@@ -1,7 +1,8 @@
 """The layouts of the data sets for evaluation: which videos there are, which label maps define their objects, which
 frames are saved. Those of LVOS, MOSEv2, VOST and SA-V are in `recent_sets.py`.
 
-Opening a set lists folders and reads no image (but one mask's header a video, where frames and masks differ in size).
+Opening a set lists folders and reads no image, but one mask's header a video where frames and masks differ in size, and
+in the layout of folders the label maps up to the first that holds an object.
 What is wrong with the whole set raises at once; what is wrong with one video is kept in its `problem`. `registry.py`
 says which set has which layout.
 """

@@ -1,7 +1,7 @@
 """A video to segment: its frames, the label maps that define its objects, and what is written of it.
 
-Listing a video reads no image. What is wrong with one video is kept in its `problem`, so that the others of its set can
-still be evaluated.
+Listing a video reads no image, but in the layout of folders the label maps up to the first that holds an object. What
+is wrong with one video is kept in its `problem`, so that the others of its set can still be evaluated.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Training clips of single images (stage 0) and of annotated videos (stages 1 to 3)."""
+"""Training clips of single images (stage 0) and of annotated videos (the other stages)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The layouts of the data sets for training: single images with masks (stage 0), and annotated videos (stages 1 to 3).
+"""The layouts of the data sets for training: single images with masks (stage 0), and annotated videos (the others).
 
 Opening a set lists its files and reads a few masks. `registry.py` says where each set lies; `training_clips.py` makes
 training samples of them.

@@ -1,6 +1,6 @@
 """The settings of an evaluation."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,12 +107,13 @@ class EvaluationConfig:
 
     def to_json_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; paths are absolute, so that they mean the same in any folder."""
-        values = {name: _as_json(value) for name, value in asdict(replace(self, inference=InferenceConfig())).items()}
-        return {**values, "inference": dict(self.inference.settings())}
+        return {name: _as_json(value) for name, value in vars(self).items()}
 
 
 def _as_json(value: Any) -> Any:
     match value:
+        case InferenceConfig():
+            return dict(value.settings())
         case Path():
             return str(value.resolve())
         case tuple():

@@ -1,6 +1,5 @@
 """An exported network under `InferenceCore`: the three graphs of the network in place of its modules."""
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,8 +25,6 @@ PROVIDERS = {
     "coreml": "CoreMLExecutionProvider",
 }
 ON_CUDA = ("cuda", "tensorrt")
-
-logger = logging.getLogger(__name__)
 
 
 class Runnable(Protocol):
@@ -210,8 +207,7 @@ class ExportedNetwork(XMem):
             inputs["selector"] = readout.new_ones(1, objects)
         outputs = self._run("segment", inputs, objects)
         after = outputs.get("hidden_after") if update_hidden and hidden is not None else hidden
-        prob, logits = outputs["prob"], outputs["logits"]
-        return Segmentation(prob, logits, after)
+        return Segmentation(outputs["prob"], outputs["logits"], after)
 
     def _sensory(self, hidden: Tensor | None, of_objects: Tensor, f16: Tensor) -> dict[str, Tensor]:
         """The sensory memory as an input: zeros where it is switched off, nothing where the network has none."""

@@ -132,7 +132,7 @@ def read_record(kind: type[AnyRecord], path: Path) -> AnyRecord | None:
 
 def described(config: EvaluationConfig) -> dict[str, Any]:
     """Return a configuration as JSON has it, with names of folders and files, wherever they lie."""
-    settings = config.to_json_dict() | {"inference": config.inference.settings()}
+    settings = config.to_json_dict()
     places = {name: Path(settings[name]).name for name in ("root", "weights")}
     return json.loads(json.dumps(settings | places))
 

@@ -1,1 +1,4 @@
-"""J and F of predicted label maps against the ground truth, equal to the DAVIS 2017 toolkit's (semi-supervised)."""
+"""Scores of predicted label maps against the ground truth, by the rules of six benchmarks.
+
+`davis.py` equals the DAVIS 2017 toolkit (semi-supervised); `protocols.py` lists all.
+"""

@@ -81,11 +81,6 @@ class SequenceScore:
     frames: tuple[str, ...]
     figures: Figures
 
-    @property
-    def all_objects(self) -> Collection[ObjectScore]:
-        """The objects."""
-        return self.objects.values()
-
 
 @dataclass(frozen=True, eq=False)
 class Scores:
@@ -104,7 +99,7 @@ class Scores:
     @property
     def all_objects(self) -> Collection[ObjectScore]:
         """All objects of all sequences."""
-        return [score for sequence in self.sequences.values() for score in sequence.all_objects]
+        return [score for sequence in self.sequences.values() for score in sequence.objects.values()]
 
     @property
     def figures(self) -> Figures:
@@ -133,33 +128,35 @@ class Scores:
         return "\n".join(lines)
 
     def to_json_dict(self) -> dict[str, Any]:
-        """{"global": {FIGURE}, "sequences": {SEQUENCE: {OBJECT: {FIGURE}}}, "left_out", "parts"} in the rules' unit.
+        """Return all figures in the rules' unit, as summary.json has them.
 
-        `parts` holds the mean of J and F (or of what there is) in each tenth of the sequences that have a frame for
-        every tenth, as `parts` returns it.
+        They are "global": {FIGURE}, "sequences": {SEQUENCE: {OBJECT: {FIGURE}}}, "left_out" and "parts", beside
+        "protocol" and "unit". "parts" holds the mean of J and F (or of what there is) in each tenth of the sequences
+        that have a frame for every tenth, as `parts` returns it.
         """
         factor = self.rules.unit / 100
 
-        def in_unit(figures: Figures) -> dict[str, float | None]:
-            return {name: None if math.isnan(value) else factor * value for name, value in figures.items()}
+        def in_unit(value: float) -> float | None:
+            return None if math.isnan(value) else factor * value
+
+        def all_in_unit(figures: Figures) -> dict[str, float | None]:
+            return {name: in_unit(value) for name, value in figures.items()}
 
         parts = {name: each for name, sequence in self.sequences.items() if (each := self.parts(sequence))}
         means = [_mean([each[part] for each in parts.values()]) for part in range(PARTS)] if parts else []
         return {
             "protocol": self.rules.name,
             "unit": "percent" if self.rules.unit == 100 else "fraction",
-            "global": in_unit(self.figures),
+            "global": all_in_unit(self.figures),
             "sequences": {
-                name: {str(label): in_unit(self._in_json(score.figures)) for label, score in sequence.objects.items()}
+                name: {str(label): all_in_unit(self._in_json(each.figures)) for label, each in sequence.objects.items()}
                 for name, sequence in self.sequences.items()
             },
             "left_out": dict(self.left_out),
             "parts": {
                 "measure": "&".join(self.rules.measures),
-                "global": [None if each is None else factor * each for each in means],
-                "sequences": {
-                    name: [None if each is None else factor * each for each in values] for name, values in parts.items()
-                },
+                "global": [in_unit(each) for each in means],
+                "sequences": {name: [in_unit(each) for each in values] for name, values in parts.items()},
             },
         }
 
@@ -167,17 +164,17 @@ class Scores:
         """The figures of an object that are written: J&F is left out where J and F say the same."""
         return figures if self.rules.name == "mose2" else {name: figures[name] for name in figures if name != "J&F"}
 
-    def parts(self, sequence: SequenceScore) -> list[float | None]:
+    def parts(self, sequence: SequenceScore) -> list[float]:
         """Return the mean over objects in each tenth of a sequence, in percent; nothing for fewer than ten frames.
 
-        A tenth in which no object is scored has None.
+        A tenth in which no object is scored has nan.
         """
         count = len(sequence.frames)
         if count < PARTS:
             return []
         part_of = {name: PARTS * position // count for position, name in enumerate(sequence.frames)}
         means: list[list[float]] = [[] for _ in range(PARTS)]
-        for score in sequence.all_objects:
+        for score in sequence.objects.values():
             values, parts = self.by_frame(score), np.array([part_of[name] for name in score.frames])
             for part in range(PARTS):
                 if (here := values[parts == part]).size:
@@ -226,22 +223,18 @@ def mean_figures(scores: Collection[ObjectScore]) -> dict[str, float]:
     if not scores:
         return {}
     names = next(iter(scores)).figures
-    return {name: nan_if_none(_mean([score.figures[name] for score in scores])) for name in names}
+    return {name: _mean([score.figures[name] for score in scores]) for name in names}
 
 
 def in_groups(scores: Collection[ObjectScore], group: str, figure: str) -> float:
     """Return the mean of a figure over the objects of a group, nan if there are none."""
-    return nan_if_none(_mean([score.figures[figure] for score in scores if score.group == group]))
+    return _mean([score.figures[figure] for score in scores if score.group == group])
 
 
-def nan_if_none(value: float | None) -> float:
-    """Return a value, or nan for None."""
-    return math.nan if value is None else value
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    there = [value for value in values if value is not None and not math.isnan(value)]
-    return fmean(there) if there else None
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean of what is not nan; nan where all is."""
+    there = [value for value in values if not math.isnan(value)]
+    return fmean(there) if there else math.nan
 
 
 def _rounded(value: float) -> str:

@@ -21,7 +21,6 @@ from model.encoders import ImageFeatures, QueryKey
 from model.network import Segmentation, XMem
 from training.losses import bootstrapped_cross_entropy, dice_loss
 from training.weights import ClipOperations, FoldedNetwork
-from util.device import send
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,9 +29,6 @@ class Choices:
 
     deep_updates: Bool[Tensor, "batch frames"]  # whether one follows each frame; always on frame 0, never on the last
     references: tuple[Integer[Tensor, "batch _"], ...]  # for each frame from 1 on, the earlier frames it reads
-
-    def to(self, device: torch.device) -> "Choices":
-        return Choices(send(self.deep_updates, device), tuple(send(frames, device) for frames in self.references))
 
 
 def draw_choices(

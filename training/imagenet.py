@@ -93,7 +93,7 @@ def start_from_imagenet(
             state[name.replace("layer1.", f"{first_stage}.")] = tensor
     rgb = weights["conv1.weight"]
     channels, masks = rgb.shape[0], encoder.conv1.in_channels - rgb.shape[1]
-    state["conv1.weight"] = torch.cat([rgb, orthogonal((channels, masks, *rgb.shape[2:]), seeded(seed))], dim=1)
+    state["conv1.weight"] = torch.cat([rgb, orthogonal((channels, masks, *rgb.shape[2:]), seed)], dim=1)
     encoder.load_state_dict(state)  # strict: a name that is not the encoder's is an error
 
 
@@ -125,7 +125,7 @@ def start_from_efficientnet(encoder: KeyEncoder | ValueEncoder, published: Mappi
     weights = with_unit_features(fold_published(published, EFFICIENTNET_STAGES))
     rgb = weights["stem.weight"]
     masks = encoder.efficientnet.stem.in_channels - rgb.shape[1]
-    others = orthogonal((rgb.shape[0], masks, *rgb.shape[2:]), seeded(seed))
+    others = orthogonal((rgb.shape[0], masks, *rgb.shape[2:]), seed)
     encoder.efficientnet.load_state_dict({**weights, "stem.weight": torch.cat([rgb, others], dim=1)})
 
 
@@ -185,11 +185,7 @@ def with_unit_features(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return scaled
 
 
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def orthogonal(shape: Iterable[int], generator: torch.Generator) -> Float[Tensor, "outputs inputs height width"]:
+def orthogonal(shape: Iterable[int], seed: int) -> Float[Tensor, "outputs inputs height width"]:
     """Return random weights of a convolution, orthogonal as a matrix with a row for each output."""
     weight = torch.empty(*shape)
-    return nn.init.orthogonal_(weight, generator=generator) if weight.numel() else weight
+    return nn.init.orthogonal_(weight, generator=torch.Generator().manual_seed(seed)) if weight.numel() else weight

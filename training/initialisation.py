@@ -17,7 +17,7 @@ from model.network import XMem, normalise_images
 from training.batches import load_batches
 from training.config import RunConfig, StageConfig
 from training.data import StageData, TrainedOn
-from training.imagenet import load_imagenet_weights, orthogonal, seeded
+from training.imagenet import load_imagenet_weights, orthogonal
 from training.step import TrainingBatch, masks_of
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def network_for_stage(network: XMem, stage: StageConfig, seed: int) -> XMem:
         network = widened.to(network.device)
     others = network.value_encoder.first_convolution.weight.detach()[:, RGB_AND_MASK:]
     if not others.any():
-        others.copy_(orthogonal(others.shape, seeded(seed)))
+        others.copy_(orthogonal(others.shape, seed))
     return network
 
 

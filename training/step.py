@@ -5,7 +5,7 @@ is learned does not depend on either.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
@@ -37,25 +37,19 @@ class TrainingBatch:
         return len(self.objects)
 
     def part(self, begin: int, end: int) -> "TrainingBatch":
-        choices = Choices(
-            self.choices.deep_updates[begin:end], tuple(frames[begin:end] for frames in self.choices.references)
-        )
-        return TrainingBatch(self.images[begin:end], self.labels[begin:end], self.objects[begin:end], choices)
+        return self._each(lambda tensor: tensor[begin:end])
 
     def pin_memory(self) -> "TrainingBatch":
         """Return the batch in page-locked memory; a data loader calls this in a thread of its own."""
-        choices = self.choices.deep_updates.pin_memory(), tuple(each.pin_memory() for each in self.choices.references)
-        return TrainingBatch(
-            self.images.pin_memory(), self.labels.pin_memory(), self.objects.pin_memory(), Choices(*choices)
-        )
+        return self._each(Tensor.pin_memory)
 
     def to(self, device: torch.device) -> "TrainingBatch":
-        return TrainingBatch(
-            send(self.images, device),
-            send(self.labels, device),
-            send(self.objects, device),
-            self.choices.to(device),
-        )
+        return self._each(lambda tensor: send(tensor, device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "TrainingBatch":
+        """Return the batch with all its tensors changed; each has a row per sample."""
+        choices = Choices(change(self.choices.deep_updates), tuple(map(change, self.choices.references)))
+        return TrainingBatch(change(self.images), change(self.labels), change(self.objects), choices)
 
 
 @dataclass(frozen=True, kw_only=True)

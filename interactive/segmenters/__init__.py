@@ -1,7 +1,7 @@
 """From clicks and boxes on a frame to a mask: the bundled click network, GrabCut, or SAM 2 where it is installed."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 from util.errors import SettingError
 
@@ -10,8 +10,7 @@ if TYPE_CHECKING:  # each takes a while to import
 
     from interactive.segmenters.interface import Segmenter
 
-SegmenterName = Literal["network", "grabcut", "sam2"]
-SEGMENTERS = get_args(SegmenterName)
+SEGMENTERS = ("network", "grabcut", "sam2")
 
 
 def open_segmenter(name: str, file: Path | None, device: "torch.device") -> "Segmenter":

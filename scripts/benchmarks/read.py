@@ -14,9 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inference.memory.long_term import LongTermMemory
+from inference.memory.element_store import ElementStore
 from inference.memory.reading import read_stores
-from inference.memory.working import WorkingMemory
 from model.memory_reading import memory_rows, query_rows
 from util.device import choose_device, hardware_name
 from util.errors import UserError
@@ -40,11 +39,10 @@ class FilledMemory:
         self.key, self.shrinkage = draw(elements, KEY_DIM), draw(elements, 1).square() + 1
         self.values = draw(objects, elements, VALUE_DIM)
         self.query_key, self.selection = draw(QUERIES, KEY_DIM), draw(QUERIES, KEY_DIM).sigmoid()
-        self.stores = [LongTermMemory(), WorkingMemory()]
+        self.stores = [ElementStore(), ElementStore()]
         in_long_term = max(elements - WORKING_ELEMENTS, 0)
         rows = memory_rows(self.key, self.shrinkage)
         for store, part in zip(self.stores, (slice(0, in_long_term), slice(in_long_term, elements)), strict=True):
-            store.shared = {name: store.shared[name] for name in ("memory_row", "time", "use", "life")}
             store.append(
                 dict(zip(self.objects, self.values[:, part], strict=True)),
                 memory_row=rows[part],

@@ -92,7 +92,7 @@ def draw_objects(
 def per_frame(scores: Scores) -> Float64[np.ndarray, "frames objects 2"]:
     """Return J and F of every frame, sequence after sequence."""
     sequences = [
-        np.array([(score.values["J"], score.values["F"]) for score in sequence.all_objects])
+        np.array([(score.values["J"], score.values["F"]) for score in sequence.objects.values()])
         for sequence in scores.sequences.values()
     ]
     return np.concatenate(sequences, axis=2).transpose(2, 0, 1)

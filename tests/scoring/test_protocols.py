@@ -315,7 +315,7 @@ def test_parts_of_a_sequence_are_means_over_its_frames(tmp_path):
     gt, pred = unpack("vost", tmp_path)
     scores = PROTOCOLS["vost"].score(gt, pred)
     sequence = scores.sequences["9902_peel_fruit"]  # ten frames are scored
-    (score,) = sequence.all_objects
+    (score,) = sequence.objects.values()
     assert scores.parts(sequence) == pytest.approx(100 * score.values["J"])
     written = scores.to_json_dict()["parts"]
     assert written["measure"] == "J"
