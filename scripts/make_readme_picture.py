@@ -10,11 +10,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from scripts.demo import DEFAULT_OUTPUT, Demonstration, painted
+from scripts.demo import DEFAULT_OUTPUT, VIDEO, painted
+from util.command_line import MISTAKE
 from util.errors import UserError
 from util.files import atomic_path
+from util.provenance import REPOSITORY
 
-TARGET = Path(__file__).resolve().parent.parent / "docs" / "images" / "crossing.webp"
+TARGET = REPOSITORY / "docs" / "images" / "crossing.webp"
 MOMENTS = ("00000", "00020", "00027", "00053")
 GAP = 8
 
@@ -36,14 +38,14 @@ def make_picture(label_maps: Path) -> Image.Image:
 def main(argv: list[str] | None = None) -> int:
     """Write the picture; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m scripts.make_readme_picture")
-    default = Demonstration(DEFAULT_OUTPUT).label_maps
+    default = DEFAULT_OUTPUT / VIDEO
     parser.add_argument("--label_maps", type=Path, default=default, help="label maps of the clip; default: %(default)s")
     arguments = parser.parse_args(argv)
     try:
         picture = make_picture(arguments.label_maps)
     except UserError as error:
         print(f"{error}; make demo leaves label maps in {default}", file=sys.stderr)
-        return 2
+        return MISTAKE
     with atomic_path(TARGET) as temporary:
         picture.save(temporary, quality=80, method=6)
     print(f"{TARGET}: {TARGET.stat().st_size / 1024:.0f} KiB")
