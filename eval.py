@@ -162,8 +162,7 @@ def run(arguments: argparse.Namespace, queue: WorkQueue) -> int:
     """
     device = choose_device(arguments.device, queue.local_rank)
     file = networks.read_network_file(arguments.model or networks.default_network_file())
-    networks.require_effect_of_amp(file, arguments.amp)
-    networks.require_effect_of_graphs(file, arguments.graphs, device)
+    networks.require_effect(file, device, amp=arguments.amp, graphs=arguments.graphs)
     sizes = arguments.size or [networks.size_without_flag(file, arguments.dataset)]
     videos, root = open_videos(arguments, sizes)
     config = configure(arguments, videos.name, root, file.path, sizes, device)

@@ -260,9 +260,6 @@ class FrameFolder:
         self.folder = folder
         self.paths = list_images(folder) if paths is None else paths
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
     def files(self) -> Iterable[Path]:
         """The image files, in the order of the frames."""
         return self.paths.values()
@@ -271,7 +268,7 @@ class FrameFolder:
         return (replace(read_frame(path), name=name) for name, path in self.paths.items())
 
     def __repr__(self) -> str:
-        return f"FrameFolder({str(self.folder)!r}, {len(self)} frames)"
+        return f"FrameFolder({str(self.folder)!r}, {self.frame_count} frames)"
 
     @property
     def frame_count(self) -> int:

@@ -79,7 +79,7 @@ class FolderAccess:
         folder = FrameFolder(path)
         if not folder.paths:
             raise UserError(f"{path} holds no images")
-        self.path, self.rate, self.count = path, folder.frame_rate, len(folder)
+        self.path, self.rate, self.count = path, folder.frame_rate, folder.frame_count
         self.name = path.resolve().name
         self._names, self._paths = list(folder.paths), list(folder.paths.values())
         self.size = frame_size(self._paths[0])

@@ -42,6 +42,11 @@ class VideoFile:
     whatever the file stores, and upright: the rotation that phones write beside the pixels is applied. Pixels that
     are not square stay as stored.
 
+    Attributes:
+        frame_count: the container's count, else an estimate from duration and rate, else None.
+        frame_rate: frames per second, the average where it varies.
+        frame_size: (height, width) in pixels, as displayed.
+
     Raises:
         UserError: the file does not exist or holds no video that FFmpeg can decode; in iterating, it is damaged or
             the size of its frames changes.
@@ -54,28 +59,13 @@ class VideoFile:
         if not path.is_file():
             raise UserError(f"{path} is not a file; a folder of frames is read as such, not as a video")
         with self.opened() as (container, stream):
-            self._frame_rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
-            self._frame_count = stream.frames or _estimated_frames(container, stream, self._frame_rate)
+            self.frame_rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
+            self.frame_count = stream.frames or _estimated_frames(container, stream, self.frame_rate)
             # The size as displayed is known for certain only from a frame, and a file without one is rejected at once.
             first = next(container.decode(stream), None)
         if first is None:
             raise UserError(f"{path} has a video stream, but not one frame in it")
-        self._frame_size = upright_rgb(first).shape[:2]
-
-    @property
-    def frame_count(self) -> int | None:
-        """The container's count, else an estimate from duration and rate, else None."""
-        return self._frame_count
-
-    @property
-    def frame_rate(self) -> Fraction:
-        """Frames per second, the average where it varies."""
-        return self._frame_rate
-
-    @property
-    def frame_size(self) -> tuple[int, int]:
-        """(height, width) in pixels, as displayed."""
-        return self._frame_size
+        self.frame_size: tuple[int, int] = upright_rgb(first).shape[:2]
 
     def name_of(self, number: int) -> str:
         """Return the name of a frame, given its number from 0."""

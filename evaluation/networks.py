@@ -75,26 +75,17 @@ def build_network(file: NetworkFile, device: torch.device, provider: str | None 
     return XMem.from_checkpoint(file, device)
 
 
-def require_effect_of_amp(file: NetworkFile, amp: bool) -> None:
-    """Check that mixed precision, if the user asks for it, has an effect.
+def require_effect(file: NetworkFile, device: torch.device, *, amp: bool, graphs: bool) -> None:
+    """Check that mixed precision and CUDA graphs have an effect, if the user asks for them.
 
     Raises:
-        SettingError: the network is an export.
+        SettingError: the network is an export; or the device is no CUDA device, which graphs need.
     """
+    if graphs:
+        require_cuda(device)
     if amp and isinstance(file, Export):
         raise SettingError("amp", f"has no effect on {file.folder}: the precision of an export is fixed (--half)")
-
-
-def require_effect_of_graphs(file: NetworkFile, graphs: bool, device: torch.device) -> None:
-    """Check that CUDA graphs, if the user asks for them, have an effect.
-
-    Raises:
-        SettingError: the device is no CUDA device, or the network is an export.
-    """
-    if not graphs:
-        return
-    require_cuda(device)
-    if isinstance(file, Export):
+    if graphs and isinstance(file, Export):
         raise SettingError("graphs", f"has no effect on {file.folder}: an export has graphs of its own")
 
 

@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 from model.config import NetworkConfig
 from model.network import STRIDE
-from training.losses import hardest_fraction
 from util.errors import SettingError
 
 Data = Literal["static images", "BL30K", "YouTubeVOS and DAVIS", "synthetic sequences", "synthetic and own videos"]
+HARDEST = 0.15
+"""Share of pixels that the cross entropy looks at in the end."""
 
 
 def require(is_right: bool, field_name: str, reason: str) -> None:
@@ -74,8 +75,12 @@ class StageConfig:
         return self.data == "static images"
 
     def hardest_fraction(self, iteration: int) -> float:
-        """Return the share of pixels that the cross entropy looks at."""
-        return hardest_fraction(iteration, self.start_warm, self.end_warm)
+        """Return the share of pixels that the cross entropy looks at, which falls between start_warm and end_warm."""
+        if iteration < self.start_warm:
+            return 1.0
+        if iteration >= self.end_warm:
+            return HARDEST
+        return HARDEST + (1 - HARDEST) * (self.end_warm - iteration) / (self.end_warm - self.start_warm)
 
     def learning_rate(self, iteration: int, gamma: float) -> float:
         return self.lr * gamma ** sum(iteration >= step for step in self.steps)

@@ -5,18 +5,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-HARDEST = 0.15
-"""Share of pixels that bootstrapping ends with."""
-
-
-def hardest_fraction(iteration: int, start_warm: int, end_warm: int) -> float:
-    """Return the share of pixels that count: 1 up to start_warm, then falling linearly to `HARDEST` at end_warm."""
-    if iteration < start_warm:
-        return 1.0
-    if iteration >= end_warm:
-        return HARDEST
-    return HARDEST + (1 - HARDEST) * (end_warm - iteration) / (end_warm - start_warm)
-
 
 def bootstrapped_cross_entropy(
     logits: Float[Tensor, "batch channels height width"],

@@ -118,7 +118,7 @@ def test_a_folder_yields_its_frames_in_order_again_and_again(tmp_path):
     frames = FrameFolder(tmp_path)
     assert isinstance(frames, FrameSource)
     assert [path.name for path in frames.paths.values()] == ["00000.jpg", "00002.PNG", "00010.Jpeg"]
-    assert len(frames) == frames.frame_count == 3
+    assert frames.frame_count == 3
     assert frames.frame_rate == Fraction(24)
     for _ in range(2):
         read = list(frames)

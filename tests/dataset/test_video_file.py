@@ -130,9 +130,9 @@ def test_the_rotation_of_phone_videos_is_applied(tmp_path, angle):
 
 def test_names_grow_with_the_count(tmp_path, monkeypatch):
     video = VideoFile(write_video(tmp_path / "v.mp4", smooth_frames(2)))
-    monkeypatch.setattr(video, "_frame_count", 100_001)
+    monkeypatch.setattr(video, "frame_count", 100_001)
     assert [frame.name for frame in video] == ["000000", "000001"]
-    monkeypatch.setattr(video, "_frame_count", 100_000)
+    monkeypatch.setattr(video, "frame_count", 100_000)
     assert [frame.name for frame in video] == ["00000", "00001"]
 
 
