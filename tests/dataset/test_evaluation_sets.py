@@ -249,7 +249,7 @@ def test_youtube_videos_without_a_frame_to_be_saved_are_no_results(youtube, obje
 def test_long_videos_save_the_frames_that_have_masks(long_video, dataset, folder, count):
     (video,) = open_evaluation_set(dataset, "val", long_video, 480).videos
     masks = long_video / folder / "Annotations/rat"
-    assert len(video.frames) == 4 * count
+    assert video.frames.frame_count == 4 * count
     assert video.annotations == {"00000": masks / "00000.png"}
     assert video.saved_frames == {f"{4 * index:05d}" for index in range(count)}
     assert video.ground_truth == {f"{4 * index:05d}": masks / f"{4 * index:05d}.png" for index in range(count)}
@@ -372,5 +372,5 @@ def test_davis_2016_as_downloaded(shared):
     videos = by_name(opened)
     assert len(videos) == 14
     assert all(video.problem is None and video.ground_truth is not None for video in opened.videos)
-    assert len(videos["dog"].frames) == 60
+    assert videos["dog"].frames.frame_count == 60
     assert [*videos["dog"].annotations] == ["00000"]

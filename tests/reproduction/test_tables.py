@@ -172,7 +172,7 @@ def test_a_set_is_made_once_and_again_if_it_consists_of_something_else(tmp_path)
     data_root = write_davis(tmp_path / "data")
     sets = [ProfileDataSet("a", "a", "G", "a", size=16, made=MadeVideos({"dog": length})) for length in (4, 4, 5)]
     opened = [data_set.open(data_root, tmp_path / "made") for data_set in sets]
-    assert [len(each.videos[0].frames) for each in opened] == [4, 4, 5]
+    assert [each.videos[0].frames.frame_count for each in opened] == [4, 4, 5]
     assert len(list((tmp_path / "made").iterdir())) == 2
 
 
