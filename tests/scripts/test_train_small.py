@@ -131,6 +131,13 @@ def test_each_phase_starts_from_the_one_before(tmp_path, davis, started):
     assert "Apache License 2.0" in metadata["origin"]
 
 
+def test_another_seed_changes_every_phase(tmp_path, davis, started):
+    for seed in (0, 1):
+        output = tmp_path / str(seed)
+        assert main(["--output", str(output), "--davis_root", str(davis), "--seed", str(seed)]) == 0
+    assert [config.seed for config in started] == [each.seed + seed for seed in (0, 1) for each in PHASES]
+
+
 def test_variants_start_from_the_bundled_network_or_from_imagenet(tmp_path, davis, started):
     flags = ["--output", str(tmp_path), "--davis_root", str(davis)]
     assert main([*flags, "--variants", "no-sensory", "scaling-both"]) == 0
