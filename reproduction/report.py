@@ -270,7 +270,9 @@ def draw_traces(name: str, traces: Mapping[str, Trace], parts: Path) -> str:
     lines = {label: line for label, line in lines.items() if len(line[0])}
     if not lines:
         return ""
-    quantity, unit = ("Speed", "frames per second") if name == "speed" else ("Memory", "memory in MiB")
+    quantity, unit = "Memory", "memory in MiB"
+    if name == "speed":
+        quantity, unit = "Speed", f"frames per second (the median of {window} frames)"
     caption = f"{quantity} over the length of a video"
     with drawing(parts / name, caption, "frame", unit) as axes:
         for label, line in lines.items():
