@@ -111,34 +111,35 @@ def moved_past(upper: Clip, label: int, clip: Clip, hidden: int, rng: np.random.
     if not meetings:
         return upper
     meeting = meetings[int(rng.integers(len(meetings)))]
-    (x, y), radius = enclosing_circle(others[meeting])
+    target, radius = enclosing_circle(others[meeting])
+    radius += 0.5  # to the pixels' edges
     centre, inner_radius = inscribed_circle(masks[meeting])
     scale = float(np.clip(rng.uniform(1, 2) * radius / inner_radius, *SCALES_OF_PASSING))
     angle, dwell = rng.choice([0, np.pi]) + rng.normal(0, 0.5), int(rng.integers(3))
-    way = radius + scale * enclosing_circle(masks[meeting])[1]
+    way = radius + scale * (enclosing_circle(masks[meeting])[1] + 0.5)
     step = rng.uniform(0.7, 1.3) * way / max(1, min(meeting, frames - 1 - meeting) - dwell)
-    within = np.subtract(centre, centroid(masks[meeting]))  # where its thickest place is
+    within = centre - centroid(masks[meeting])  # where its thickest place is
     moved = []
     for number, (picture, mask) in enumerate(zip(pictures, masks, strict=True)):
         offset = np.sign(number - meeting) * max(0, abs(number - meeting) - dwell) * step
-        place = np.array([x, y]) + offset * np.array([np.cos(angle), np.sin(angle)])
-        shown = centroid(mask) + within if mask.any() else np.array(centre)
+        place = target + offset * np.array([np.cos(angle), np.sin(angle)])
+        shown = centroid(mask) + within if mask.any() else centre
         matrix = np.array([[scale, 0, place[0] - scale * shown[0]], [0, scale, place[1] - scale * shown[1]], [0, 0, 1]])
         picture, edge = warped(picture, mask, matrix, size)[0], cv2.warpAffine(255 * mask, matrix[:2], size[::-1])
         moved.append((picture, np.where(edge > 127, np.uint8(label), np.uint8(0))))  # smooth also where it is enlarged
     return stacked(moved)
 
 
-def enclosing_circle(mask: UInt8[np.ndarray, "height width"]) -> tuple[tuple[float, float], float]:
-    """Return the middle (x, y) and the radius of the smallest circle around a mask, in pixels."""
-    (x, y), radius = cv2.minEnclosingCircle(cv2.findNonZero(mask))
-    return (x, y), radius + 0.5
+def enclosing_circle(mask: UInt8[np.ndarray, "height width"]) -> tuple[Float64[np.ndarray, "2"], float]:
+    """Return the middle (x, y) and the radius of the smallest circle around a mask's pixels, in pixels."""
+    centre, radius = cv2.minEnclosingCircle(cv2.findNonZero(mask))
+    return np.array(centre), radius
 
 
-def inscribed_circle(mask: UInt8[np.ndarray, "height width"]) -> tuple[tuple[float, float], float]:
+def inscribed_circle(mask: UInt8[np.ndarray, "height width"]) -> tuple[Float64[np.ndarray, "2"], float]:
     """Return the middle (x, y) and the radius of a largest circle within a mask, in pixels."""
     _, radius, _, (x, y) = cv2.minMaxLoc(cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
-    return (float(x), float(y)), radius
+    return np.array([x, y], float), radius
 
 
 def centroid(mask: UInt8[np.ndarray, "height width"]) -> Float64[np.ndarray, "2"]:

@@ -130,7 +130,7 @@ def export(trained: Path, target: Path, origin: str = ORIGIN) -> None:
 
 
 def on_this_machine(
-    config: RunConfig, output: Path, davis_root: Path, subset: Path, device: torch.device, *, seed: int = 0
+    config: RunConfig, output: Path, davis_root: Path, subset: Path, device: torch.device, seed: int
 ) -> RunConfig:
     """Return the settings of a phase with those that depend on the machine, and `seed` added to its own."""
     data = replace(config.data, videos_root=davis_root, videos_subset=subset)
@@ -215,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             ]
         for phases, start, target in recipes:
             here = [
-                on_this_machine(config, output, arguments.davis_root, subset, device, seed=arguments.seed)
+                on_this_machine(config, output, arguments.davis_root, subset, device, arguments.seed)
                 for config in phases
             ]
             if not train_phases(here, start, target, processes=processes, device=device, validation=validation):

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from dataset.augmentation import SCALES_OF_PASSING
 from dataset.synthetic.motion import Path, Pose, Waves, random_path, random_waves
 from dataset.synthetic.sprites import Sprite, over, restless
 
@@ -291,7 +292,8 @@ def let_one_pass_another(rng: np.random.Generator, layers: list[Layer], end: flo
     passing = layers.pop(rng.choice(labelled) if among_labelled else rng.integers(len(layers)))
     size = min(np.exp(hidden.pose.path.start[2]), rng.uniform(0.2, 0.5))
     of_hidden, of_passing = hidden.sprite.circles(), passing.sprite.circles()
-    factor = float(np.clip(rng.uniform(0.9, 1.8) * of_hidden.radius / of_passing.inner_radius, 0.5, 4.0))
+    factor = rng.uniform(0.9, 1.8) * of_hidden.radius / of_passing.inner_radius
+    factor = float(np.clip(factor, *SCALES_OF_PASSING))
     size *= min(1, LARGEST_PASSING / (size * factor))
     size_of_passing = size * factor
     hidden.pose.path.start[2] = np.log(size)

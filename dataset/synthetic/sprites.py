@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from dataset.augmentation import enclosing_circle, inscribed_circle
 from dataset.synthetic.motion import Waves, random_waves
 from dataset.synthetic.silhouettes import MARGIN, capsule, silhouette
 from dataset.synthetic.textures import TextureBank
@@ -71,9 +72,8 @@ class Sprite:
         mask = (self.at(0.0)[..., 3] > 127).astype(np.uint8)
         if not mask.any():
             return Circles(0.5, np.zeros(2), 0.5)
-        _, radius = cv2.minEnclosingCircle(cv2.findNonZero(mask))
-        _, inner_radius, _, place = cv2.minMaxLoc(cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
-        return Circles(radius / self.size, np.array(place) / self.size - 0.5, inner_radius / self.size)
+        (_, radius), (inner_centre, inner_radius) = enclosing_circle(mask), inscribed_circle(mask)
+        return Circles(radius / self.size, inner_centre / self.size - 0.5, inner_radius / self.size)
 
 
 @dataclass(frozen=True, eq=False)
