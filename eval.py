@@ -18,13 +18,14 @@ from dataset.back_and_forth import repeat_videos
 from dataset.evaluation_video import EvaluationSet
 from dataset.registry import DATA_SETS
 from evaluation import networks
-from evaluation.config import PUBLISHED_SIZE, EvaluationConfig
+from evaluation.config import EvaluationConfig
 from evaluation.evaluate import evaluate
 from evaluation.flags import add_inference_flags, check_source_flags, in_flags, inference_config
 from evaluation.frame_reader import open_video
 from evaluation.summary import Summary
 from evaluation.work_queue import StartFailedElsewhereError, WorkQueue
 from export.running import PROVIDERS
+from inference.images import PUBLISHED_SIZE
 from util.command_line import MISTAKE, Parser, run_program
 from util.device import choose_device
 from util.errors import SettingError, UserError

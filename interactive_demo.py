@@ -23,7 +23,7 @@ import torch
 
 from dataset.random_access import FrameAccess, open_frames
 from evaluation import networks
-from evaluation.config import PUBLISHED_SIZE
+from inference.images import PUBLISHED_SIZE
 from interactive.document import MOST_OBJECTS, SETTING_NOTES
 from interactive.segmenters import SEGMENTERS, open_segmenter
 from interactive.session import Session

@@ -17,6 +17,7 @@ import torch
 from dataset.frames import listed_videos
 from dataset.registry import DATA_SETS
 from evaluation.validation import Validation
+from inference.images import PUBLISHED_SIZE
 from model.config import ENCODERS, NetworkConfig
 from training.config import STAGES, DataConfig, IntervalConfig, OptimisationConfig, RunConfig
 from training.run import TrainingError, run_training
@@ -118,7 +119,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--validation_dataset", choices=("D16", "D17", "G"), help="validate on it, and keep the best network")
     add("--validation_root", type=Path, help="its folder, as for eval.py")
     add("--validation_subset", type=Path, help="file with the names of the videos to use, one a line")
-    add("--validation_size", type=int, default=480, help="shorter side of the frames")
+    add("--validation_size", type=int, default=PUBLISHED_SIZE, help="shorter side of the frames")
 
     for stage in STAGES.values():
         group = parser.add_argument_group(f"stage {stage.name}: {stage.data}")

@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from inference.config import InferenceConfig
+from inference.images import PUBLISHED_SIZE, SMALLEST_SIZE
 from util.errors import SettingError
-
-PUBLISHED_SIZE = 480
-SMALLEST_SIZE = 16
 
 
 class View(NamedTuple):

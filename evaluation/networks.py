@@ -8,9 +8,9 @@ import torch
 
 from dataset.evaluation_video import EvaluationSet
 from dataset.registry import DATA_SETS
-from evaluation.config import PUBLISHED_SIZE, SMALLEST_SIZE
 from export.manifest import MANIFEST, Export, read_export
 from export.running import ExportedNetwork
+from inference.images import PUBLISHED_SIZE, SMALLEST_SIZE
 from model.checkpoint import Checkpoint, read_checkpoint
 from model.cuda_graphs import require_cuda
 from model.network import XMem

@@ -6,12 +6,13 @@ from tempfile import TemporaryDirectory
 
 from dataset.evaluation_video import EvaluationVideo
 from dataset.registry import open_evaluation_set
-from evaluation.config import PUBLISHED_SIZE, EvaluationConfig
+from evaluation.config import EvaluationConfig
 from evaluation.evaluate import score, segment_into_folder
 from evaluation.frame_reader import annotated_frames
 from evaluation.output_folder import OutputFolder
 from evaluation.segmenter import MultiViewSegmenter
 from inference.config import InferenceConfig
+from inference.images import PUBLISHED_SIZE
 from model.network import XMem
 from scoring.davis import ScoredSequence, score_sequences
 from scoring.scores import Scores

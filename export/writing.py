@@ -17,6 +17,7 @@ from export.graphs import GraphShapes, build, random_inputs, shapes_of
 from export.manifest import MANIFEST, Export
 from export.running import OnnxGraph, ProgramGraph, import_onnxruntime
 from model.checkpoint import Checkpoint, first_line
+from model.memory_reading import TOP_K
 from model.network import IMAGE_MEAN, IMAGE_STD, STRIDE, XMem
 from util.errors import SettingError, UserError
 from util.files import atomic_path, remove_leftovers, sha256_of, writing
@@ -51,7 +52,7 @@ class ExportSettings:
     size: tuple[int, int] | None = None
     objects: int | None = None
     half: bool = False
-    top_k: int = 30
+    top_k: int = TOP_K
     elements: int | None = None
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ from inference.strategies.consolidation import Consolidation, Growth, LocalWindo
 from inference.strategies.deep_update import DeepUpdate, Never, OnEveryFrame, OnMemoryFrames
 from inference.strategies.insertion import Insertion, RegularInsertion, SparseInsertion
 from inference.strategies.prototypes import Centroids, MostUsed, Random
+from model.memory_reading import TOP_K
 from util.errors import SettingError
 
 
@@ -53,7 +54,7 @@ class WorkingMemoryConfig:
         SettingError: a value out of its range.
     """
 
-    top_k: int | None = 30
+    top_k: int | None = TOP_K
     when_full: WhenFull = field(default_factory=Consolidation)
 
     def __post_init__(self) -> None:

@@ -7,8 +7,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
-from model.network import normalise_images
+from model.network import STRIDE, normalise_images
 from util.device import send
+
+PUBLISHED_SIZE = 480
+"""The shorter side at which the published program segments frames, in pixels."""
+SMALLEST_SIZE = STRIDE
+"""The least shorter side, which makes one position of a key."""
 
 
 def normalise_image(rgb: UInt8[Tensor, "height width 3"]) -> Float[Tensor, "3 height width"]:

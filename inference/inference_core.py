@@ -160,7 +160,7 @@ class InferenceCore:
                 self.memory.insert(key, shrinkage, selection, encoded.value[0], arrived, permanent, seed)
                 self._last_memory_time = self._time
             if is_deep_update:
-                self.memory.sensory.update(encoded.hidden)
+                self.memory.sensory.hidden = encoded.hidden
                 self._last_deep_update_time = self._time
         if memorize:
             self._time += 1
@@ -184,7 +184,7 @@ class InferenceCore:
         hidden = sensory.hidden
         clocks = self._time, self._last_memory_time, self._last_deep_update_time
         if hidden is not None:
-            sensory.update(torch.zeros_like(hidden))  # what was seen just before does not come before this frame
+            sensory.hidden = torch.zeros_like(hidden)  # what was seen just before does not come before this frame
         try:
             self.step(image, mask, objects, permanent=True)
         finally:
@@ -193,7 +193,7 @@ class InferenceCore:
                 restored = torch.zeros_like(sensory.hidden)
                 if hidden is not None:
                     restored[:, :known] = hidden
-                sensory.update(restored)
+                sensory.hidden = restored
 
     def delete_objects(self, objects: Sequence[int]) -> None:
         """Stop following objects and forget them. One that comes back later is a new object.
@@ -226,7 +226,7 @@ class InferenceCore:
         readout = readout.to(features.f16.dtype)  # values may have been stored in another precision than this frame's
         segmentation = self.network.segment(features, readout, self.memory.sensory.hidden, update_hidden)
         if update_hidden:
-            self.memory.sensory.update(segmentation.hidden)
+            self.memory.sensory.hidden = segmentation.hidden
         return segmentation.prob[0]
 
     def _take_masks(

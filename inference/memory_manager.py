@@ -175,6 +175,6 @@ class MemoryManager:
         shared = {name: rows for name, rows in working["shared"].items() if name in stored}
         self.working.restore(working | {"shared": shared})
         self.long_term.restore(state["long_term"])
-        self.sensory.update(state["hidden"])
+        self.sensory.hidden = state["hidden"]
         self._origin = state["origin"]
         self._insertions = state["insertions"]

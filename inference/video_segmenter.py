@@ -8,7 +8,7 @@ from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
 from inference.config import InferenceConfig
-from inference.images import network_size, normalise_image, resize_channels, resize_label_map
+from inference.images import PUBLISHED_SIZE, network_size, normalise_image, resize_channels, resize_label_map
 from inference.inference_core import InferenceCore
 from inference.inputs import as_tensor
 from model.network import XMem
@@ -37,7 +37,7 @@ class VideoSegmenter:
         network: XMem,
         config: InferenceConfig | None = None,
         *,
-        size: int = 480,
+        size: int = PUBLISHED_SIZE,
         flip: bool = False,
         mixed_precision: bool = False,
     ) -> None:

@@ -13,6 +13,10 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from inference.config import InferenceConfig
+from inference.images import PUBLISHED_SIZE
+from inference.strategies.consolidation import Consolidation
+from inference.strategies.insertion import RegularInsertion
+from model.memory_reading import TOP_K
 from util.errors import UserError
 
 MOST_OBJECTS = 255
@@ -76,13 +80,13 @@ class MemorySettings:
         SettingError: a value out of its range, when `inference` is called.
     """
 
-    mem_every: int = 5
-    min_mid_term_frames: int = 5
-    max_mid_term_frames: int = 10
-    num_prototypes: int = 128
-    max_long_term_elements: int = 10000
-    top_k: int = 30
-    size: int = 480
+    mem_every: int = RegularInsertion.mem_every
+    min_mid_term_frames: int = Consolidation.min_mid_term_frames
+    max_mid_term_frames: int = Consolidation.max_mid_term_frames
+    num_prototypes: int = Consolidation.num_prototypes
+    max_long_term_elements: int = Consolidation.max_long_term_elements
+    top_k: int = TOP_K
+    size: int = PUBLISHED_SIZE
 
     def inference(self) -> InferenceConfig:
         """Return the configuration of inference."""

@@ -21,6 +21,7 @@ from jaxtyping import Bool, UInt8
 from dataset.frames import size_text
 from dataset.label_map import objects_of, read_label_map
 from dataset.random_access import FrameAccess
+from inference.images import PUBLISHED_SIZE
 from interactive.document import (
     MARKS,
     MOST_OBJECTS,
@@ -131,7 +132,7 @@ class Session:
         workspace: Workspace,
         network: XMem | None = None,
         segmenters: Mapping[str, Callable[[], Segmenter]] | None = None,
-        size: int = 480,
+        size: int = PUBLISHED_SIZE,
         worker: ThreadPoolExecutor | None = None,
     ) -> None:
         self.video, self.workspace, self.segmenters = video, workspace, segmenters or {}

@@ -24,6 +24,9 @@ from torch import Tensor
 
 from util.device import full_precision
 
+TOP_K = 30
+"""The published number of memory elements that take part in each query's softmax (section 3.2)."""
+
 
 def rows_of(feature: Float[Tensor, "*batch dim height width"]) -> Float[Tensor, "*batch elements dim"]:
     """A feature map as rows, one per position."""

@@ -49,7 +49,12 @@ def make_parser() -> argparse.ArgumentParser:
     add("--calibrate", type=Path, metavar="VIDEO", help="for --int8 static: a video file or a folder of frames")
     add("--calibrate_mask", type=Path, metavar="MASK", help="for --int8 static: the label map of its first frame")
     add("--calibrate_frames", type=int, metavar="N", help="for --int8 static: its first N (60)")
-    add("--top_k", type=int, default=30, help="elements read per query in read_memory, for ports (%(default)s)")
+    add(
+        "--top_k",
+        type=int,
+        default=ExportSettings.top_k,
+        help="elements read per query in read_memory, for ports (%(default)s)",
+    )
     add("--elements", type=int, metavar="N", help="with --size: the capacity of read_memory, for ports")
     return parser
 

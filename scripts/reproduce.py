@@ -11,8 +11,8 @@ import logging
 import sys
 from pathlib import Path
 
-from evaluation.config import PUBLISHED_SIZE
 from evaluation.networks import default_network_file, intended_size
+from inference.images import PUBLISHED_SIZE
 from model.checkpoint import read_checkpoint
 from reproduction.plan import Budget, plan
 from reproduction.profiles import Profile, paper_profile, small_profile

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from dataset.registry import DATA_SETS
 from dataset.sampling import SamplingConfig
 from dataset.synthetic.clips import SyntheticClips
 from dataset.synthetic.silhouettes import silhouette
@@ -476,7 +477,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit code: 0; 2 after a user's mistake; 130 if interrupted."""
     parser = argparse.ArgumentParser(prog="python -m scripts.train_clicks", description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("--davis_root", type=Path, default=Path("../DAVIS/2016"), help="DAVIS 2016 (%(default)s)")
+    add("--davis_root", type=Path, default=DATA_SETS["D16"].default_root, help="DAVIS 2016 (%(default)s)")
     add("--imagenet", type=Path, default=Path("efficientnet-lite0-57934424.pth"), help="the encoder (%(default)s)")
     add("--output", type=Path, default=Path("saves/clicks.pth"), help="network file to write (%(default)s)")
     add("--checkpoint", type=Path, default=Path("saves/clicks_checkpoint.pth"), help="to resume from (%(default)s)")

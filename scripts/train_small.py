@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from dataset.registry import DATA_SETS
 from dataset.training_sets import own_videos
 from evaluation.networks import BUNDLED
 from evaluation.validation import Validation
@@ -26,13 +27,12 @@ from training.checkpoints import RunFolder
 from training.config import STAGES, DataConfig, IntervalConfig, OptimisationConfig, RunConfig, StageConfig
 from training.imagenet import EFFICIENTNET_ORIGIN
 from training.run import check_batch_sizes, run_training
+from util.command_line import INTERRUPTED, MISTAKE
 from util.device import choose_device
 from util.errors import SettingError, UserError
 from util.files import writing
 from util.machine import keep_freed_memory
 from util.processes import Processes
-
-NOT_DONE, INTERRUPTED = 1, 130  # exit codes
 
 TRAINING_VIDEOS = (
     "bmx-trees", "breakdance", "camel", "dance-twirl", "horsejump-high", "libby", "motocross-jump", "soapbox",
@@ -179,10 +179,10 @@ def train_phases(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit code: 0; 1 if a phase cannot start or continue; 130 if interrupted."""
+    """Return the exit code: 0; 2 if a phase cannot start or continue; 130 if interrupted."""
     parser = argparse.ArgumentParser(prog="python -m scripts.train_small", description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("--davis_root", type=Path, default=Path("../DAVIS/2016"), help="DAVIS 2016 (%(default)s)")
+    add("--davis_root", type=Path, default=DATA_SETS["D16"].default_root, help="DAVIS 2016 (%(default)s)")
     add("--output", type=Path, default=Path("saves"), help="folder of the runs' folders (%(default)s)")
     add("--network", type=Path, help="file to write at the end (OUTPUT/small.pth)")
     add("--variants", nargs="+", choices=VARIANTS, help="make these instead: OUTPUT/XMem-small-NAME.pth")
@@ -224,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             processes.leave()
             return 0
     except (SettingError, UserError) as error:
-        code, message = NOT_DONE, str(error)
+        code, message = MISTAKE, str(error)
     except KeyboardInterrupt:
         pass
     if local_rank == 0:

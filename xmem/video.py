@@ -15,10 +15,9 @@ from torch import Tensor
 
 from dataset.given_label_maps import GivenLabelMaps
 from dataset.video_file import open_source
-from evaluation.config import SMALLEST_SIZE
 from evaluation.networks import build_network, default_network_file, read_network_file
 from inference.config import InferenceConfig
-from inference.images import label_map_of
+from inference.images import PUBLISHED_SIZE, SMALLEST_SIZE, label_map_of
 from inference.inputs import as_tensor
 from inference.video_segmenter import VideoSegmenter
 from model.network import XMem
@@ -64,7 +63,7 @@ def segment_video(
     network: XMem,
     frames: Any,
     mask: Any,
-    size: int = 480,
+    size: int = PUBLISHED_SIZE,
     config: InferenceConfig | None = None,
     mixed_precision: bool | None = None,
 ) -> Iterator[FrameResult]:

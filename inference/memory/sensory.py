@@ -10,25 +10,17 @@ class SensoryMemory:
 
     def __init__(self, hidden_dim: int) -> None:
         self.hidden_dim = hidden_dim
-        self._hidden: Float[Tensor, "1 objects hidden_dim height width"] | None = None
-
-    @property
-    def hidden(self) -> Float[Tensor, "1 objects hidden_dim height width"] | None:
-        """The states; None where there is no object, or no sensory memory."""
-        return self._hidden
-
-    def update(self, hidden: Float[Tensor, "1 objects hidden_dim height width"] | None) -> None:
-        """Replace the states by what the decoder or a deep update made of them."""
-        self._hidden = hidden
+        self.hidden: Float[Tensor, "1 objects hidden_dim height width"] | None = None
+        """The states, as the decoder or a deep update left them; None where there is no object, or no such memory."""
 
     def add_objects(self, count: int, like: Float[Tensor, "1 key_dim height width"]) -> None:
         """Add zeros for new objects, with the spatial size, type and device of a key."""
         if self.hidden_dim == 0 or count == 0:
             return
         new = like.new_zeros(1, count, self.hidden_dim, *like.shape[-2:])
-        self._hidden = new if self._hidden is None else torch.cat([self._hidden, new.to(self._hidden.dtype)], dim=1)
+        self.hidden = new if self.hidden is None else torch.cat([self.hidden, new.to(self.hidden.dtype)], dim=1)
 
     def keep(self, channels: list[int]) -> None:
         """Drop the states of all but these channels."""
-        if self._hidden is not None:
-            self._hidden = self._hidden[:, channels] if channels else None
+        if self.hidden is not None:
+            self.hidden = self.hidden[:, channels] if channels else None

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from dataset import mask_formats
+from dataset.registry import DATA_SETS
 from dataset.training_sets import TrainingVideo, own_videos
 from interactive.segmenters import SEGMENTERS, open_segmenter
 from interactive.segmenters.interface import Box, Click, Segmenter
@@ -30,7 +31,9 @@ WANTED = 0.85
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this benchmark."""
-    parser.add_argument("--davis_root", type=Path, default=Path("../DAVIS/2016"), help="DAVIS 2016 (%(default)s)")
+    parser.add_argument(
+        "--davis_root", type=Path, default=DATA_SETS["D16"].default_root, help="DAVIS 2016 (%(default)s)"
+    )
     parser.add_argument("--videos", nargs="+", default=HELD_OUT, help="videos to measure on (those held out)")
     parser.add_argument("--step", type=int, default=10, help="take every so many frames (%(default)s)")
     parser.add_argument("--most", type=int, default=20, help="give up after so many clicks (%(default)s)")

@@ -16,6 +16,7 @@ from jaxtyping import Bool, UInt8
 
 from dataset.label_map import read_label_map, write_label_map
 from dataset.random_access import FolderAccess
+from dataset.registry import DATA_SETS
 from evaluation import networks
 from interactive.exports import Exports
 from interactive.segmenters import SEGMENTERS, open_segmenter
@@ -33,7 +34,9 @@ VIDEOS = ("car-roundabout", "goat")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this benchmark."""
-    parser.add_argument("--davis_root", type=Path, default=Path("../DAVIS/2016"), help="DAVIS 2016 (%(default)s)")
+    parser.add_argument(
+        "--davis_root", type=Path, default=DATA_SETS["D16"].default_root, help="DAVIS 2016 (%(default)s)"
+    )
     parser.add_argument("--videos", nargs="+", default=VIDEOS, help=f"({' '.join(VIDEOS)})")
     parser.add_argument("--segmenter", choices=SEGMENTERS, default="network", help="(%(default)s)")
     parser.add_argument("--corrections", type=int, default=3, help="frames that are corrected at most (%(default)s)")

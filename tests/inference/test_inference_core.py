@@ -548,7 +548,7 @@ def test_frozen_frames_might_as_well_not_have_been(network):
         hidden = frozen.memory.sensory.hidden
         for image in images[9:12]:
             frozen.step(image, memorize=False)
-        frozen.memory.sensory.update(hidden)
+        frozen.memory.sensory.hidden = hidden
         assert_same(results + follow(frozen, images[5:9]), expected)
         assert sizes(plain) == sizes(frozen)
 

@@ -380,7 +380,7 @@ def test_bytes_of_memory():
     memory.long_term.append_prototypes({1: torch.zeros(6, 16), 2: torch.zeros(4, 16)}, (0, 0), **rows)
     stores = 4 * (6 * 17 + 6 + 10 * 16) + 8 * (6 + 6)
     assert memory.nbytes == stores
-    memory.sensory.update(torch.zeros(1, 2, 8, 3, 4))
+    memory.sensory.hidden = torch.zeros(1, 2, 8, 3, 4)
     assert memory.nbytes == stores + 4 * 2 * 8 * 3 * 4
 
 
@@ -408,7 +408,7 @@ def test_the_sensory_memory_has_a_state_per_object():
     sensory, key = SensoryMemory(hidden_dim=3), torch.zeros(1, KEY_DIM, 2, 2)
     sensory.add_objects(2, like=key)
     assert torch.equal(sensory.hidden, torch.zeros(1, 2, 3, 2, 2))
-    sensory.update(sensory.hidden + torch.tensor([1.0, 2.0]).view(1, 2, 1, 1, 1))
+    sensory.hidden = sensory.hidden + torch.tensor([1.0, 2.0]).view(1, 2, 1, 1, 1)
     sensory.add_objects(1, like=key)
     assert sensory.hidden[0, :, 0, 0, 0].tolist() == [1, 2, 0]
     sensory.keep([2, 1])

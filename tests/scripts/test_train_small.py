@@ -13,9 +13,7 @@ from model.checkpoint import read_checkpoint
 from scripts.train_small import (
     CHOSEN_BY,
     INTENDED_SIZE,
-    INTERRUPTED,
     NETWORK,
-    NOT_DONE,
     ORIGIN,
     PHASES,
     TRAINING_VIDEOS,
@@ -25,6 +23,7 @@ from scripts.train_small import (
 )
 from tests.helpers.tiny_network import save_tiny_network
 from training.config import RunConfig
+from util.command_line import INTERRUPTED, MISTAKE
 from util.processes import Processes
 
 
@@ -58,10 +57,10 @@ def test_the_bundled_network_is_that_of_the_recipe():
 
 def test_what_will_be_missing_in_hours_is_reported_now(tmp_path, davis, capsys, monkeypatch):
     command = ["--output", str(tmp_path / "out"), "--davis_root", str(tmp_path / "nowhere")]
-    assert main(command) == NOT_DONE
+    assert main(command) == MISTAKE
     assert "nowhere/JPEGImages does not exist" in capsys.readouterr().err
     monkeypatch.setattr("scripts.train_small.Processes.join", lambda _: Sixteen())
-    assert main(["--output", str(tmp_path / "out"), "--davis_root", str(davis)]) == NOT_DONE
+    assert main(["--output", str(tmp_path / "out"), "--davis_root", str(davis)]) == MISTAKE
     assert "stage m: batch_size 4 does not divide over 16 processes" in capsys.readouterr().err
 
 
