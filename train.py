@@ -41,8 +41,9 @@ STAGES_READING = {
 DATA = (*STAGES_READING, "strict")
 WIDTHS = ("encoder_width", "key_dim", "value_dim", "hidden_dim", "sensory_update_dim")
 NETWORK = ("key_encoder", "value_encoder", *WIDTHS, "decoder_dims", "use_shrinkage", "use_selection")
-OPTIMISATION = ("deep_update_prob", "gamma", "weight_decay", "max_gradient_norm", "encoder_lr_factor", "average_decay",
-                "samples_at_once", "checkpoint_activations", "compile")  # fmt: skip
+OPTIMISATION = ("deep_update_prob", "sensory_dropout", "gamma", "weight_decay", "max_gradient_norm",
+                "encoder_lr_factor", "average_decay", "samples_at_once", "checkpoint_activations",
+                "compile")  # fmt: skip
 INTERVALS = ("log_text_interval", "log_image_interval", "save_network_interval", "save_checkpoint_interval",
              "save_checkpoint_minutes", "validation_interval")  # fmt: skip
 STAGE = {
@@ -96,6 +97,7 @@ def make_parser() -> argparse.ArgumentParser:
         add(f"--no_{term}", dest=f"use_{term}", action="store_false", default=None, help=f"{term} 1, not computed")
 
     meanings = {"deep_update_prob": "probability of a deep update after a frame",
+                "sensory_dropout": "probability that an object's sensory memory is lost before a frame",
                 "gamma": "factor of the learning rate at a step",
                 "weight_decay": "weight decay of AdamW", "max_gradient_norm": "scale longer gradients down to this",
                 "encoder_lr_factor": "factor of the learning rate for both encoders",

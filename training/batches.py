@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dataset.sampling import TrainingSample, max_jump
 from training.clip import draw_choices
-from training.config import StageConfig
+from training.config import OptimisationConfig, StageConfig
 from training.data import StageData
 from training.step import TrainingBatch
 from util.errors import UserError, first_few
@@ -36,7 +36,7 @@ class StageSamples(Dataset[Any]):
     stage: StageConfig
     data: StageData
     seed: int
-    deep_update_prob: float
+    optimisation: OptimisationConfig
 
     def __getitem__(self, request: Request) -> tuple[Request, TrainingSample | UserError]:
         (iteration, index), stage = request, self.stage
@@ -60,7 +60,14 @@ class StageSamples(Dataset[Any]):
             labels=torch.stack([clip.labels for clip in clips]),
             objects=torch.tensor([clip.objects for clip in clips]),
             choices=draw_choices(
-                self.seed, iteration, indices, stage.num_frames, stage.num_ref_frames, self.deep_update_prob
+                self.seed,
+                iteration,
+                indices,
+                frames=stage.num_frames,
+                reference_frames=stage.num_ref_frames,
+                objects=stage.max_objects,
+                deep_update_prob=self.optimisation.deep_update_prob,
+                sensory_dropout=self.optimisation.sensory_dropout,
             ),
         )
         return batch, tuple(line for clip in clips for line in clip.skipped)
@@ -80,7 +87,7 @@ def load_batches(
     *,
     seed: int,
     share: range,
-    deep_update_prob: float,
+    optimisation: OptimisationConfig,
     workers: int,
     first_iteration: int = 0,
     pin_memory: bool = False,
@@ -95,7 +102,7 @@ def load_batches(
     Raises:
         UserError: a sample cannot be made (see `draw_sample`).
     """
-    samples = StageSamples(stage, data, seed, deep_update_prob)
+    samples = StageSamples(stage, data, seed, optimisation)
     iterations = range(first_iteration, stage.total_iterations)
     loader = DataLoader(
         samples,

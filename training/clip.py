@@ -29,13 +29,24 @@ class Choices:
 
     deep_updates: Bool[Tensor, "batch frames"]  # whether one follows each frame; always on frame 0, never on the last
     references: tuple[Integer[Tensor, "batch _"], ...]  # for each frame from 1 on, the earlier frames it reads
+    forgotten: Bool[Tensor, "batch frames objects"] | None = None
+    """Whether each object's sensory memory is set to zero before each frame; None: never."""
 
 
 def draw_choices(
-    seed: int, iteration: int, samples: range, frames: int, reference_frames: int, deep_update_prob: float
+    seed: int,
+    iteration: int,
+    samples: range,
+    *,
+    frames: int,
+    reference_frames: int,
+    objects: int,
+    deep_update_prob: float,
+    sensory_dropout: float,
 ) -> Choices:
     """Draw the choices for the samples of a batch with these indices: the same whichever process holds them."""
     deep_updates = torch.zeros(len(samples), frames, dtype=torch.bool)
+    forgotten = torch.zeros(len(samples), frames, objects, dtype=torch.bool)
     references = [torch.zeros(len(samples), min(t, reference_frames), dtype=torch.long) for t in range(1, frames)]
     for row, sample in enumerate(samples):
         rng = np.random.default_rng([seed, iteration, sample])
@@ -46,9 +57,10 @@ def draw_choices(
             else:
                 chosen = np.append(0, 1 + np.sort(rng.choice(t - 1, reference_frames - 1, replace=False)))
             references[t - 1][row] = torch.from_numpy(chosen)
+        forgotten[row] = torch.from_numpy(rng.random((frames, objects)) < sensory_dropout)
     deep_updates[:, 0] = True
     deep_updates[:, -1] = False
-    return Choices(deep_updates, tuple(references))
+    return Choices(deep_updates, tuple(references), forgotten if sensory_dropout else None)
 
 
 class CompiledNetwork:
@@ -112,6 +124,8 @@ def segment_clips(
         memory = QueryKey(*(concatenate_frames(part[rows, references]) for part in keys))
         memory_values = torch.stack(values, dim=1)[rows, references]  # batch references objects value_dim h w
         readout = run(on_clip.read_memory, queries[t], memory, memory_values.permute(0, 2, 3, 1, 4, 5).flatten(3))
+        if hidden is not None and choices.forgotten is not None:
+            hidden = hidden.masked_fill(choices.forgotten[:, t, :, None, None, None], 0)
         is_last = t == frames - 1
         segmentation = run(
             next(on_clip.segment), features[t], readout, hidden, update_hidden=not is_last, selector=selector

@@ -119,6 +119,7 @@ class OptimisationConfig:
     weight_decay: float = 0.05
     gamma: float = 0.1  # factor of the learning rate at each of a stage's `steps`
     deep_update_prob: float = 0.2  # of the sensory memory after a frame (section 3.5)
+    sensory_dropout: float = 0.0  # probability that an object's sensory memory is lost before a frame; not published
     max_gradient_norm: float | None = None  # longer gradients are scaled down to it; None: never
     encoder_lr_factor: float = 1.0  # of the learning rate, for both encoders up to stride 16
     average_decay: float | None = None  # of the weights' moving average, which networks then hold
@@ -128,8 +129,9 @@ class OptimisationConfig:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        probability, at_once, norm = self.deep_update_prob, self.samples_at_once, self.max_gradient_norm
-        require(0 <= probability <= 1, "deep_update_prob", f"is a probability, not {probability}")
+        for name in ("deep_update_prob", "sensory_dropout"):
+            require(0 <= getattr(self, name) <= 1, name, f"is a probability, not {getattr(self, name)}")
+        at_once, norm = self.samples_at_once, self.max_gradient_norm
         require(at_once is None or at_once >= 1, "samples_at_once", f"must be at least 1, not {at_once}")
         require(norm is None or norm > 0, "max_gradient_norm", f"must be positive, not {norm}")
         require(0 < self.gamma < math.inf, "gamma", f"must be positive and finite, not {self.gamma}")

@@ -15,7 +15,7 @@ from model.checkpoint import widen_single_object
 from model.config import NetworkConfig
 from model.network import XMem, normalise_images
 from training.batches import load_batches
-from training.config import RunConfig, StageConfig
+from training.config import OptimisationConfig, RunConfig, StageConfig
 from training.data import StageData, TrainedOn
 from training.imagenet import load_imagenet_weights, orthogonal
 from training.step import TrainingBatch, masks_of
@@ -106,7 +106,9 @@ def calibrate_on(data: StageData, network: XMem, stage: StageConfig, seed: int) 
         UserError: a sample cannot be made.
     """
     stage = replace(stage, iterations=CALIBRATION_BATCHES, finetune=0)
-    batches = load_batches(stage, data, seed=seed, share=range(stage.batch_size), deep_update_prob=0.0, workers=0)
+    batches = load_batches(
+        stage, data, seed=seed, share=range(stage.batch_size), optimisation=OptimisationConfig(), workers=0
+    )
     calibrate_batch_norm(network, (batch for batch, _ in batches))
 
 

@@ -48,7 +48,9 @@ class TrainingBatch:
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "TrainingBatch":
         """Return the batch with all its tensors changed; each has a row per sample."""
-        choices = Choices(change(self.choices.deep_updates), tuple(map(change, self.choices.references)))
+        drawn = self.choices
+        forgotten = None if drawn.forgotten is None else change(drawn.forgotten)
+        choices = Choices(change(drawn.deep_updates), tuple(map(change, drawn.references)), forgotten)
         return TrainingBatch(change(self.images), change(self.labels), change(self.objects), choices)
 
 

@@ -113,7 +113,7 @@ class Trainer:
             self.data,
             seed=self.config.seed,
             share=processes.share_of(stage.batch_size),
-            deep_update_prob=self.config.optimisation.deep_update_prob,
+            optimisation=self.config.optimisation,
             workers=self.config.num_workers and max(1, self.config.num_workers // processes.count),
             first_iteration=self.iteration,
             pin_memory=device.type == "cuda",

@@ -158,7 +158,7 @@ def measure(
     stepper = Stepper(network, stage=stage, optimisation=optimisation, processes=Processes())
     batches = load_batches(
         stage, open_stage_data(stage, DataConfig(), SEED), seed=SEED, share=range(stage.batch_size),
-        deep_update_prob=optimisation.deep_update_prob, workers=workers,
+        optimisation=optimisation, workers=workers,
     )  # fmt: skip
     waited: list[float] = []
     seconds: list[float] = []

@@ -29,7 +29,16 @@ def small_batch() -> TrainingBatch:
     for k in range(3):
         labels[:, :, 16 * k : 16 * k + 16, 10:50] = k + 1
     images = torch.randint(0, 255, (1, STAGE.num_frames, 3, SIDE, SIDE), dtype=torch.uint8)
-    choices = draw_choices(0, 0, range(1), STAGE.num_frames, STAGE.num_ref_frames, deep_update_prob=0.2)
+    choices = draw_choices(
+        0,
+        0,
+        range(1),
+        frames=STAGE.num_frames,
+        reference_frames=STAGE.num_ref_frames,
+        objects=3,
+        deep_update_prob=0.2,
+        sensory_dropout=0.0,
+    )
     return TrainingBatch(images, labels, torch.tensor([3]), choices)
 
 

@@ -30,7 +30,16 @@ def made_up_batch(iteration: int, frames: int = FRAMES) -> TrainingBatch:
             labels[sample, t, 45:60, 5 + 4 * t : 30] = 2 * (sample % 2)
             images[sample, t][:, labels[sample, t] == 1] //= 2
             images[sample, t][:, labels[sample, t] == 2] //= 4
-    choices = draw_choices(1, iteration, range(SAMPLES), frames, reference_frames=2, deep_update_prob=0.5)
+    choices = draw_choices(
+        1,
+        iteration,
+        range(SAMPLES),
+        frames=frames,
+        reference_frames=2,
+        objects=2,
+        deep_update_prob=0.5,
+        sensory_dropout=0.25,
+    )
     return TrainingBatch(images, labels, torch.tensor([1, 2, 1, 2]), choices)
 
 

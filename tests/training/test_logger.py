@@ -35,7 +35,10 @@ def batch() -> TrainingBatch:
     labels = torch.zeros(2, FRAMES, SIDE, SIDE, dtype=torch.uint8)
     labels[1, :, 4:12, 4:12] = 1
     labels[1, :, 16:28, 16:28] = 2
-    return TrainingBatch(images, labels, torch.tensor([1, 2]), draw_choices(1, 0, range(2), FRAMES, 2, 0.2))
+    choices = draw_choices(
+        1, 0, range(2), frames=FRAMES, reference_frames=2, objects=2, deep_update_prob=0.2, sensory_dropout=0.0
+    )
+    return TrainingBatch(images, labels, torch.tensor([1, 2]), choices)
 
 
 def report(loss: float = 2.0, **changes) -> StepFigures:

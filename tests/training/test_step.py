@@ -12,10 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from inference.inference_core import InferenceConfig, InferenceCore
 from model.config import NetworkConfig
-from model.network import IMAGE_MEAN, IMAGE_STD, XMem
+from model.network import IMAGE_MEAN, IMAGE_STD, XMem, normalise_images
 from tests.helpers.compiled_steps import compiled_steps
 from tests.helpers.reference import PARITY, network_with_reference_weights
+from tests.helpers.tiny_network import tiny_network
 from tests.helpers.training_run import made_up_stage
 from tests.helpers.training_steps import made_up_batch
 from training.clip import Choices, CompiledNetwork, clip_loss, draw_choices, segment_clips
@@ -95,18 +97,49 @@ def test_gradient_norms_are_the_published_ones(network, step):
 
 
 def test_choices_of_a_sample_do_not_depend_on_which_process_holds_it():
-    whole = draw_choices(1, 7, range(4), frames=8, reference_frames=3, deep_update_prob=0.5)
+    whole = draw_choices(
+        1, 7, range(4), frames=8, reference_frames=3, objects=2, deep_update_prob=0.5, sensory_dropout=0.5
+    )
     for part in (range(0, 1), range(1, 3), range(3, 4)):
-        choices = draw_choices(1, 7, part, frames=8, reference_frames=3, deep_update_prob=0.5)
+        choices = draw_choices(
+            1, 7, part, frames=8, reference_frames=3, objects=2, deep_update_prob=0.5, sensory_dropout=0.5
+        )
         assert torch.equal(choices.deep_updates, whole.deep_updates[part.start : part.stop])
+        assert choices.forgotten is not None
+        assert whole.forgotten is not None
+        assert torch.equal(choices.forgotten, whole.forgotten[part.start : part.stop])
         for mine, all_rows in zip(choices.references, whole.references, strict=True):
             assert torch.equal(mine, all_rows[part.start : part.stop])
-    other = draw_choices(1, 8, range(4), frames=8, reference_frames=3, deep_update_prob=0.5)
+    other = draw_choices(
+        1, 8, range(4), frames=8, reference_frames=3, objects=2, deep_update_prob=0.5, sensory_dropout=0.5
+    )
     assert not all(torch.equal(a, b) for a, b in zip(whole.references, other.references, strict=True))
 
 
+def test_a_dropped_sensory_memory_is_one_that_stays_at_zero():
+    """As in inference without it, where all frames are stored and all elements read."""
+    frames, objects = 4, 2
+    batch, network = made_up_batch(0, frames), tiny_network()
+    images = normalise_images(batch.images)
+    masks = torch.stack([batch.labels[:, 0] == label for label in (1, 2)], dim=1).float()
+    choices = draw_choices(
+        0, 0, range(len(batch)), frames=frames, reference_frames=frames, objects=objects, deep_update_prob=0.5,
+        sensory_dropout=1.0,
+    )  # fmt: skip
+    config = InferenceConfig.from_settings(enable_sensory=False, mem_every=1, top_k=None)
+    with torch.no_grad():
+        trained = segment_clips(FoldedNetwork(network), images, masks, torch.ones(len(batch), objects), choices)
+        for sample in range(len(batch)):
+            core = InferenceCore(network, config)
+            core.step(images[sample, 0], masks[sample], objects=[1, 2])
+            for image, segmentation in zip(images[sample, 1:], trained, strict=True):
+                torch.testing.assert_close(segmentation.prob[sample], core.step(image), atol=5e-4, rtol=0)
+
+
 def test_references_are_frame_0_and_distinct_earlier_frames():
-    choices = draw_choices(0, 0, range(50), frames=8, reference_frames=3, deep_update_prob=0.2)
+    choices = draw_choices(
+        0, 0, range(50), frames=8, reference_frames=3, objects=2, deep_update_prob=0.2, sensory_dropout=0.1
+    )
     for t, references in enumerate(choices.references, start=1):
         assert references.shape == (50, min(t, 3))
         assert (references[:, 0] == 0).all()
@@ -115,6 +148,8 @@ def test_references_are_frame_0_and_distinct_earlier_frames():
     assert choices.deep_updates[:, 0].all()
     assert not choices.deep_updates[:, -1].any()
     assert 0.1 < choices.deep_updates[:, 1:-1].float().mean() < 0.3
+    assert choices.forgotten is not None
+    assert 0.05 < choices.forgotten.float().mean() < 0.15
 
 
 def test_filler_channels_do_not_enter_the_cross_entropy():
