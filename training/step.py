@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -158,6 +159,10 @@ def encoder_parameters(network: XMem) -> list[nn.Parameter]:
     return [*network.key_encoder.parameters(), *of_values]
 
 
+_HAS_NEW_NAME = "forward_sync_buffers" in signature(DistributedDataParallel).parameters  # in PyTorch 2.13
+BUFFERS_STAY: dict[str, Any] = {"forward_sync_buffers" if _HAS_NEW_NAME else "broadcast_buffers": False}
+"""Keeps DistributedDataParallel from sending buffers before every step: they are frozen."""
+
 FUSED = ("cuda", "cpu")
 """Types of device with a fused AdamW. Its step does nothing where the device finds that gradients are not finite, so
 that the host does not have to wait for the answer."""
@@ -193,8 +198,8 @@ class Stepper:
             self.objective = DistributedDataParallel(
                 self.objective,
                 device_ids=[self.device.index] if self.device.type == "cuda" else None,
-                broadcast_buffers=False,  # they are frozen
                 gradient_as_bucket_view=True,
+                **BUFFERS_STAY,
             )
         self.parameters: list[Tensor] = [parameter for parameter in network.parameters() if parameter.requires_grad]
         of_encoders = {id(parameter) for parameter in encoder_parameters(network)}
