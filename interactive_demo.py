@@ -10,13 +10,16 @@ import argparse
 import importlib.util
 import logging
 import secrets
+import signal
 import socket
 import sys
 import webbrowser
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from interactive.segmenters.interface import Segmenter
 
 PORT, PORTS_TRIED = 8765, 20
+TERMINATED = 143  # exit code
 LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -172,34 +176,35 @@ def serve(session: Session, arguments: argparse.Namespace, problem: str | None) 
     from interactive.previews import Previews
     from interactive.server import Server
 
-    listening = bind(arguments.port)
-    port, token = listening.getsockname()[1], secrets.token_urlsafe(24)
-    exports, previews = Exports(session), Previews(session)
-    messages = Messages(session, exports, problem)
-    app = Server(session, previews, exports, messages).app(token, f"xmem-{port}", LOCAL_NAMES)
-    config = uvicorn.Config(app, log_level="warning", ws="websockets-sansio", timeout_graceful_shutdown=2)
-    address = f"http://127.0.0.1:{port}/?token={token}"
     for note in session.workspace.notes:
         logging.warning(note)
+    with ExitStack() as closing:
+        listening = closing.enter_context(bind(arguments.port))
+        closing.callback(session.close)
+        exports = Exports(session)
+        closing.callback(exports.close)
+        previews = Previews(session)
+        closing.callback(previews.close)
+        port, token = listening.getsockname()[1], secrets.token_urlsafe(24)
+        address = f"http://127.0.0.1:{port}/?token={token}"
+        app = Server(session, previews, exports, Messages(session, exports, problem)).app(
+            token, f"xmem-{port}", LOCAL_NAMES
+        )
+        config = uvicorn.Config(app, log_level="warning", ws="websockets-sansio", timeout_graceful_shutdown=2)
 
-    class Announced(uvicorn.Server):
-        """Tells the address once it is answered."""
+        class Announced(uvicorn.Server):
+            """Tells the address once it is answered."""
 
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            print(
-                f"The page: {address}\nCtrl-C ends the program; every step is kept in {session.workspace.folder}",
-                flush=True,
-            )
-            if not arguments.no_browser:
-                webbrowser.open(address)
+            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+                await super().startup(sockets)
+                kept = f"Ctrl-C ends the program; every step is kept in {session.workspace.folder}"
+                print(f"The page: {address}\n{kept}", flush=True)
+                if (
+                    not arguments.no_browser
+                ):  # a thread, since some browsers wait for the page, or until they are closed
+                    Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
-    try:
         Announced(config).run(sockets=[listening])
-    finally:
-        previews.close()
-        exports.close()
-        session.close()
     return 0
 
 
@@ -230,10 +235,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the program, and return its exit code: 0; 2 if it cannot start; 130 after Ctrl-C."""
+    """Run the program, and return its exit code: 0; 2 if it cannot start; 130 after Ctrl-C, 143 after SIGTERM."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     return run_program("interactive_demo.py", lambda: run(make_parser().parse_args(argv)), "every step is kept")
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # in order: what was followed is kept
     sys.exit(main())

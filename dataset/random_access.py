@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
 from dataset.frames import FrameFolder, frame_size, read_frame, size_text
-from dataset.video_file import VideoFile, upright_rgb
+from dataset.video_file import VideoFile, open_source, upright_rgb
 from util.errors import UserError
 
 CACHED_BYTES = 192 * 2**20
@@ -76,9 +76,8 @@ class FolderAccess:
     warning: str | None = None
 
     def __init__(self, path: Path) -> None:
-        folder = FrameFolder(path)
-        if not folder.paths:
-            raise UserError(f"{path} holds no images")
+        folder = open_source(path)
+        assert isinstance(folder, FrameFolder)
         self.path, self.rate, self.count = path, folder.frame_rate, folder.frame_count
         self.name = path.resolve().name
         self._names, self._paths = list(folder.paths), list(folder.paths.values())
@@ -148,7 +147,11 @@ class VideoAccess:
         """Return a frame, as `FrameAccess.read`."""
         with self._lock:
             if number not in self._cache:
-                self._decode(number)
+                try:
+                    self._decode(number)
+                except av.error.FFmpegError as error:  # the file cannot be read any more, or not at this place
+                    self._position = -1
+                    raise UserError(f"{self.path.name}: frame {number} cannot be decoded: {error.strerror}") from error
             self._cache.move_to_end(number)
             return self._cache[number]
 

@@ -13,7 +13,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
-from dataset.frames import Frame, FrameFolder, size_text
+from dataset.frames import FRAME_SUFFIXES, Frame, FrameFolder, size_text
 from util.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -30,9 +30,14 @@ def open_source(path: Path) -> "FrameFolder | VideoFile":
     """Return the frames of a folder, or of a video file.
 
     Raises:
-        UserError: it is neither, or cannot be read.
+        UserError: it is neither, cannot be read, or holds no frame.
     """
-    return FrameFolder(path) if path.is_dir() else VideoFile(path)
+    if not path.is_dir():
+        return VideoFile(path)
+    frames = FrameFolder(path)
+    if not frames.paths:
+        raise UserError(f"{path} is a folder without frames ({', '.join(sorted(FRAME_SUFFIXES))})")
+    return frames
 
 
 class VideoFile:

@@ -289,7 +289,7 @@ def segment_into_folder(
         memory=segmenter.core.memory.counts._asdict(),
         inputs=inputs,
         label_maps=writer.label_maps,
-        overlay=config.overlay,
+        overlay=config.overlay and frames > 0,  # a video without objects has none
         # Where results lie in a folder for each object, these say which is which.
         names={} if video.empty_before else {str(label): name for label, name in segmenter.names.items()},
         grey=segmenter.palette is None,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dataset.evaluation_video import EvaluationSet, EvaluationVideo, from_first_object_on
-from dataset.frames import FRAME_SUFFIXES, Frame, FrameFolder, read_frame, size_text
+from dataset.frames import Frame, FrameFolder, read_frame, size_text
 from dataset.given_label_maps import GivenLabelMaps
 from dataset.label_map import LabelMap, LabelMapSource, ObjectMasks, folder_labels, labels_of, list_label_maps
 from dataset.video_file import VideoFile, open_source
@@ -147,8 +147,6 @@ def open_video(path: Path, mask: Path | None = None, masks: Path | None = None) 
         UserError: one of them cannot be used.
     """
     frames = open_source(path)
-    if frames.frame_count == 0:
-        raise UserError(f"{path} is a folder without frames ({', '.join(sorted(FRAME_SUFFIXES))})")
     name = path.resolve().name if path.is_dir() else path.stem
     first, size = _first_frame(frames)
     if mask is not None:

@@ -59,10 +59,11 @@ def polygon_region(points: Sequence[Point], size: Size) -> Bool[np.ndarray, "hei
 
 def rectangle_region(box: Rectangle, size: Size) -> Bool[np.ndarray, "height width"]:
     """Return the pixels whose middle is in a box (x0, y0, x1, y1)."""
-    x0, x1 = sorted((box[0], box[2]))
-    y0, y1 = sorted((box[1], box[3]))
+    left, right, top, bottom = (
+        max(math.ceil(end - 0.5), 0) for end in (*sorted((box[0], box[2])), *sorted((box[1], box[3])))
+    )
     region = np.zeros(size, bool)
-    region[max(round(y0), 0) : max(round(y1), 0), max(round(x0), 0) : max(round(x1), 0)] = True
+    region[top:bottom, left:right] = True
     return region
 
 

@@ -115,7 +115,7 @@ class Exports:
             job = _Job(session, labels, range(first, last + 1), lambda share: self._progress(name, share))
             thread = Thread(target=self._run, args=(name, kind, job), name=f"export {name}", daemon=True)
             self._threads.append(thread)
-        thread.start()
+            thread.start()  # before anyone can wait for it
         self._tell()
         return name
 

@@ -27,11 +27,12 @@ class Previews:
 
     def __init__(self, session: Session) -> None:
         self._session, self._video = session, session.video
-        self._folder = session.workspace.folder / FOLDER
+        # A workspace may be opened with another video of the same size and length.
+        self._folder = session.workspace.folder / FOLDER / session.video.fingerprint[:12]
         self._closing = Event()
         self._thread: Thread | None = None
         if isinstance(self._video, VideoAccess):
-            self._folder.mkdir(exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
             remove_leftovers(self._folder)
             self._thread = Thread(target=self._make, args=(self._video,), name="previews", daemon=True)
             self._thread.start()

@@ -149,9 +149,9 @@ class Session:
         self.followed: Followed | None = None
         self.gauge = self._follower.gauge if self._follower else MemoryGauge()
         self.unreadable: set[int] = set()
-        workspace.report = lambda text: self.tell(Change(notice=Notice("error", text)))
         self.version = 0
         """The number of changes so far."""
+        workspace.report = self._report
 
     @property
     def document(self) -> Document:
@@ -168,6 +168,11 @@ class Session:
         """Have a function called after every change, from the thread that made it; returns what ends that."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
+
+    def _report(self, text: str) -> None:
+        """Tell what goes wrong in the background, also where no page listens."""
+        logger.warning("%s", text)
+        self.tell(Change(notice=Notice("error", text)))
 
     def tell(self, change: Change) -> None:
         """Tell a change to all that listen."""
@@ -285,12 +290,13 @@ class Session:
         """Copy an object's mask from the frame `source`, or, with `label` None, those of all that are not locked."""
         self._require_frame(source)
         with self._paused():
-            other, locked = self.labels(source), self._locked()
-            present = [each for each in objects_of(other) if each not in locked]
             if label is not None:
-                if label not in present:
-                    raise UserError(f"frame {source} has no mask of this object to copy")
-                present = [label]
+                self._require_unlocked(label)
+            other, locked = self.labels(source), self._locked()
+            present = [each for each in objects_of(other) if each not in locked and label in (None, each)]
+            if not present:
+                which = "masks of unlocked objects" if label is None else "mask of this object"
+                raise UserError(f"frame {source} has no {which} to copy")
 
             def copied(
                 labels: UInt8[np.ndarray, "height width"], _: Collection[int]
@@ -362,13 +368,7 @@ class Session:
         permanent = old.permanent if old is not None and old.annotated else True
         entry = FrameMask(step.add_map(labels), True, permanent, tuple(sorted(known)))
         step.set(Key("frame", frame), entry)
-        self._end_clicks(step, [frame], but=prompts_of)
-
-    def _end_clicks(self, step: Step, frames: Collection[int], but: int | None = None) -> None:
-        """End the clicks in some frames, whose masks are others now; those on one object go on."""
-        for number, label in self.document.prompts:
-            if number in frames and label != but:
-                step.set(Key("prompts", number, label), None)
+        self.workspace.end_clicks(step, [frame], but=prompts_of)
 
     # --- Masks by clicks ----------------------------------------------------------------------------------------------
 
@@ -448,7 +448,7 @@ class Session:
         with self._editing(f"Frame {frame} no longer annotated") as step:
             entry = self._require_masks(frame)
             step.set(Key("frame", frame), replace(entry, annotated=False, permanent=False, objects=()))
-            self._end_clicks(step, [frame])
+            self.workspace.end_clicks(step, [frame])
 
     def set_permanent(self, frame: int, permanent: bool) -> None:
         """Take an annotated frame into permanent memory, or out of it."""
@@ -472,7 +472,7 @@ class Session:
             for number, entry in self.document.frames.items():
                 if first <= number <= last and not entry.annotated:
                     step.set(Key("frame", number), None)
-                    self._end_clicks(step, [number])
+                    self.workspace.end_clicks(step, [number])
 
     def change_settings(self, **changes: int) -> None:
         """Change settings of the memory, by the names of `MemorySettings`.
@@ -782,7 +782,7 @@ class _Keeper:
                     session._mark_unreadable(number)
                 if labels is None:
                     continue
-                session._end_clicks(step, [number])
+                session.workspace.end_clicks(step, [number])
                 if locked:
                     soft = soft and soft.without(locked)
                     labels = with_locked(labels, session.labels(number), locked)

@@ -245,6 +245,13 @@ class Workspace:
                 cleared = step.add_map(np.where(labels == label, np.uint8(0), labels))
                 objects = tuple(each for each in frame.objects if each != label)
                 step.set(Key("frame", number), replace(frame, map=cleared, objects=objects))
+                self.end_clicks(step, [number])
+
+    def end_clicks(self, step: Step, frames: Collection[int], but: int | None = None) -> None:
+        """End the clicks in some frames, whose masks are others now; those on one object go on."""
+        for number, label in self.document.prompts:
+            if number in frames and label != but:
+                step.set(Key("prompts", number, label), None)
 
     def _forget_undone(self) -> None:
         self._database.execute("DELETE FROM changes WHERE step IN (SELECT id FROM steps WHERE undone = 1)")
@@ -393,7 +400,7 @@ class Workspace:
             is_last = self._closing.is_set()  # before the attempt: one that begins after closing is the last
             try:
                 self._write_files(stale)
-            except (UserError, OSError) as error:
+            except (UserError, OSError, sqlite3.Error) as error:
                 self.report(f"the files in {self.folder / MASKS} are not up to date: {error}")
                 with self._lock:
                     self._stale |= stale
@@ -510,6 +517,7 @@ class Workspace:
                     if step.get(Key("object", label)) is None:
                         self.add_object(step, label)
                 step.set(Key("frame", number), FrameMask(step.add_map(labels), objects=tuple(present)))
+            self.end_clicks(step, taken)
 
     # --- The database -------------------------------------------------------------------------------------------------
 

@@ -58,7 +58,7 @@ def run_program(name: str, run: Callable[[], int], after_interrupt: str) -> int:
         after_interrupt: what the user can do after Ctrl-C.
 
     Returns:
-        The exit code: that of `run`, 2 after a user's mistake, 130 after Ctrl-C.
+        The exit code: that of `run`, 2 after a user's mistake or a path without permission, 130 after Ctrl-C.
     """
     keep_freed_memory()
     try:
@@ -66,6 +66,9 @@ def run_program(name: str, run: Callable[[], int], after_interrupt: str) -> int:
     except (UserError, SettingError) as error:
         flag = "--" if isinstance(error, SettingError) else ""  # flags are named as the settings
         sys.stderr.write(f"{name}: {flag}{error}\n")
+        return MISTAKE
+    except PermissionError as error:  # a folder that may not be entered, where it is asked what lies in it
+        sys.stderr.write(f"{name}: {error.filename}: {error.strerror}\n")
         return MISTAKE
     except KeyboardInterrupt:
         sys.stderr.write(f"{name}: interrupted; {after_interrupt}\n")

@@ -110,7 +110,7 @@ def test_a_folder(tmp_path):
 
 
 def test_what_cannot_be_opened(tmp_path):
-    with pytest.raises(UserError, match="holds no images"):
+    with pytest.raises(UserError, match="is a folder without frames"):
         open_frames(tmp_path)
     with pytest.raises(UserError, match="does not exist"):
         open_frames(tmp_path / "none.mp4")

@@ -51,6 +51,12 @@ def test_a_rectangle_has_the_pixels_whose_middle_is_in_it(box):
     assert not region[(columns + 0.5 < x0 - 0.01) | (columns + 0.5 > x1 + 0.01) | (rows + 0.5 > y1 + 0.01)].any()
 
 
+@given(st.integers(0, 10), st.integers(1, 10), st.sampled_from([0.0, 0.25, 0.5, 0.75]))
+def test_the_size_of_a_rectangle_does_not_depend_on_where_it_is(start, width, part):
+    region = rectangle_region((start + part, 0, start + part + width, 5), SIZE)
+    assert region.sum() == 5 * width
+
+
 def test_a_polygon_has_the_pixels_inside():
     region = polygon_region([(2, 2), (12, 2), (12, 9), (2, 9)], SIZE)
     assert region[3:8, 3:11].all()

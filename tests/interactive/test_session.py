@@ -140,6 +140,12 @@ def test_copying_from_another_frame(session):
     assert (session.labels(5) == ground_truth(0)).all()
     with pytest.raises(UserError, match="frame 7 has no mask of this object to copy"):
         session.copy(5, 7, 1)
+    with pytest.raises(UserError, match="frame 7 has no masks of unlocked objects to copy"):
+        session.copy(8, 7)
+    assert session.document.frame(8) is None
+    session.lock_object(1, True)
+    with pytest.raises(UserError, match="locked"):
+        session.copy(5, 0, 1)
 
 
 def test_importing_a_label_map(session, tmp_path):

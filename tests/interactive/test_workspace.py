@@ -119,6 +119,19 @@ def test_label_maps_of_another_program_are_taken_over_as_a_step(folder):
     assert (read_label_map(masks / "00004.png").labels == ground_truth(4)).all()
 
 
+def test_clicks_do_not_bring_back_what_another_program_has_replaced(folder):
+    session = opened(folder)
+    session.click(4, 1, 20, 20, True)
+    session.close()
+    write_label_map(folder / "workspace" / "masks" / "00004.png", ground_truth(6), davis_palette())
+    session = opened(folder)
+    session.click(4, 1, 30, 30, True)
+    rows, columns = np.mgrid[: ground_truth(6).shape[0], : ground_truth(6).shape[1]]
+    far = (abs(rows - 30) > 6) | (abs(columns - 30) > 6)
+    assert (session.labels(4) == ground_truth(6))[far].all()
+    session.close()
+
+
 def test_files_that_are_no_label_maps_are_never_overwritten(folder):
     masks = folder / "workspace" / "masks"
     Image.fromarray(ground_truth(0)[:10]).save(masks / "00002.png")

@@ -264,7 +264,7 @@ def test_what_contradicts_itself_is_said_in_one_line(run, tmp_path, capsys, data
     assert len(json.loads((output / "summary.json").read_text())["failures"]) == 1
 
 
-@pytest.mark.parametrize("flags", [[], ["--separate_objects"]])
+@pytest.mark.parametrize("flags", [[], ["--separate_objects"], ["--overlay"]])
 def test_an_object_of_sav_that_is_never_there_has_empty_masks(run, tmp_path, caplog, flags):
     write_sav(tmp_path / "SAV")
     empty(tmp_path / "SAV/sav_val/Annotations_6fps/sav_900002/001")
@@ -275,7 +275,9 @@ def test_an_object_of_sav_that_is_never_there_has_empty_masks(run, tmp_path, cap
     written = maps(output)
     assert len(written) == 13 * 3 + 12 * 2 + 14
     assert not any(mask.any() for name, mask in written.items() if name.startswith(("sav_900002/001", "sav_900003")))
-    scores = json.loads((output / "summary.json").read_text())["scores"]
+    summary = json.loads((output / "summary.json").read_text())
+    assert len({name.partition("/")[0] for name in summary["records"]}) == 3
+    scores = summary["scores"]
     assert scores["left_out"].keys() == {"sav_900002/001", "sav_900003/000"}
     assert scores["sequences"].keys() == {"sav_900001", "sav_900002"}
 

@@ -1,11 +1,15 @@
 """What interactive_demo.py refuses before it opens anything, and how it finds a port."""
 
+import signal
 import socket
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import interactive_demo
-from interactive_demo import PORT, bind
+from interactive_demo import PORT, TERMINATED, bind
+from scripts.page_driver import Program
 
 
 @pytest.mark.parametrize(
@@ -25,6 +29,14 @@ def test_mistakes_are_told_in_a_line(tmp_path, monkeypatch, capsys, flags, messa
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_that_is_terminated_closes_its_workspace(tmp_path):
+    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / "0.png")
+    program = Program("--images", tmp_path, "--workspace", tmp_path / "workspace")
+    program.stop(signal.SIGTERM)
+    assert program.process.returncode == TERMINATED
+    assert not list((tmp_path / "workspace").glob("*-wal")), "the database is closed"
 
 
 def test_a_port_is_taken_from_the_moment_it_is_found():

@@ -187,6 +187,8 @@ def test_files_that_are_not_there_are_named(network, tmp_path):
     for frames, mask in ((tmp_path / "clip.mp4", MASK), (FRAMES_RGB, tmp_path / "mask.png")):
         with pytest.raises(xmem.UserError, match=str(tmp_path)):
             list(xmem.segment_video(network, frames, mask))
+    with pytest.raises(xmem.UserError, match="is a folder without frames"):
+        list(xmem.segment_video(network, tmp_path, MASK))
     with pytest.raises(xmem.UserError, match="download_models"):
         xmem.load_network(tmp_path / "XMem.pth")
 
