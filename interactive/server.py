@@ -7,7 +7,6 @@ nothing. It reads and writes through the session alone, so nothing outside the w
 import asyncio
 import hmac
 import json
-import logging
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError, validate_call
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
@@ -45,8 +44,6 @@ WRONG_TOKEN = (
     "This address needs the token that the program has printed when it started: open the whole address, with "
     "?token=… at its end.\n"
 )
-
-logger = logging.getLogger(__name__)
 
 
 class Gate:
@@ -125,7 +122,8 @@ class Server:
             WebSocketRoute("/api/events", self._events),
             Mount("/page", StaticFiles(directory=PAGE)),
         ]
-        return Gate(Starlette(routes=routes), token, cookie, hosts)
+        handlers = {UserError: _refused, Exception: _failed}
+        return Gate(Starlette(routes=routes, exception_handlers=handlers), token, cookie, hosts)
 
     # --- What is read -------------------------------------------------------------------------------------------------
 
@@ -148,39 +146,24 @@ class Server:
         return await self._picture(lambda: self._previews.get(request.path_params["number"]))
 
     async def _picture(self, read: Callable[[], bytes]) -> Response:
-        try:
-            return Response(await run_in_threadpool(read), media_type="image/jpeg", headers={**HEADERS, **FOREVER})
-        except UserError as error:
-            return JSONResponse({"error": str(error)}, status_code=410, headers=NEVER)
+        return Response(await run_in_threadpool(read), media_type="image/jpeg", headers={**HEADERS, **FOREVER})
 
     async def _map(self, request: Request) -> Response:
         def read() -> bytes:
             return encode_runs(self._session.workspace.stored_labels(request.path_params["number"]))
 
-        try:
-            content = await run_in_threadpool(read)
-        except UserError as error:
-            return JSONResponse({"error": str(error)}, status_code=404, headers=NEVER)
+        content = await run_in_threadpool(read)
         return Response(content, media_type="application/octet-stream", headers={**HEADERS, **FOREVER})
 
     async def _export(self, request: Request) -> Response:
-        try:
-            path = await run_in_threadpool(self._exports.file, request.path_params["name"])
-        except UserError as error:
-            return JSONResponse({"error": str(error)}, status_code=404, headers=NEVER)
+        path = await run_in_threadpool(self._exports.file, request.path_params["name"])
         return FileResponse(path, filename=path.name, headers={**HEADERS, **NEVER})
 
     # --- What is done -------------------------------------------------------------------------------------------------
 
     async def _act(self, request: Request) -> Response:
-        try:
-            body = await _body(request, LARGEST_ACT)
-            return JSONResponse({"result": await run_in_threadpool(self._do, body)})
-        except UserError as error:
-            return JSONResponse({"error": str(error)}, status_code=400)
-        except Exception as error:
-            logger.exception("an act has failed")
-            return JSONResponse({"error": f"this has failed: {error}; the log has more"}, status_code=500)
+        body = await _body(request, LARGEST_ACT)
+        return JSONResponse({"result": await run_in_threadpool(self._do, body)})
 
     def _do(self, body: bytes) -> object:
         """Do what a request asks, a JSON object with its name under "do", and return the result.
@@ -216,14 +199,11 @@ class Server:
 
     async def _import(self, request: Request) -> Response:
         number = request.query_params.get("frame", "")
-        try:
-            if not number.isascii() or not number.isdigit() or len(number) > 9:
-                raise UserError("say into which frame: ?frame=N")
-            content = await _body(request, LARGEST_IMPORT)
-            await run_in_threadpool(self._take_label_map, int(number), content)
-            return JSONResponse({"result": None})
-        except UserError as error:
-            return JSONResponse({"error": str(error)}, status_code=400)
+        if not number.isascii() or not number.isdigit() or len(number) > 9:
+            raise UserError("say into which frame: ?frame=N")
+        content = await _body(request, LARGEST_IMPORT)
+        await run_in_threadpool(self._take_label_map, int(number), content)
+        return JSONResponse({"result": None})
 
     def _take_label_map(self, number: int, content: bytes) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -271,6 +251,17 @@ class Server:
         return {**self._messages.state(), "version": version}
 
 
+def _refused(request: Request, error: Exception) -> Response:
+    """Answer what cannot be done, or is not there (any more)."""
+    status = 400 if request.scope.get("method") == "POST" else 410
+    return JSONResponse({"error": str(error)}, status_code=status, headers=NEVER)
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    """Answer what should not happen; the server writes the traceback into its log."""
+    return JSONResponse({"error": f"this has failed: {error}; the log has more"}, status_code=500, headers=NEVER)
+
+
 def _number(kind: type[int] | type[float]) -> Callable[[str], int | float]:
     """Return what reads a number of JSON, but refuses NaN and infinity, and what no pixel, frame or clock comes to."""
 
@@ -291,11 +282,14 @@ async def _body(request: Request, limit: int) -> bytes:
     """Return a request's body.
 
     Raises:
-        UserError: it is larger than the limit.
+        UserError: it is larger than the limit, or does not come to its end.
     """
     content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > limit:
-            raise UserError(f"the request is larger than {limit // 2**20} MiB")
+    try:
+        async for chunk in request.stream():
+            content += chunk
+            if len(content) > limit:
+                raise UserError(f"the request is larger than {limit // 2**20} MiB")
+    except ClientDisconnect:
+        raise UserError("the browser has gone before it had sent everything") from None
     return bytes(content)
