@@ -32,13 +32,16 @@ class Messages:
     def state(self) -> Json:
         """Return everything."""
         session = self._session
+        version = session.version  # before the rest: what changes meanwhile is told again
         parts = {name: make() for name, make in self._parts().items()}
         frames = {str(number): frame for number, frame in self._frames(session.document.frames).items()}
         prompts = {f"{frame}/{label}": _prompts(each) for (frame, label), each in session.document.prompts.items()}
-        return {**parts, "frames": frames, "clicks": prompts, "view": json.loads(session.workspace.view())}
+        view = json.loads(session.workspace.view())
+        return {**parts, "version": version, "frames": frames, "clicks": prompts, "view": view}
 
     def patch(self, changes: Iterable[Change]) -> Json:
         """Return what these changes have changed."""
+        version = self._session.version
         keys: set[Key] = set()
         parts: set[str] = set()
         for change in changes:
@@ -54,7 +57,7 @@ class Messages:
         if "following" in parts:
             parts.add("followed")
         makers = self._parts()
-        patch = {name: makers[name]() for name in parts}
+        patch = {"version": version, **{name: makers[name]() for name in parts}}
         if frames := {key.first for key in keys if key.kind == "frame"}:
             patch["memory"] = makers["memory"]()  # the list of permanent frames
             patch["frames"] = {str(number): frame for number, frame in self._frames(frames).items()}

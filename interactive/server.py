@@ -131,7 +131,7 @@ class Server:
         return FileResponse(PAGE / "index.html", headers={**HEADERS, **NEVER})
 
     async def _state(self, request: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(self._whole_state), headers=NEVER)
+        return JSONResponse(await run_in_threadpool(self._messages.state), headers=NEVER)
 
     async def _frame(self, request: Request) -> Response:
         side = request.query_params.get("side", "")
@@ -224,7 +224,7 @@ class Server:
         stop = self._session.listen(lambda change: loop.call_soon_threadsafe(waiting.put_nowait, change))
         closed = asyncio.ensure_future(_until_closed(socket))
         try:
-            state = await run_in_threadpool(self._whole_state)
+            state = await run_in_threadpool(self._messages.state)
             await socket.send_text(json.dumps({"type": "state", "state": state}))
             while not closed.done():
                 following = asyncio.ensure_future(waiting.get())
@@ -235,9 +235,8 @@ class Server:
                 changes = [following.result()]
                 while not waiting.empty():
                     changes.append(waiting.get_nowait())
-                version = self._session.version
                 patch = await run_in_threadpool(self._messages.patch, changes)
-                await socket.send_text(json.dumps({"type": "patch", "patch": {**patch, "version": version}}))
+                await socket.send_text(json.dumps({"type": "patch", "patch": patch}))
                 for notice in [change.notice for change in changes if change.notice is not None]:
                     await socket.send_text(json.dumps({"type": "notice", "level": notice.level, "text": notice.text}))
         except (WebSocketDisconnect, RuntimeError):
@@ -245,10 +244,6 @@ class Server:
         finally:
             stop()
             closed.cancel()
-
-    def _whole_state(self) -> dict[str, object]:
-        version = self._session.version  # before the state: what changes meanwhile is told again
-        return {**self._messages.state(), "version": version}
 
 
 def _refused(request: Request, error: Exception) -> Response:

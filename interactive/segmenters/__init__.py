@@ -29,9 +29,10 @@ def open_segmenter(name: str, file: Path | None, device: "torch.device") -> "Seg
 
         return GrabCut()
     if name == "network":
-        from interactive.segmenters.network import NetworkSegmenter
+        from interactive.segmenters.click_network import read_click_network
+        from interactive.segmenters.network import BUNDLED, NetworkSegmenter
 
-        return NetworkSegmenter.open(file, device)
+        return NetworkSegmenter(read_click_network(file or BUNDLED, device))
     if name == "sam2":
         from interactive.segmenters.sam2 import open_sam2
 

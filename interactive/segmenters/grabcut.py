@@ -28,8 +28,6 @@ MARGIN = 0.25
 class GrabCut:
     """GrabCut; implements `Segmenter`."""
 
-    name = "grabcut"
-
     def segment(
         self,
         rgb: UInt8[np.ndarray, "height width 3"],

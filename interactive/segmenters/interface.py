@@ -26,8 +26,6 @@ Box = tuple[float, float, float, float]
 class Segmenter(Protocol):
     """Turns clicks and boxes into masks; the same arguments give the same mask, whatever was asked before."""
 
-    name: str
-
     def segment(
         self,
         rgb: UInt8[np.ndarray, "height width 3"],

@@ -9,7 +9,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import cv2
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, UInt8
 
-from interactive.segmenters.click_network import ClickNetwork, Features, Prompts, read_click_network
+from interactive.segmenters.click_network import ClickNetwork, Features, Prompts
 from interactive.segmenters.interface import Box, Click, check_prompts, digest, place_in
 from model.efficientnet_lite import STRIDE
 from model.network import normalise_images
@@ -119,21 +118,10 @@ class Recent:
 class NetworkSegmenter:
     """The click network; implements `Segmenter`."""
 
-    name = "network"
-
     def __init__(self, network: ClickNetwork) -> None:
         self.network = network
         self._features = Recent(REMEMBERED_WINDOWS)
         self._answers = Recent(REMEMBERED_ANSWERS)
-
-    @classmethod
-    def open(cls, file: Path | None, device: torch.device) -> "NetworkSegmenter":
-        """Read the network from a file; None: the bundled one.
-
-        Raises:
-            UserError: as `read_click_network`.
-        """
-        return cls(read_click_network(file or BUNDLED, device))
 
     @torch.inference_mode()
     def segment(

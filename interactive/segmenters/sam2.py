@@ -41,8 +41,6 @@ class Predictor(Protocol):
 class Sam2:
     """SAM 2; implements `Segmenter`."""
 
-    name = "sam2"
-
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
         self._frame = b""

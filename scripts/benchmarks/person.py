@@ -71,7 +71,11 @@ def annotate(folder: Path, video: str, arguments: argparse.Namespace) -> None:
     workspace = Workspace(folder / "workspace", frames)
     segmenter = open_segmenter(arguments.segmenter, None, device)
     session = Session(
-        frames, workspace, network, {segmenter.name: lambda: segmenter}, arguments.size or networks.intended_size(file)
+        frames,
+        workspace,
+        network,
+        {arguments.segmenter: lambda: segmenter},
+        arguments.size or networks.intended_size(file),
     )
     exports = Exports(session)
     label = session.add_object(video)

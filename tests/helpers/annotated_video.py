@@ -42,8 +42,6 @@ def write_video(folder: Path, count: int = COUNT, backward: bool = False) -> Pat
 class Squares:
     """A segmenter for tests: squares of 9 pixels around the clicks, the box, and what was there before."""
 
-    name = "squares"
-
     def segment(
         self,
         rgb: np.ndarray,
