@@ -16,6 +16,7 @@ from interactive.segmenters.click_network import (
     ClickNetwork,
     Prompts,
     prompt_maps,
+    read_click_network,
     save_click_network,
     similarities,
 )
