@@ -226,7 +226,7 @@ def run(arguments: argparse.Namespace) -> int:
         network, problem, size = worker.submit(load_network, arguments.model, device).result()
         size = arguments.size or size
         session = Session(video, workspace, network, segmenters(arguments, device), size, worker)
-        if workspace.history()[2] == 0 and not workspace.document.objects:
+        if workspace.history().done == 0 and not workspace.document.objects:
             for _ in range(1 if arguments.num_objects is None else arguments.num_objects):
                 session.add_object()
         return serve(session, arguments, problem)

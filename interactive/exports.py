@@ -296,15 +296,6 @@ def _write_youtube(job: _Job, folder: Path) -> None:
     write_text_atomically(folder / "meta.json", f"{meta}\n")
 
 
-def _write_binary(job: _Job, folder: Path) -> None:
-    folder.mkdir()
-    job.notes += write_objects(folder, [job.masks()])
-
-
-def _write_coco(job: _Job, path: Path) -> None:
-    job.notes += write_coco(path, [job.masks()])
-
-
 def _write_soft(job: _Job, folder: Path) -> None:
     (folder / job.name).mkdir(parents=True)
     hard = 0
@@ -360,9 +351,9 @@ WRITERS: Mapping[Kind, Callable[[_Job, Path], None]] = {
     "overlay": _write_overlay,
     "alpha_png": _write_alpha_png,
     "alpha_video": _write_alpha_video,
-    "binary": _write_binary,
+    "binary": lambda job, folder: job.notes.extend(write_objects(folder, [job.masks()])),
     "soft": _write_soft,
-    "coco": _write_coco,
+    "coco": lambda job, path: job.notes.extend(write_coco(path, [job.masks()])),
     "memory": _write_memory,
 }
 

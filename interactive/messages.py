@@ -81,7 +81,7 @@ class Messages:
             "marks": lambda: list(self._session.document.marks),
             "settings": lambda: asdict(self._session.settings),
             "setting_notes": lambda: [asdict(note) for note in SETTING_NOTES],
-            "history": self._history,
+            "history": lambda: self._session.workspace.history()._asdict(),
             "following": self._following,
             "followed": lambda: None if self._session.followed is None else asdict(self._session.followed),
             "memory": self._memory,
@@ -101,10 +101,6 @@ class Messages:
             "bad": sorted(self._session.unreadable),
             "warning": "; ".join([*([video.warning] if video.warning else []), *self._session.workspace.notes]) or None,
         }
-
-    def _history(self) -> Json:
-        undo, redo, done = self._session.workspace.history()
-        return {"undo": undo, "redo": redo, "done": done}
 
     def _following(self) -> Json | None:
         progress = self._session.progress

@@ -21,7 +21,7 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from threading import Event, RLock, Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -79,6 +79,14 @@ DELETE FROM maps WHERE id NOT IN (
 """
 
 logger = logging.getLogger(__name__)
+
+
+class History(NamedTuple):
+    """The names of the steps that `undo` and `redo` would take, and the number of steps done."""
+
+    undo: str | None
+    redo: str | None
+    done: int
 
 
 class SoftMasks(FrameProbabilities):
@@ -213,12 +221,12 @@ class Workspace:
         """Do the step again that was last taken back, and return its name; None: there is none."""
         return self._move(TO_REDO, "after", 0)
 
-    def history(self) -> tuple[str | None, str | None, int]:
-        """Return the names of the steps that `undo` and `redo` would take, and the number of steps done."""
+    def history(self) -> History:
+        """Return what can be undone and done again."""
         with self._lock:
             undo, redo = (self._database.execute(query).fetchone() for query in (TO_UNDO, TO_REDO))
             (done,) = self._database.execute("SELECT count(*) FROM steps WHERE undone = 0").fetchone()
-        return undo and undo[1], redo and redo[1], done
+        return History(undo and undo[1], redo and redo[1], done)
 
     def next_label(self) -> int | None:
         """Return the least label that no object has, or has had in a step that can be undone; None: all are used."""

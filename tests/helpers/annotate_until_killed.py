@@ -22,7 +22,7 @@ if __name__ == "__main__":
                 annotate(session, number)
             case 1:
                 session.stroke(number, 1, [(choice.random() * 60, choice.random() * 40)], 5)
-            case 2 if session.workspace.history()[2] > 3:  # what made the objects
+            case 2 if session.workspace.history().done > 3:  # what made the objects
                 session.undo()
             case 3:
                 session.redo()
@@ -31,4 +31,4 @@ if __name__ == "__main__":
                     session.follow(number, "forward" if number < 6 else "backward", "end")
                 continue  # nothing is promised of it until it is paused
         labels = b"".join(picture_of(session).values())
-        print("kept", session.workspace.history()[2], zlib.crc32(labels), flush=True)
+        print("kept", session.workspace.history().done, zlib.crc32(labels), flush=True)

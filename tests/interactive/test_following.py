@@ -62,7 +62,7 @@ def test_it_gives_what_the_published_loop_gives(session):
 
 def test_it_is_one_step_of_the_history(session):
     annotate(session, 0)
-    before, done = entries(session.document), session.workspace.history()[2]
+    before, done = entries(session.document), session.workspace.history().done
     follow(session, 0)
     after = entries(session.document)
     assert session.workspace.history()[::2] == ("Follow forward from frame 0", done + 1)
@@ -210,7 +210,7 @@ def test_an_edit_pauses_it(session, monkeypatch):
     session.follow(max(session.document.frames), "forward", "end")
     session.mark(3, True)
     assert not session.is_following
-    assert session.workspace.history()[0] == "Mark frame 3"
+    assert session.workspace.history().undo == "Mark frame 3"
 
 
 def test_the_memory_is_kept_only_while_nothing_changes(session, monkeypatch):

@@ -82,7 +82,7 @@ def test_without_the_token_nothing_is_shown(stranger, path):
 def test_without_the_token_nothing_is_done_or_told(stranger, session):
     assert stranger.post("/api/acts", json={"do": "undo"}).status_code == 403
     assert stranger.post("/api/import?frame=0", content=b"").status_code == 403
-    assert session.workspace.history()[1] is None
+    assert session.workspace.history().redo is None
     with pytest.raises(WebSocketDisconnect), stranger.websocket_connect(EVENTS):
         pass
 

@@ -355,9 +355,9 @@ def test_undo_and_redo_go_through_the_states_that_there_were(tmp_path_factory, s
     session = new_session(folder, count=4, network=False)
     past, future = [all_of(session)], []  # the states that undo, and redo, have to lead to
     for step in steps:
-        before = session.workspace.history()[2]
+        before = session.workspace.history().done
         take(session, step)
-        after, now = session.workspace.history()[2], all_of(session)
+        after, now = session.workspace.history().done, all_of(session)
         if step[0] == "undo" and after < before:
             future.append(past.pop())
         elif step[0] == "redo" and after > before:
@@ -400,10 +400,10 @@ def test_a_new_step_ends_what_could_be_redone(session):
 
 
 def test_a_step_that_changes_nothing_is_none(session):
-    done = session.workspace.history()[2]
+    done = session.workspace.history().done
     session.hide_object(1, False)
     session.erase_followed(0, 3)
-    assert session.workspace.history()[2] == done
+    assert session.workspace.history().done == done
 
 
 def test_whoever_listens_is_told(session):

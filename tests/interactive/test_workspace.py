@@ -54,16 +54,16 @@ def test_a_killed_program_has_lost_nothing_that_it_said_was_kept(tmp_path, seed)
         process.wait()
 
         session = opened(tmp_path)
-        steps = session.workspace.history()[2]
+        steps = session.workspace.history().done
         if said:
             _, kept, checksum = said[-1]
             # What came after the last promise is there as a whole or not at all; undo leads back to what was promised.
-            while session.workspace.history()[2] > int(kept):
+            while session.workspace.history().done > int(kept):
                 session.undo()
-            while session.workspace.history()[2] < int(kept):
+            while session.workspace.history().done < int(kept):
                 assert session.redo() is not None
             assert zlib.crc32(b"".join(picture_of(session).values())) == int(checksum)
-            while session.workspace.history()[2] < steps and session.redo() is not None:
+            while session.workspace.history().done < steps and session.redo() is not None:
                 pass
         expected = {number: session.labels(number) for number in session.document.frames}
         session.close()
