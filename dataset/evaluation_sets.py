@@ -11,14 +11,14 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar
 
 from dataset.evaluation_video import EvaluationVideo, list_video, open_videos
 from dataset.frames import (
     FrameFolder,
+    davis_2016_frames,
     list_images,
-    listed_lines,
     listed_videos,
     natural_key,
     plain_name,
@@ -36,15 +36,8 @@ YOUTUBE_VOS_TRUTH = "GroundTruth"
 
 
 def davis_2016(root: Path, split: str, sizes: Sequence[int]) -> tuple[EvaluationVideo, ...]:
-    """DAVIS 2016: the frames that ImageSets/480p/val.txt names, one pair of frame and mask a line."""
-    image_set = root / "ImageSets" / "480p" / f"{split}.txt"
-    frame_names: dict[str, set[str]] = {}
-    for line in listed_lines(image_set):
-        pair = [PurePosixPath(field) for field in line.split()]
-        if len(pair) != 2 or not pair[0].parent.name or len({(path.parent.name, path.stem) for path in pair}) != 1:
-            raise UserError(f"{image_set}: '{line}' is not '/JPEGImages/480p/V/F.jpg /Annotations/480p/V/F.png'")
-        frame_names.setdefault(plain_name(pair[0].parent.name, image_set), set()).add(pair[0].stem)
-    return _davis_videos(root, sizes, frame_names)
+    """DAVIS 2016: the frames that ImageSets/480p/val.txt names."""
+    return _davis_videos(root, sizes, davis_2016_frames(root / "ImageSets" / "480p" / f"{split}.txt"))
 
 
 def davis_2017(root: Path, split: str, sizes: Sequence[int]) -> tuple[EvaluationVideo, ...]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
 
 import cv2
@@ -178,13 +178,34 @@ def listed_videos(path: Path) -> list[str]:
     return [plain_name(name, path) for name in listed_lines(path)]
 
 
+def davis_2016_frames(path: Path) -> dict[str, set[str]]:
+    """Return the names of frames by video that a list of DAVIS 2016 gives, one pair of frame and mask a line.
+
+    Raises:
+        MissingError, UserError: as `listed_lines` and `plain_name`.
+        UserError: a line is no such pair.
+    """
+    frames: dict[str, set[str]] = {}
+    for line in listed_lines(path):
+        pair = [PurePosixPath(field) for field in line.split()]
+        if len(pair) != 2 or not pair[0].parent.name or len({(each.parent.name, each.stem) for each in pair}) != 1:
+            raise UserError(f"{path}: '{line}' is not '/JPEGImages/480p/V/F.jpg /Annotations/480p/V/F.png'")
+        frames.setdefault(plain_name(pair[0].parent.name, path), set()).add(pair[0].stem)
+    return frames
+
+
+def is_plain(name: str) -> bool:
+    """Return whether a name is that of one file or folder, which is not hidden."""
+    return bool(name) and not name.startswith(".") and not set(name) & set("/\\\0")
+
+
 def plain_name(name: str, path: Path) -> str:
     """Return a name that the file `path` gives, if it is that of one file or folder.
 
     Raises:
         UserError: it would lead out of the folder that it is meant for.
     """
-    if not name or name.startswith(".") or any(character in name for character in "/\\\0"):
+    if not is_plain(name):
         raise UserError(f"{path} holds the name {name!r}: names of videos and frames have no slash and no leading dot")
     return name
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
-from dataset.frames import folder_entries, list_images, natural_key, plain_name, read_text, size_text
+from dataset.frames import folder_entries, is_plain, list_images, natural_key, plain_name, read_text, size_text
 from dataset.label_map import (
     ObjectMasks,
     colour_palette,
@@ -177,8 +177,7 @@ def write_objects(folder: Path, videos: Iterable[VideoMasks]) -> list[str]:
 def _folder_names(video: VideoMasks) -> Mapping[int, str]:
     """Return the folder of each object: its name, if the folders are then read with these labels, or else its label."""
     names = sorted(set(video.objects.values()), key=natural_key)
-    are_plain = all(name and not name.startswith(".") and not set(name) & set("/\\\0") for name in names)
-    read_back = dict(zip(labels_of_folders(names), names, strict=True)) if are_plain else {}
+    read_back = dict(zip(labels_of_folders(names), names, strict=True)) if all(map(is_plain, names)) else {}
     return video.objects if read_back == video.objects else {label: str(label) for label in video.objects}
 
 

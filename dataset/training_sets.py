@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -18,13 +18,12 @@ from dataset.frames import (
     FRAME_SUFFIXES,
     MASK_SUFFIXES,
     NO_VIDEOS,
+    davis_2016_frames,
     folder_entries,
     list_images,
-    listed_lines,
     listed_videos,
     natural_key,
     open_image,
-    plain_name,
     read_frame,
     require_folder,
     size_text,
@@ -277,9 +276,7 @@ def own_videos(root: Path, subset: Path | None = None) -> VideoSet:
     if subset is not None:
         names = listed_videos(subset)
     elif resolution and listed.is_file():
-        # Each line names a frame and its mask.
-        lines = [PurePosixPath(line.split()[0]) for line in listed_lines(listed)]
-        names = [plain_name(path.parent.name, listed) for path in lines]
+        names = list(davis_2016_frames(listed))
     images, masks = (root / folder / resolution for folder in ("JPEGImages", "Annotations"))
     return VideoSet(root.name, _videos(images, masks, names, may_be_sparse=True))
 

@@ -7,10 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
 from evaluation.merging import Merging
-from util.command_line import run_program
+from util.command_line import progress_bar, run_program
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -32,7 +30,7 @@ def merge(arguments: argparse.Namespace) -> int:
     merging = Merging(arguments.folders, arguments.output)
     with merging.started(arguments.overwrite) as pending:
         frames = sum(len(merging.frames[video]) for video in pending)
-        with tqdm(total=frames, unit="frame", dynamic_ncols=True) as bar:
+        with progress_bar(total=frames, unit="frame") as bar:
             for video in pending:
                 bar.set_description(video, refresh=False)
                 merging.merge(video, bar.update)
