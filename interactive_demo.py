@@ -199,9 +199,7 @@ def serve(session: Session, arguments: argparse.Namespace, problem: str | None) 
                 await super().startup(sockets)
                 kept = f"Ctrl-C ends the program; every step is kept in {session.workspace.folder}"
                 print(f"The page: {address}\n{kept}", flush=True)
-                if (
-                    not arguments.no_browser
-                ):  # a thread, since some browsers wait for the page, or until they are closed
+                if not arguments.no_browser:  # which may wait for the page, or until it is closed
                     Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
         Announced(config).run(sockets=[listening])

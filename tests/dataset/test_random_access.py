@@ -109,6 +109,21 @@ def test_a_folder(tmp_path):
         access.read(4)
 
 
+def test_a_file_that_cannot_be_read_any_more_is_named(tmp_path, monkeypatch):
+    write_video(tmp_path / "clip.mp4")
+    access = open_frames(tmp_path / "clip.mp4")
+    assert isinstance(access, VideoAccess)
+
+    def fail(*_: object) -> None:
+        raise av.error.FFmpegError(5, "Input/output error")
+
+    monkeypatch.setattr(access, "_start", fail)
+    with pytest.raises(UserError, match=r"clip\.mp4: frame 3 cannot be decoded: Input/output error"):
+        access.read(3)
+    monkeypatch.undo()
+    assert access.read(3).shape[2] == 3
+
+
 def test_what_cannot_be_opened(tmp_path):
     with pytest.raises(UserError, match="is a folder without frames"):
         open_frames(tmp_path)
