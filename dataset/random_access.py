@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from threading import Lock
@@ -83,7 +84,7 @@ class FolderAccess:
         self._names, self._paths = list(folder.paths), list(folder.paths.values())
         self.size = frame_size(self._paths[0])
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """The names and the first image."""
         digest = hashlib.sha1("/".join(self._names).encode(errors="surrogateescape"))
@@ -131,7 +132,7 @@ class VideoAccess:
         self._cache: OrderedDict[int, UInt8[np.ndarray, "height width 3"]] = OrderedDict()
         self._cached = max(1, CACHED_BYTES // (3 * self.size[0] * self.size[1]))
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """The length of the file, and its beginning."""
         with self.path.open("rb") as file:

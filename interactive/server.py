@@ -140,20 +140,16 @@ class Server:
         def read() -> bytes:
             return jpeg(self._session.read_frame(request.path_params["number"]), longer_side)
 
-        return await self._picture(read)
+        return await _lasting(read, "image/jpeg")
 
     async def _preview(self, request: Request) -> Response:
-        return await self._picture(lambda: self._previews.get(request.path_params["number"]))
-
-    async def _picture(self, read: Callable[[], bytes]) -> Response:
-        return Response(await run_in_threadpool(read), media_type="image/jpeg", headers={**HEADERS, **FOREVER})
+        return await _lasting(lambda: self._previews.get(request.path_params["number"]), "image/jpeg")
 
     async def _map(self, request: Request) -> Response:
         def read() -> bytes:
             return encode_runs(self._session.workspace.stored_labels(request.path_params["number"]))
 
-        content = await run_in_threadpool(read)
-        return Response(content, media_type="application/octet-stream", headers={**HEADERS, **FOREVER})
+        return await _lasting(read, "application/octet-stream")
 
     async def _export(self, request: Request) -> Response:
         path = await run_in_threadpool(self._exports.file, request.path_params["name"])
@@ -244,6 +240,11 @@ class Server:
         finally:
             stop()
             closed.cancel()
+
+
+async def _lasting(read: Callable[[], bytes], media_type: str) -> Response:
+    """Answer with what never changes, so that browsers need not ask for it again."""
+    return Response(await run_in_threadpool(read), media_type=media_type, headers={**HEADERS, **FOREVER})
 
 
 def _refused(request: Request, error: Exception) -> Response:

@@ -18,7 +18,7 @@ from dataset.label_map import read_label_map, write_label_map
 from dataset.registry import open_evaluation_set
 from dataset.synthetic.long_video import long_video
 from evaluation.validation import chosen_videos
-from inference.images import network_size
+from inference.images import PUBLISHED_SIZE, network_size
 from util.errors import UserError
 from util.painting import davis_palette
 
@@ -94,7 +94,7 @@ class ProfileDataSet:
     layout: str
     folder: str
     split: str = "val"
-    size: int = 480
+    size: int = PUBLISHED_SIZE
     repeat: int = 1
     settings: Mapping[str, Any] = field(default_factory=dict)
     prototype_scale: float = 1.0
