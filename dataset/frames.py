@@ -31,7 +31,7 @@ NO_VIDEOS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Info
 
 
 class MissingError(UserError):
-    """A file or folder of a data set does not exist; `registry.Entry.checked` adds what the root has to be."""
+    """A file or folder of a data set does not exist; `registry.RegisteredSet.checked` adds what the root has to be."""
 
 
 @dataclass(frozen=True, eq=False)

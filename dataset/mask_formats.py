@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool
@@ -468,8 +469,7 @@ def write_youtube(path: Path, videos: Iterable[VideoMasks]) -> list[str]:
 
 def box_of(mask: Bool[np.ndarray, "height width"]) -> list[int]:
     """Return the box of a mask that is not empty: x, y, width and height."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]
+    return list(cv2.boundingRect(mask.astype(np.uint8)))
 
 
 def _write_json(

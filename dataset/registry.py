@@ -25,7 +25,7 @@ CASCADE_PSP_PAGE = "https://github.com/hkchengrex/CascadePSP"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class RegisteredSet:
     """What is known of a data set before it is opened.
 
     Attributes:
@@ -63,7 +63,7 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSet(Entry):
+class DataSet(RegisteredSet):
     """A data set for evaluation.
 
     Attributes:
@@ -108,7 +108,7 @@ class DataSet(Entry):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingSet(Entry):
+class TrainingSet(RegisteredSet):
     """A data set for training, or a part of one that is downloaded by itself.
 
     Attributes:

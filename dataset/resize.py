@@ -11,7 +11,7 @@ from PIL import Image
 from dataset.frames import FRAME_SUFFIXES, MASK_SUFFIXES, folder_entries, list_images, read_frame, video_folders
 from dataset.label_map import read_label_map, write_label_map
 from util.errors import UserError
-from util.files import sole_user, writing
+from util.files import atomic_path, remove_leftovers, sole_user, writing
 
 SHORTER_SIDE = 480
 SOURCE, TARGET = "train", "train_480p"
@@ -60,6 +60,8 @@ def resize_videos(root: Path, names: Sequence[str], workers: int) -> Iterator[tu
         target.mkdir(exist_ok=True)
         # Threads, not processes: decoding, resizing and encoding run outside the interpreter's lock.
         with sole_user(target), ThreadPoolExecutor(workers) as executor:
+            for part in ("Annotations", "JPEGImages"):
+                remove_leftovers(target / part)
             name_of = {executor.submit(resize_video, root / SOURCE, target, name): name for name in names}
             try:
                 for done in as_completed(name_of):
@@ -91,15 +93,10 @@ def resize_video(source: Path, target: Path, name: str) -> None:
             if missing := {path.name for path in files}.difference(path.name for path in folder_entries(folder)):
                 raise UserError(f"{folder} lacks {min(missing)}: remove that folder, then run the same command again")
             continue
-        unfinished = folder.with_name(f".{name}.partial")
-        shutil.rmtree(unfinished, ignore_errors=True)  # left by a run that was killed
-        try:
+        with atomic_path(folder) as unfinished:
             unfinished.mkdir(parents=True)
             for path in files:
                 resize(path, unfinished / path.name)
-            unfinished.rename(folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def size_at_480p(height: int, width: int) -> tuple[int, int]:

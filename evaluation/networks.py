@@ -8,7 +8,7 @@ import torch
 
 from dataset.evaluation_video import EvaluationSet
 from dataset.registry import DATA_SETS
-from export.manifest import MANIFEST, Export, read_export
+from export.manifest import MANIFEST, NetworkExport, read_export
 from export.running import ExportedNetwork
 from inference.images import PUBLISHED_SIZE, SMALLEST_SIZE
 from model.checkpoint import Checkpoint, read_checkpoint
@@ -19,7 +19,7 @@ from util.provenance import REPOSITORY, shipped_file
 
 logger = logging.getLogger(__name__)
 
-NetworkFile = Checkpoint | Export
+NetworkFile = Checkpoint | NetworkExport
 """What a network is built from: the content of a network file, or an export."""
 
 PUBLISHED = Path("saves/XMem.pth")
@@ -68,7 +68,7 @@ def build_network(file: NetworkFile, device: torch.device, provider: str | None 
     Raises:
         UserError: weights do not fit together, or the provider cannot be used.
     """
-    if isinstance(file, Export):
+    if isinstance(file, NetworkExport):
         return ExportedNetwork(file, device, provider)
     if provider is not None:
         raise UserError(f"{file.path} is no export: a provider goes with the folder that scripts.export writes")
@@ -83,9 +83,9 @@ def require_effect(file: NetworkFile, device: torch.device, *, amp: bool, graphs
     """
     if graphs:
         require_cuda(device)
-    if amp and isinstance(file, Export):
+    if amp and isinstance(file, NetworkExport):
         raise SettingError("amp", f"has no effect on {file.folder}: the precision of an export is fixed (--half)")
-    if graphs and isinstance(file, Export):
+    if graphs and isinstance(file, NetworkExport):
         raise SettingError("graphs", f"has no effect on {file.folder}: an export has graphs of its own")
 
 

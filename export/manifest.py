@@ -19,11 +19,11 @@ MANIFEST = "manifest.json"
 FORMATS = ("onnx", "pt2")
 PRECISIONS = ("float32", "float16", "int8")
 OF_EXPORT = ("format", "graph_format", "precision", "size", "objects", "network", "metadata", "graphs", "files")
-"""The entries of a manifest that are fields of `Export`."""
+"""The entries of a manifest that are fields of `NetworkExport`."""
 
 
 @dataclass(frozen=True)
-class Export:
+class NetworkExport:
     """An export that lies in a folder.
 
     Attributes:
@@ -77,7 +77,7 @@ class Export:
         }
 
 
-def read_export(folder: Path) -> Export:
+def read_export(folder: Path) -> NetworkExport:
     """Read the manifest of an export, and check that its files are those that were written.
 
     Raises:
@@ -94,7 +94,7 @@ def read_export(folder: Path) -> Export:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise UserError(f"{path} has the format {found!r}; this program reads {FORMAT!r}")
     try:
-        export = Export(
+        export = NetworkExport(
             path=path,
             graph_format=content["graph_format"],
             network_config=NetworkConfig.from_plain(content["network"]),
@@ -119,7 +119,7 @@ def read_export(folder: Path) -> Export:
     return export
 
 
-def fault_of(export: Export) -> str | None:
+def fault_of(export: NetworkExport) -> str | None:
     """Return what is invalid in a manifest, as the end of a message; None if it is valid."""
     size, objects = export.size, export.objects
     if export.graph_format not in FORMATS or export.precision not in PRECISIONS:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from export.graphs import MEMORY_GRAPHS, NETWORK_GRAPHS, random_inputs, sizes_of
-from export.manifest import MANIFEST, Export
+from export.manifest import MANIFEST, NetworkExport
 from export.running import ExportedNetwork, OnnxGraph, Runnable
 from export.writing import new_folder, quiet, write_manifest
 from model.checkpoint import first_line
@@ -63,7 +63,7 @@ def recorded(network: ExportedNetwork) -> Iterator[dict[str, list[dict[str, np.n
 
 
 def quantise_export(
-    export: Export,
+    export: NetworkExport,
     folder: Path,
     sizes: Mapping[str, int],
     calls: Calls | None = None,
@@ -150,7 +150,7 @@ class RecordedCalls:
         return next(self._calls, None)
 
 
-def compare(export: Export, name: str, file: Path, inputs: Mapping[str, Tensor]) -> dict[str, float]:
+def compare(export: NetworkExport, name: str, file: Path, inputs: Mapping[str, Tensor]) -> dict[str, float]:
     """Return the largest difference of each output of a graph from the float32 one, on these inputs."""
     device, shapes = torch.device("cpu"), export.shapes[name]
     sizes = sizes_of(shapes, inputs)

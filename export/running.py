@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dataset.frames import size_text
 from export.graphs import NETWORK_GRAPHS, GraphShapes, extent
-from export.manifest import Export
+from export.manifest import NetworkExport
 from model.checkpoint import first_line
 from model.encoders import ImageFeatures, QueryKey
 from model.network import STRIDE, Segmentation, Value, XMem
@@ -134,7 +134,7 @@ class ExportedNetwork(XMem):
         UserError: ONNX Runtime or the provider is not installed, cannot run the graphs, or does not fit the device.
     """
 
-    def __init__(self, export: Export, device: torch.device, provider: str | None = None) -> None:
+    def __init__(self, export: NetworkExport, device: torch.device, provider: str | None = None) -> None:
         nn.Module.__init__(self)  # there are no weights in it
         self.is_prepared = True
         self.config = export.network_config

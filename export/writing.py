@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from export.graphs import GraphShapes, build, random_inputs, shapes_of
-from export.manifest import MANIFEST, Export
+from export.manifest import MANIFEST, NetworkExport
 from export.running import OnnxGraph, ProgramGraph, import_onnxruntime
 from model.checkpoint import Checkpoint, first_line
 from model.memory_reading import TOP_K
@@ -119,7 +119,7 @@ def write_export(checkpoint: Checkpoint, folder: Path, settings: ExportSettings)
             "largest_differences": differences,
         }
         write_manifest(
-            Export(
+            NetworkExport(
                 path=temporary / MANIFEST,
                 graph_format=settings.graph_format,
                 network_config=network.config,
@@ -152,7 +152,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
             yield temporary
 
 
-def write_manifest(export: Export) -> None:
+def write_manifest(export: NetworkExport) -> None:
     """Write the manifest of an export into its folder."""
     text = json.dumps(export.to_json_dict(), indent=2, default=str)
     export.path.write_text(text + "\n", encoding="utf-8")

@@ -34,7 +34,7 @@ class VideoObject:
 
 
 @dataclass(frozen=True)
-class FrameMask:
+class FrameLabelMap:
     """The label map of a frame.
 
     Attributes:
@@ -116,11 +116,11 @@ SETTING_NOTES = (
     SettingNote("size", "Shorter side in pixels", "At which frames are followed; smaller is faster.", 16, 4320),
 )  # fmt: skip
 
-Entry = VideoObject | FrameMask | Prompts | Marks | MemorySettings
+Entry = VideoObject | FrameLabelMap | Prompts | Marks | MemorySettings
 
 KINDS: Mapping[str, type[Any]] = {
     "object": VideoObject,
-    "frame": FrameMask,
+    "frame": FrameLabelMap,
     "prompts": Prompts,
     "marks": Marks,
     "settings": MemorySettings,
@@ -193,7 +193,7 @@ class Document:
         return {key.first: entry for key, entry in sorted(self._by_kind["object"].items())}
 
     @property
-    def frames(self) -> dict[int, FrameMask]:
+    def frames(self) -> dict[int, FrameLabelMap]:
         """The frames that have a map, by number, in ascending order."""
         return {key.first: entry for key, entry in sorted(self._by_kind["frame"].items())}
 
@@ -208,10 +208,10 @@ class Document:
         entry = self.get(MARKS)
         return entry.frames if isinstance(entry, Marks) else ()
 
-    def frame(self, number: int) -> FrameMask | None:
+    def frame(self, number: int) -> FrameLabelMap | None:
         """Return the entry of a frame, if it has one."""
         entry = self.get(Key("frame", number))
-        return entry if isinstance(entry, FrameMask) else None
+        return entry if isinstance(entry, FrameLabelMap) else None
 
     def require_object(self, label: int) -> VideoObject:
         """Return an object.

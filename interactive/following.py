@@ -27,7 +27,7 @@ FRAMES_AHEAD = 3
 
 
 @dataclass(frozen=True, eq=False)
-class GivenMasks:
+class GivenFrame:
     """The label map of a frame, as far as it is known."""
 
     labels: UInt8[np.ndarray, "height width"]
@@ -46,7 +46,7 @@ class GivenFrames(Protocol):
     def is_annotated(self, number: int) -> bool:
         """Return whether a person has made a frame's masks, which are not to be replaced."""
 
-    def masks(self, number: int) -> GivenMasks | None:
+    def masks(self, number: int) -> GivenFrame | None:
         """Return the masks of a frame; None: it has none."""
 
 
@@ -212,7 +212,7 @@ class Follower:
                 found.append(number)
         return found[::-1]
 
-    def _give(self, segmenter: VideoSegmenter, rgb: UInt8[Tensor, "height width 3"], masks: GivenMasks) -> None:
+    def _give(self, segmenter: VideoSegmenter, rgb: UInt8[Tensor, "height width 3"], masks: GivenFrame) -> None:
         if masks.objects or segmenter.core.objects:
             permanent = masks.permanent and bool(masks.objects)
             segmenter.step(rgb, masks.labels, objects=masks.objects, permanent=permanent, output_size=(1, 1))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from interactive.document import SETTING_NOTES, FrameMask, Key
+from interactive.document import SETTING_NOTES, FrameLabelMap, Key
 from interactive.exports import Exports
 from interactive.session import Change, Session
 
@@ -116,7 +116,7 @@ class Messages:
         before = workspace.maps_before(numbers)
         return {number: self._frame(document.frame(number), before.get(number)) for number in numbers}
 
-    def _frame(self, frame: FrameMask | None, before: int | None) -> Json | None:
+    def _frame(self, frame: FrameLabelMap | None, before: int | None) -> Json | None:
         if frame is None:
             return None
         return {**asdict(frame), "before": before, "areas": self._session.workspace.areas(frame.map)}

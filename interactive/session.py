@@ -28,7 +28,7 @@ from interactive.document import (
     SETTING_NOTES,
     SETTINGS,
     Document,
-    FrameMask,
+    FrameLabelMap,
     Key,
     Marks,
     MemorySettings,
@@ -49,7 +49,7 @@ from interactive.drawing import (
     stroke_region,
     with_locked,
 )
-from interactive.following import FollowedFrame, Follower, GivenMasks, MemoryGauge, Plan
+from interactive.following import FollowedFrame, Follower, GivenFrame, MemoryGauge, Plan
 from interactive.segmenters.interface import Box, Click, Segmenter
 from interactive.workspace import Step, Workspace
 from model.network import XMem
@@ -366,7 +366,7 @@ class Session:
         objects |= self.workspace.areas(old.map if old else None).keys() | set(objects_of(labels))
         known = {key for key in objects if step.get(Key("object", key)) is not None}
         permanent = old.permanent if old is not None and old.annotated else True
-        entry = FrameMask(step.add_map(labels), True, permanent, tuple(sorted(known)))
+        entry = FrameLabelMap(step.add_map(labels), True, permanent, tuple(sorted(known)))
         step.set(Key("frame", frame), entry)
         self.workspace.end_clicks(step, [frame], but=prompts_of)
 
@@ -654,7 +654,7 @@ class Session:
         if not 0 <= frame < self.video.count:
             raise UserError(f"there is no frame {frame}: the video has frames 0 to {self.video.count - 1}")
 
-    def _require_masks(self, frame: int) -> FrameMask:
+    def _require_masks(self, frame: int) -> FrameLabelMap:
         self._require_frame(frame)
         entry = self.document.frame(frame)
         if entry is None:
@@ -691,14 +691,14 @@ class _Given:
         entry = self._session.document.frame(number)
         return entry is not None and entry.annotated
 
-    def masks(self, number: int) -> GivenMasks | None:
+    def masks(self, number: int) -> GivenFrame | None:
         entry = self._session.document.frame(number)
         if entry is None:
             return None
         labels = self._session.workspace.labels(entry.map)
         present = entry.objects if entry.annotated else objects_of(labels)
         objects = tuple(label for label in present if label in self._session.document.objects)
-        return GivenMasks(labels, objects, entry.permanent)
+        return GivenFrame(labels, objects, entry.permanent)
 
 
 class _Clock:
@@ -791,7 +791,7 @@ class _Keeper:
                     neighbour = session.labels(number - direction)
                 change = None if neighbour is None else round(share_changed(neighbour, labels), 4)
                 uncertainty = None if followed.uncertainty is None else round(followed.uncertainty, 4)
-                entry = FrameMask(step.add_map(labels, soft), change=change, uncertainty=uncertainty)
+                entry = FrameLabelMap(step.add_map(labels, soft), change=change, uncertainty=uncertainty)
                 step.set(Key("frame", number), entry)
                 newest[number] = labels
         self._number = step.number

@@ -35,7 +35,7 @@ from interactive.document import (
     MOST_OBJECTS,
     Document,
     Entry,
-    FrameMask,
+    FrameLabelMap,
     Key,
     VideoObject,
     from_json,
@@ -524,7 +524,7 @@ class Workspace:
                 for label in present:
                     if step.get(Key("object", label)) is None:
                         self.add_object(step, label)
-                step.set(Key("frame", number), FrameMask(step.add_map(labels), objects=tuple(present)))
+                step.set(Key("frame", number), FrameLabelMap(step.add_map(labels), objects=tuple(present)))
             self.end_clicks(step, taken)
 
     # --- The database -------------------------------------------------------------------------------------------------

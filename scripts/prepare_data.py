@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dataset.evaluation_video import EvaluationSet
 from dataset.folder_check import check_folder
-from dataset.registry import DATA_SETS, TRAINING_SETS, Entry
+from dataset.registry import DATA_SETS, TRAINING_SETS, RegisteredSet
 from dataset.resize import TARGET, resize_videos, train_videos
 from dataset.training_sets import ImageWithMask, VideoSet
 from util.command_line import progress_bar, run_program
@@ -32,7 +32,7 @@ PROBLEMS_SHOWN = 5
 class Part:
     """A unit of the check: a split of a data set for evaluation, or a set for training."""
 
-    entry: Entry
+    entry: RegisteredSet
     open: Callable[[Path], EvaluationSet | VideoSet | list[ImageWithMask]]
     only_if_named: bool = False
 

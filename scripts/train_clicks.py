@@ -26,7 +26,7 @@ from dataset.sampling import SamplingConfig
 from dataset.synthetic.clips import SyntheticClips
 from dataset.synthetic.silhouettes import silhouette
 from dataset.training_sets import VideoFrame
-from interactive.segmenters.click_network import ClickNetwork, Prompts, save_click_network
+from interactive.segmenters.click_network import ClickNetwork, PromptTensors, save_click_network
 from model.network import normalise_images
 from scoring.measures import region_similarity
 from scripts.benchmarks.clicks import middle_of, videos_named, wrong_regions
@@ -270,9 +270,9 @@ def click_all(
     rng: np.random.Generator,
     samples: Sequence[Sample],
     masks: Bool[np.ndarray, "batch side side"],
-    prompts: Prompts,
+    prompts: PromptTensors,
     step: int,
-) -> Prompts:
+) -> PromptTensors:
     """Return the prompts with one more click each; where a box was given, the first is left out."""
     clicks = [
         (0.0, 0.0, 0.0) if step == 0 and sample.box.any() else simulated_click(rng, sample.truth, mask, step == 0)
@@ -405,7 +405,7 @@ def train_batch(run: Run, samples: Sequence[Sample], rng: np.random.Generator) -
         for name in ("box", "previous")
     )
     count = len(samples)
-    prompts = Prompts(torch.zeros(count, 0, 2), torch.zeros(count, 0), box, previous)
+    prompts = PromptTensors(torch.zeros(count, 0, 2), torch.zeros(count, 0), box, previous)
     masks = previous[:, 0].numpy() > 0
     steps = int(rng.choice(STEPS))
     learned = {0, steps - 1, int(rng.integers(steps))}

@@ -41,7 +41,7 @@ class Features(NamedTuple):
     fine: Float[Tensor, "batch embedding _ _"]
 
 
-class Prompts(NamedTuple):
+class PromptTensors(NamedTuple):
     """The clicks, box and previous mask of each image of a batch.
 
     All images have the same number of clicks, at least one: those that an image lacks have sign 0.
@@ -111,7 +111,7 @@ class ClickNetwork(nn.Module):
         coarse, fine = F.normalize(self.embed_coarse(f16), dim=1), F.normalize(self.embed_fine(f8), dim=1)
         return Features(self.lateral2(e2), self.lateral4(e4), f8, f16, coarse, fine)
 
-    def decode(self, features: Features, prompts: Prompts) -> Float[Tensor, "batch 1 height width"]:
+    def decode(self, features: Features, prompts: PromptTensors) -> Float[Tensor, "batch 1 height width"]:
         """Return the object's logits at half the resolution of the image, enlarged to its resolution."""
         maps2 = prompt_maps(prompts)
         maps4 = self.maps4(maps2)
@@ -131,7 +131,7 @@ def enlarged(x: Float[Tensor, "batch dim height width"], factor: int) -> Float[T
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
-def prompt_maps(prompts: Prompts) -> Float[Tensor, "batch maps rows columns"]:
+def prompt_maps(prompts: PromptTensors) -> Float[Tensor, "batch maps rows columns"]:
     """Return the maps that show clicks, box and previous mask, at half the resolution."""
     rows, columns = (2 * torch.arange(side // 2, device=prompts.places.device) + 0.5 for side in prompts.box.shape[-2:])
     x, y = prompts.places[..., 0, None], prompts.places[..., 1, None]
@@ -146,7 +146,7 @@ def prompt_maps(prompts: Prompts) -> Float[Tensor, "batch maps rows columns"]:
 
 
 def similarities(
-    embedding: Float[Tensor, "batch embedding height width"], prompts: Prompts, stride: int
+    embedding: Float[Tensor, "batch embedding height width"], prompts: PromptTensors, stride: int
 ) -> Float[Tensor, "batch similarities height width"]:
     """Return the greatest similarity to what positive and negative clicks are on, and that to both sides' means.
 

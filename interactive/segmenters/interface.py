@@ -1,10 +1,11 @@
 """What turns clicks and boxes on one frame into the mask of one object."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
 
@@ -65,3 +66,9 @@ def digest(array: Shaped[np.ndarray, "..."]) -> bytes:
 def place_in(shape: tuple[int, ...], click: Click) -> tuple[int, int]:
     """Return the row and column of a click, within an image of this shape."""
     return int(np.clip(round(click.y), 0, shape[0] - 1)), int(np.clip(round(click.x), 0, shape[1] - 1))
+
+
+def parts_at(mask: Bool[np.ndarray, "height width"], clicks: Iterable[Click]) -> Bool[np.ndarray, "height width"]:
+    """Return those connected parts of a mask that a click is on."""
+    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    return np.isin(labels, list({int(labels[place_in(mask.shape, click)]) for click in clicks} - {0}))

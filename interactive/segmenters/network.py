@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, UInt8
 
-from interactive.segmenters.click_network import ClickNetwork, Features, Prompts
-from interactive.segmenters.interface import Box, Click, check_prompts, digest, place_in
+from interactive.segmenters.click_network import ClickNetwork, Features, PromptTensors
+from interactive.segmenters.interface import Box, Click, check_prompts, digest, parts_at
 from model.efficientnet_lite import STRIDE
 from model.network import normalise_images
 from util.provenance import shipped_file
@@ -200,7 +200,7 @@ class NetworkSegmenter:
             maps[1] = 2 * resized(before[window.slices], size) - 1
         places = [window.place(click, size) for click in clicks] or [(0.0, 0.0)]
         signs = [1.0 if click.positive else -1.0 for click in clicks] or [0.0]
-        prompts = Prompts(
+        prompts = PromptTensors(
             places=torch.tensor([places], device=device),
             signs=torch.tensor([signs], device=device),
             box=torch.from_numpy(maps[:1, None]).to(device),
@@ -219,11 +219,11 @@ def clicked_parts(
     prob: Float32[np.ndarray, "rows columns"], window: Window, clicks: Sequence[Click]
 ) -> Float32[np.ndarray, "rows columns"]:
     """Return the probabilities without those of connected parts that no positive click is on; if none is, all."""
-    _, labels = cv2.connectedComponents((prob > 0.5).astype(np.uint8), connectivity=8)
-    height, width = labels.shape
+    mask = prob > 0.5
+    height, width = mask.shape
     places = [Click(*window.place(click, (height, width)), click.positive) for click in clicks if click.positive]
-    clicked = {int(labels[place_in(labels.shape, place)]) for place in places} - {0}
-    return np.where(np.isin(labels, [0, *clicked]), prob, np.float32(0)) if clicked else prob
+    clicked = parts_at(mask, places)
+    return np.where(clicked | ~mask, prob, np.float32(0)) if clicked.any() else prob
 
 
 def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -277,7 +277,5 @@ def merged(
         return mask
     result = previous.copy()
     for added, changed in ((True, mask & ~previous), (False, previous & ~mask)):
-        _, labels = cv2.connectedComponents(changed.astype(np.uint8), connectivity=8)
-        meant = {int(labels[place_in(labels.shape, click)]) for click in clicks if click.positive == added} - {0}
-        result[np.isin(labels, list(meant))] = added
+        result[parts_at(changed, [click for click in clicks if click.positive == added])] = added
     return result

@@ -14,7 +14,7 @@ import torch
 from interactive.segmenters import open_segmenter
 from interactive.segmenters.click_network import (
     ClickNetwork,
-    Prompts,
+    PromptTensors,
     prompt_maps,
     read_click_network,
     save_click_network,
@@ -206,7 +206,7 @@ def test_missing_and_broken_files(tmp_path, content):
 def test_maps_show_clicks_where_they_are():
     signs = torch.tensor([[1.0, -1.0, 0.0]])
     empty = torch.zeros(1, 1, 32, 64)
-    maps = prompt_maps(Prompts(torch.tensor([[[40.5, 8.5], [10.5, 20.5], [0.0, 0.0]]]), signs, empty, empty))[0]
+    maps = prompt_maps(PromptTensors(torch.tensor([[[40.5, 8.5], [10.5, 20.5], [0.0, 0.0]]]), signs, empty, empty))[0]
     for number, (row, column) in ((0, (4, 20)), (2, (10, 5))):
         assert divmod(int(maps[number].argmax()), 32) == (row, column)
         assert maps[number, row, column] == 1
@@ -217,7 +217,7 @@ def test_similarity_is_to_what_is_clicked_on():
     embedding = torch.zeros(1, 2, 4, 4)
     embedding[:, 0, :, :2], embedding[:, 1, :, 2:] = 1, 1
     previous = torch.zeros(1, 1, 32, 32)
-    prompts = Prompts(torch.tensor([[[4.0, 4.0], [0.0, 0.0]]]), torch.tensor([[1.0, 0.0]]), previous, previous)
+    prompts = PromptTensors(torch.tensor([[[4.0, 4.0], [0.0, 0.0]]]), torch.tensor([[1.0, 0.0]]), previous, previous)
     positive, negative, *sides = similarities(embedding, prompts, 8)[0]
     assert torch.equal(positive, embedding[0, 0])
     assert not any(each.any() for each in (negative, *sides))

@@ -256,8 +256,8 @@ def test_finished_videos_are_skipped_and_a_killed_runs_remains_go(tmp_path):
     marked = target / "JPEGImages/done/00000.jpg"
     marked.write_bytes(b"as it was")
     resize_video(source, target, "half")
-    (target / "JPEGImages/half").rename(target / "JPEGImages/.half.partial")  # killed before it had its name
-    (target / "JPEGImages/.half.partial/00000.jpg").unlink()
+    (target / "JPEGImages/half").rename(target / "JPEGImages/.half.0123abcd.partial")  # killed before it had its name
+    (target / "JPEGImages/.half.0123abcd.partial/00000.jpg").unlink()
     assert run_resize(tmp_path) == 0
     assert marked.read_bytes() == b"as it was"
     marked.write_bytes((source / "JPEGImages/done/00000.jpg").read_bytes())
