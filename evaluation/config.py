@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from inference.config import InferenceConfig
-from inference.images import PUBLISHED_SIZE, SMALLEST_SIZE
+from inference.images import PUBLISHED_SIZE, check_size
 from util.errors import SettingError
 
 
@@ -75,10 +75,7 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         for size in self.sizes:
-            if size != -1 and size < SMALLEST_SIZE:
-                raise SettingError(
-                    "size", f"must be at least {SMALLEST_SIZE} pixels, or -1 for the own size, not {size}"
-                )
+            check_size(size)
         if len(set(self.sizes)) < len(self.sizes):
             raise SettingError("size", f"must name different sizes, not {', '.join(map(str, self.sizes))}")
         if self.flip and self.flip_too:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from model.network import STRIDE, normalise_images
 from util.device import send
+from util.errors import SettingError
 
 PUBLISHED_SIZE = 480
 """The shorter side at which the published program segments frames, in pixels."""
@@ -19,6 +20,16 @@ SMALLEST_SIZE = STRIDE
 def normalise_image(rgb: UInt8[Tensor, "height width 3"]) -> Float[Tensor, "3 height width"]:
     """Normalise a decoded RGB image as the network takes it."""
     return normalise_images(rgb.permute(2, 0, 1))
+
+
+def check_size(size: int) -> None:
+    """Check that frames can be segmented at a size: a shorter side in pixels, or −1 for their own.
+
+    Raises:
+        SettingError: they cannot.
+    """
+    if size != -1 and size < SMALLEST_SIZE:
+        raise SettingError("size", f"must be at least {SMALLEST_SIZE} pixels, or -1 for the own size, not {size}")
 
 
 def network_size(height: int, width: int, shorter_side: int) -> tuple[int, int]:

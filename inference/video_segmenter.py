@@ -8,7 +8,14 @@ from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
 from inference.config import InferenceConfig
-from inference.images import PUBLISHED_SIZE, network_size, normalise_image, resize_channels, resize_label_map
+from inference.images import (
+    PUBLISHED_SIZE,
+    check_size,
+    network_size,
+    normalise_image,
+    resize_channels,
+    resize_label_map,
+)
 from inference.inference_core import InferenceCore
 from inference.inputs import as_tensor
 from model.network import XMem
@@ -30,6 +37,9 @@ class VideoSegmenter:
         size: the shorter side in pixels at which frames are segmented; −1: their own size.
         flip: mirror every frame, and mirror the result back.
         mixed_precision: compute in half precision where that is accurate enough.
+
+    Raises:
+        SettingError: frames cannot be segmented at that size.
     """
 
     def __init__(
@@ -41,6 +51,7 @@ class VideoSegmenter:
         flip: bool = False,
         mixed_precision: bool = False,
     ) -> None:
+        check_size(size)
         self.core = InferenceCore(network, config)
         self.device = network.device
         self._size, self._flip = size, flip

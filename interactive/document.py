@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from inference.config import InferenceConfig
-from inference.images import PUBLISHED_SIZE
+from inference.images import PUBLISHED_SIZE, SMALLEST_SIZE
 from inference.strategies.consolidation import Consolidation
 from inference.strategies.insertion import RegularInsertion
 from model.memory_reading import TOP_K
@@ -113,7 +113,7 @@ SETTING_NOTES = (
     SettingNote("num_prototypes", "Prototypes at a time (P)", "More: finer long-term memory.", 1, 10000),
     SettingNote("max_long_term_elements", "Long-term memory (LT_max)", "The least used is evicted.", 1, 10**6),
     SettingNote("top_k", "Elements read for each place (top-k)", "Fewer: sharper, and more easily misled.", 1, 10000),
-    SettingNote("size", "Shorter side in pixels", "At which frames are followed; smaller is faster.", 16, 4320),
+    SettingNote("size", "Shorter side in pixels", "Frames are followed at it; smaller is faster.", SMALLEST_SIZE, 4320),
 )  # fmt: skip
 
 Entry = VideoObject | FrameLabelMap | Prompts | Marks | MemorySettings

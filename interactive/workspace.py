@@ -14,10 +14,10 @@ import json
 import logging
 import sqlite3
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from threading import Event, RLock, Thread
@@ -156,7 +156,7 @@ class Workspace:
         self._numbers = {video.name_of(number): number for number in range(video.count)}
         self._lock = RLock()
         self._areas: dict[int, dict[int, int]] = {}
-        self._cache: OrderedDict[int, UInt8[np.ndarray, "height width"]] = OrderedDict()
+        self._decoded = lru_cache(CACHED_MAPS)(self._decode)
         self._stale: set[int] = set()
         self._unknown: dict[int, Path] = {}
         self._files: dict[int, tuple[int, int]] = {}  # size and time of those in masks/ that this program has written
@@ -369,12 +369,10 @@ class Workspace:
             UserError: there is no such map.
         """
         with self._lock:
-            if number not in self._cache:
-                self._cache[number] = np.array(Image.open(BytesIO(self._png(number))))
-                if len(self._cache) > CACHED_MAPS:
-                    self._cache.popitem(last=False)
-            self._cache.move_to_end(number)
-            return self._cache[number]
+            return self._decoded(number)
+
+    def _decode(self, number: int) -> UInt8[np.ndarray, "height width"]:
+        return np.array(Image.open(BytesIO(self._png(number))))
 
     def _png(self, number: int) -> bytes:
         if number not in self._areas:

@@ -17,7 +17,7 @@ from dataset.given_label_maps import GivenLabelMaps
 from dataset.video_file import open_source
 from evaluation.networks import build_network, default_network_file, read_network_file
 from inference.config import InferenceConfig
-from inference.images import PUBLISHED_SIZE, SMALLEST_SIZE, label_map_of
+from inference.images import PUBLISHED_SIZE, label_map_of
 from inference.inputs import as_tensor
 from inference.video_segmenter import VideoSegmenter
 from model.network import XMem
@@ -92,8 +92,6 @@ def segment_video(
         raise ValueError(f"masks are given by the numbers of their frames (0, 1, …), not by {wrong[0]!r}")
     if not masks:
         raise ValueError("there is no mask: at least one frame's objects have to be given")
-    if size != -1 and size < SMALLEST_SIZE:
-        raise ValueError(f"size is at least {SMALLEST_SIZE} pixels, or -1 for the frames' own, not {size}")
     device = network.device
     mixed = device.type == "cuda" if mixed_precision is None else mixed_precision
     segmenter = VideoSegmenter(network, config, size=size, mixed_precision=mixed)

@@ -179,7 +179,7 @@ def test_what_does_not_fit_is_a_value_error(network, frames, mask, complaint):
 
 @pytest.mark.parametrize("size", [0, 1, -5])
 def test_a_size_that_is_none_is_refused(network, size):
-    with pytest.raises(ValueError, match=f"size is at least 16 pixels, or -1 for the frames' own, not {size}"):
+    with pytest.raises(ValueError, match=f"size must be at least 16 pixels, or -1 for the own size, not {size}"):
         xmem.segment_video(network, FRAMES_RGB, MASK, size=size)
 
 
