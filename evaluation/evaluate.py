@@ -84,7 +84,8 @@ def evaluate(
     if config.separate_objects:
         videos = tuple(each for video in evaluation_set.videos for each in video.separated())
         evaluation_set = replace(evaluation_set, videos=videos)
-    folder = OutputFolder(output, "Annotations" if config.save_scores else evaluation_set.masks_folder)
+    masks_folder = "Annotations" if config.save_scores else evaluation_set.masks_folder
+    folder = OutputFolder(output, masks_folder, evaluation_set.server_zip)
     segmenter = MultiViewSegmenter(network, config)
     with ExitStack() as held:
         with queue.failing_together():
@@ -289,6 +290,7 @@ def segment_into_folder(
         memory=segmenter.core.memory.counts._asdict(),
         inputs=inputs,
         label_maps=writer.label_maps,
+        scores=writer.scores,
         overlay=config.overlay and frames > 0,  # a video without objects has none
         # Where results lie in a folder for each object, these say which is which.
         names={} if video.empty_before else {str(label): name for label, name in segmenter.names.items()},

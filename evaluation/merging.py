@@ -4,6 +4,7 @@ One frame of each run is held at a time. Where sizes and flips are known beforeh
 (`EvaluationConfig.views`) does the same without files in between, and without their rounding.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -56,11 +57,14 @@ class Merging:
         Raises:
             UserError: it cannot be written to, or is not this merge's.
         """
-        # A run's settings stand for its scores: the same give the same.
         runs = [f"{folder.resolve()} ({sha256_of(folder / 'config.json')[:12]})" for folder in self._folders]
         with self._output.claimed({f"run {number}": run for number, run in enumerate(runs, start=1)}, overwrite):
             finished = self._output.finished()
-            yield [video for video in self.frames if video not in finished]
+            yield [
+                video
+                for video in self.frames
+                if video not in finished or finished[video].inputs != self._inputs_digest(video)
+            ]
 
     def merge(self, video: str, on_frame: Callable[[], object] = lambda: None) -> None:
         """Write the label maps of one video, OUTPUT/Annotations/V/FRAME.png: all of them or none.
@@ -72,6 +76,7 @@ class Merging:
             UserError: a file is damaged, runs differ in objects or sizes, or the disk is full.
         """
         begun = time.perf_counter()
+        inputs = self._inputs_digest(video)  # before, so that what changes meanwhile is noticed the next time
         objects: set[int] = set()
         reading = (
             (frame, require_same_objects_and_size([RunFrame.read(folder, video, frame) for folder in self._folders]))
@@ -96,9 +101,22 @@ class Merging:
                 peak_device_bytes=None,
                 peak_process_bytes=peak_process_bytes(),
                 memory={},
+                inputs=inputs,
                 label_maps=writer.label_maps,
             )
         )
+
+    def _inputs_digest(self, video: str) -> str:
+        """Return what changes when a run has segmented a video again: of its files' names, sizes and times."""
+        digest = hashlib.sha256()
+        for folder in self._folders:
+            for part, suffix in (("Scores", "npz"), ("Annotations", "png")):
+                for frame in self.frames[video]:
+                    path = folder / part / video / f"{frame}.{suffix}"
+                    if path.exists():
+                        status = path.stat()
+                        digest.update(f"{path} {status.st_size} {status.st_mtime_ns}".encode(errors="surrogateescape"))
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

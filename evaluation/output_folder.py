@@ -8,11 +8,11 @@
     OUTPUT/summary.json         figures of the whole run
     OUTPUT/.finished/V.json     a record of each finished video
     OUTPUT.zip                  what an evaluation server takes
+    OUTPUT/.zipped              this run has made OUTPUT.zip
 
 A video is written to a hidden folder of its own in OUTPUT, and moved to its place when it is complete.
 """
 
-import glob
 import json
 import os
 import shutil
@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import cv2
 import numpy as np
@@ -62,6 +62,8 @@ class VideoRecord:
     """A digest of what the results are made of."""
     label_maps: int = 0
     """The number of label maps that were written."""
+    scores: int = 0
+    """The number of frames of which probabilities were written."""
     overlay: bool = False
     """An overlay was written."""
     names: dict[str, str] = field(default_factory=dict)
@@ -93,12 +95,15 @@ class VideoWriter:
         self._images, self._frames = images, frames
         self.label_maps = 0
         """The number of label maps so far."""
+        self.scores = 0
+        """The number of frames so far of which probabilities are kept."""
 
     def write(self, segmented: SegmentedFrame) -> None:
         """Write the label map of one frame, and its probabilities if they are wanted."""
         frame = segmented.frame.name
         self.write_labels(frame, segmented.labels, segmented.palette)
         if self._scores:
+            self.scores += 1
             path = self._scores / f"{frame}.npz"
             self._images.submit(write_probabilities, path, segmented.prob, segmented.objects)
 
@@ -142,12 +147,15 @@ class OutputFolder:
     Args:
         path: the folder, which is made if it is not there.
         masks_folder: the folder in it that holds the videos' folders of label maps: "" or "Annotations".
+        has_zip: whether there will be a zip file for an evaluation server beside it.
     """
 
-    def __init__(self, path: Path, masks_folder: str) -> None:
+    def __init__(self, path: Path, masks_folder: str, has_zip: bool = False) -> None:
         self.path = path
         self.label_maps = path / masks_folder
+        self.has_zip = has_zip
         self.zip_file = Path(f"{os.path.abspath(path)}.zip")
+        self._zipped = path / ".zipped"
 
     def check_names(self, videos: Iterable[str]) -> None:
         """Check that no video's folder would replace another part of this one.
@@ -165,7 +173,7 @@ class OutputFolder:
     def claimed(self, config: Mapping[str, Any], overwrite: bool) -> Iterator[None]:
         """Lock the folder for an evaluation with these settings while the block runs: a new one, or one to resume.
 
-        With `overwrite` all results in it are removed first; files that no evaluation made stay.
+        With `overwrite` all results in it are removed first; other files stay, but for those in videos' folders.
 
         Raises:
             UserError: it cannot be written to, is in use, or holds other files or results of other settings.
@@ -175,10 +183,12 @@ class OutputFolder:
         recorded = self.path / "config.json"
         with sole_user(self.path):
             with writing(self.path):
+                if self.has_zip and self.zip_file.exists() and not self._zipped.exists():
+                    self._refuse(self.zip_file)
                 if not recorded.exists():
                     self._refuse_files_of_others()
-                elif not is_settings_of_run(recorded):
-                    raise UserError(f"{recorded} was not made by a run; choose another output folder")
+                elif (before := parsed(recorded)) is not None and kind_of_run(before) != kind_of_run(config):
+                    raise UserError(f"{recorded} was not made by {kind_of_run(config)}; choose another output folder")
                 elif overwrite:
                     self._remove_results()
                 else:
@@ -186,16 +196,18 @@ class OutputFolder:
                 for leftover in self.path.glob(".video-*"):
                     shutil.rmtree(leftover)
                 remove_leftovers(self.path / ".finished")
-                remove_leftovers(self.zip_file.parent, glob.escape(self.zip_file.stem))
+                if self.has_zip:
+                    remove_leftovers(self.zip_file.parent, self.zip_file.name)
                 write_text_atomically(recorded, json.dumps(config, indent=2) + "\n")
             yield
 
     def _refuse_files_of_others(self) -> None:
         visible = [path for path in sorted(self.path.iterdir()) if not path.name.startswith(".")]
-        if self.zip_file.exists():
-            visible.append(self.zip_file)
         if visible:
-            raise UserError(f"{visible[0]} was not made by a run into {self.path}; choose another output folder")
+            self._refuse(visible[0])
+
+    def _refuse(self, path: Path) -> NoReturn:
+        raise UserError(f"{path} was not made by a run into {self.path}; choose another output folder")
 
     def _refuse_other_settings(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         if changes := differences(before, now):
@@ -211,14 +223,16 @@ class OutputFolder:
                 remove(folder / name)
         for name in names:
             remove(self.path / "Overlay" / f"{name}.mp4")
-        for path in (self.path / ".finished", self.path / "summary.json", self.zip_file):
+        if self._zipped.exists():
+            remove(self.zip_file)
+        for path in (self._zipped, self.path / ".finished", self.path / "summary.json"):
             remove(path)
 
     def _record_files(self) -> dict[str, Path]:
         """The files of records by the names of their videos, which may be in a folder: V, or V/OBJECT."""
         folder = self.path / ".finished"
-        # Another process of this run may be writing one, under a hidden temporary name.
-        files = [path for path in sorted(folder.rglob("*.json")) if not path.name.startswith(".")]
+        # Another process of this run may be writing one, under a temporary name.
+        files = [path for path in sorted(folder.rglob("*.json")) if not path.name.endswith(".partial.json")]
         return {path.relative_to(folder).as_posix().removesuffix(".json"): path for path in files}
 
     def finished(self) -> dict[str, VideoRecord]:
@@ -234,7 +248,9 @@ class OutputFolder:
             except TypeError as error:
                 raise UserError(f"{path} is damaged; choose another output folder, or overwrite it") from error
             folder, overlay = self.label_maps / name, self.path / "Overlay" / f"{name}.mp4"
-            is_whole = folder.is_dir() and len(list(folder.rglob("*.png"))) >= record.label_maps
+            label_maps = list(folder.rglob("*.png")) if folder.is_dir() else []
+            scores = list((self.path / "Scores" / name).glob("*.npz")) if record.scores else []
+            is_whole = folder.is_dir() and len(label_maps) >= record.label_maps and len(scores) >= record.scores
             if is_whole and (overlay.exists() or not record.overlay):
                 records[name] = record
         return records
@@ -309,6 +325,8 @@ class OutputFolder:
         Raises:
             UserError: it cannot be written.
         """
+        with writing(self.path):
+            self._zipped.touch()  # first: what is there without it is refused
         with (
             writing(self.zip_file),
             atomic_path(self.zip_file) as temporary,
@@ -328,13 +346,18 @@ def move(source: Path, target: Path) -> None:
     source.replace(target)
 
 
-def is_settings_of_run(path: Path) -> bool:
-    """Return whether a config.json is that of an evaluation or of a merge; a damaged one may be."""
+def kind_of_run(config: object) -> str:
+    """Return what makes a folder with these settings."""
+    keys = config.keys() if isinstance(config, Mapping) else ()
+    return "an evaluation" if "weights_sha256" in keys else "a merge" if "run 1" in keys else "this program"
+
+
+def parsed(path: Path) -> Any:
+    """Return what a JSON file holds; None if it is damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        return True
-    return isinstance(content, dict) and bool({"weights_sha256", "run 1"} & content.keys())
+        return None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -343,10 +366,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is damaged.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        content = None
+    content = parsed(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} is damaged; choose another output folder, or overwrite it")
     return content

@@ -1,6 +1,5 @@
 """Writing an export: every graph as a file, compared with PyTorch on random inputs, and the manifest."""
 
-import glob
 import json
 import logging
 import warnings
@@ -146,7 +145,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         raise UserError(f"{folder} is there already: choose another folder, or remove it")
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(folder.parent, glob.escape(folder.stem))
+        remove_leftovers(folder.parent, folder.name)
         with atomic_path(folder) as temporary:
             temporary.mkdir()
             yield temporary

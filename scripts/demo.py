@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 import eval as evaluation_program
 from dataset.frames import read_frame
 from dataset.label_map import read_label_map
+from evaluation.output_folder import parsed
 from util.files import atomic_path
 from util.painting import overlay_masks
 from util.provenance import REPOSITORY
@@ -47,9 +48,16 @@ def segment(output: Path, model: Path | None, size: int) -> int:
     flags = ["--dataset", "G", "--generic_path", str(CLIP), "--overlay", "--size", str(size), "--output", str(output)]
     if model is not None:
         flags += ["--model", str(model)]
-    if output == DEFAULT_OUTPUT or (output / SHEET).is_file():
+    if is_demo(output):
         flags.append("--overwrite")
     return evaluation_program.main(flags)
+
+
+def is_demo(output: Path) -> bool:
+    """Return whether an output folder holds an earlier demo, finished or not."""
+    path = output / "config.json"
+    config = parsed(path) if path.is_file() else None
+    return isinstance(config, dict) and config.get("root") == str(CLIP)
 
 
 def painted(label_maps: Path, moments: Sequence[str] = MOMENTS) -> Iterator[UInt8[np.ndarray, "height width 3"]]:

@@ -1,6 +1,7 @@
 """Files that are whole or absent, folders that one process at a time works in, and checksums."""
 
 import fcntl
+import glob
 import hashlib
 import os
 import shutil
@@ -39,13 +40,14 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path, stem: str = "*") -> None:
+def remove_leftovers(folder: Path, target: str | None = None) -> None:
     """Remove what killed processes have left under the temporary names of `atomic_path`: nobody may write there.
 
     Args:
-        stem: of the targets; a pattern.
+        target: the name of the file or folder that they were to be; None: any.
     """
-    for path in folder.glob(f".{stem}.{'[0-9a-f]' * 8}.partial*"):
+    stem, suffix = ("*", "*") if target is None else (glob.escape(Path(target).stem), glob.escape(Path(target).suffix))
+    for path in folder.glob(f".{stem}.{'[0-9a-f]' * 8}.partial{suffix}"):
         remove(path)
 
 

@@ -34,7 +34,7 @@ def write_run(
     (folder / "config.json").write_text(json.dumps({"dataset": "G", "root": str(folder), **config}))
     for video, frames in videos.items():
         for place in "Scores", "Annotations":
-            (folder / place / video).mkdir(parents=True)
+            (folder / place / video).mkdir(parents=True, exist_ok=True)
         for index, prob in enumerate(frames):
             write_probabilities(
                 folder / f"Scores/{video}/{index:05d}.npz", torch.from_numpy(prob).float(), list(objects)
@@ -177,6 +177,29 @@ def test_other_folders_or_other_runs_in_them_are_refused(tmp_path, capsys):
     assert f"run 2: {other} (" in line
     assert np.array_equal(label_maps(output)["dog/00000.png"], before)
     assert merge(output, one, other, third, flags=["--overwrite"]) == 0
+
+
+def test_a_video_that_a_run_has_made_again_is_merged_again(tmp_path):
+    videos = {"cat": made_up(0), "dog": made_up(1)}
+    folders = [write_run(tmp_path / name, videos) for name in ("one", "other")]
+    assert merge(tmp_path / "merged", *folders) == 0
+    before = (tmp_path / "merged/Annotations/cat/00000.png").stat().st_mtime_ns
+    for folder in folders:
+        write_run(folder, {"dog": made_up(5)})
+    assert merge(tmp_path / "merged", *folders) == 0
+    assert merge(tmp_path / "fresh", *folders) == 0
+    merged, fresh = label_maps(tmp_path / "merged"), label_maps(tmp_path / "fresh")
+    assert all(np.array_equal(merged[name], fresh[name]) for name in fresh)
+    assert (tmp_path / "merged/Annotations/cat/00000.png").stat().st_mtime_ns == before
+
+
+def test_a_merge_does_not_replace_an_evaluation(tmp_path, capsys):
+    one, other, third = (write_run(tmp_path / name, {"dog": made_up(0)}) for name in "abc")
+    (third / "config.json").write_text('{"weights_sha256": null}')
+    for flags in [], ["--overwrite"]:
+        assert merge(third, one, other, flags=flags) == 2
+        assert f"{third}/config.json was not made by a merge; choose another" in capsys.readouterr().err
+    assert len(label_maps(third)) == 2
 
 
 def test_files_that_no_merge_made_are_neither_mixed_in_nor_replaced(tmp_path, capsys):

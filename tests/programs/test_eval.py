@@ -550,19 +550,41 @@ def test_overwriting_removes_the_former_results_and_nothing_else(evaluate, gener
     assert found == files(evaluate(*flags_of(generic), output="fresh"))
     assert not (tmp_path / "output.zip").exists()
     assert sorted(path.stem for path in (output / ".finished").iterdir()) == ["a", "b"]
+    (tmp_path / "output.zip").write_text("mine")  # as of a set whose server takes a zip that users make
+    evaluate(*flags_of(generic, "--overwrite", "--flip"))
+    assert (tmp_path / "output.zip").read_text() == "mine"
 
 
 @pytest.mark.parametrize("foreign", ["output/notes.txt", "output.zip"])
 def test_files_that_no_run_made_are_neither_mixed_with_results_nor_replaced(
-    generic, network_file, tmp_path, capsys, foreign
+    davis_2017, network_file, tmp_path, capsys, foreign
 ):
     write_text(tmp_path / foreign, "mine")
     for more in ([], ["--overwrite"]):
-        arguments = flags_of(generic, "--model", network_file, "--output", tmp_path / "output", *more)
+        flags = ["--d17_path", davis_2017, "--split", "test", "--size", 24]
+        arguments = [*flags, "--model", network_file, "--output", tmp_path / "output", *more]
         assert program.main([str(argument) for argument in arguments]) == 2
         assert str(tmp_path / foreign) in capsys.readouterr().err
     assert (tmp_path / foreign).read_text() == "mine"
     assert not (tmp_path / "output/config.json").exists()
+
+
+def test_lost_probabilities_are_made_again(evaluate, generic):
+    output = evaluate(*flags_of(generic, "--save_scores"))
+    before = modification_times(output / "Annotations/a")
+    scores = sorted((output / "Scores/b").iterdir())
+    scores[0].unlink()
+    evaluate(*flags_of(generic, "--save_scores"))
+    assert sorted((output / "Scores/b").iterdir()) == scores
+    assert modification_times(output / "Annotations/a") == before
+
+
+def test_a_video_with_a_hidden_name_is_resumed(evaluate, clip, tmp_path):
+    flags = ["--video", clip.rename(clip.with_name(".clip.mp4")), "--mask", tmp_path / "first.png", "--size", 24]
+    output = evaluate(*flags)
+    before = modification_times(output / ".clip")
+    assert len(before) == 7
+    assert modification_times(evaluate(*flags) / ".clip") == before
 
 
 def test_default_output_folders(generic, clip, network_file, tmp_path, monkeypatch):

@@ -244,8 +244,8 @@ def test_two_runs_do_not_work_in_one_folder(evaluate, generic, tmp_path):
 def test_half_files_of_killed_runs_are_removed(evaluate, generic, tmp_path):
     assert evaluate(*flags_of(generic))[0] == 0
     half = ["output/.config.01234567.partial.json", "output/.finished/.bad.0123abcd.partial.json",
-            "output/.video-bad/masks/00000.png", ".output.01234567.partial.zip"]  # fmt: skip
-    of_others = ".output2.01234567.partial.zip"
+            "output/.video-bad/masks/00000.png"]  # fmt: skip
+    of_others = ".output.01234567.partial.zip"
     for name in (*half, of_others):
         write_text(tmp_path / name, "half")
     assert evaluate(*flags_of(generic)) == (0, [])
@@ -261,7 +261,7 @@ def test_damaged_records_are_named(evaluate, generic, tmp_path, damaged):
         assert (code, len(lines)) == (2, 1)
         assert str(tmp_path / "output") in lines[0]
         is_of_others = damaged == "config.json" and content != '{"na'
-        assert ("was not made by a run; choose another" if is_of_others else "or overwrite it") in lines[0]
+        assert ("was not made by an evaluation; choose another" if is_of_others else "or overwrite it") in lines[0]
     assert evaluate(*flags_of(generic, "--overwrite"))[0] == 0
 
 

@@ -100,6 +100,17 @@ def test_it_takes_the_network_that_eval_takes(model, tmp_path, monkeypatch):
     assert (tmp_path / demo.DEFAULT_OUTPUT / demo.SHEET).is_file()
 
 
+def test_it_does_not_replace_another_run(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert demo.main([*SIZE, "--model", str(model)]) == 0
+    config = tmp_path / demo.DEFAULT_OUTPUT / "config.json"
+    config.write_text(config.read_text().replace(json.dumps(str(demo.CLIP)), '"/my/videos"'))
+    before = config.read_text()
+    assert demo.main([*SIZE, "--model", str(model)]) == 2
+    assert "root: /my/videos before" in capsys.readouterr().err
+    assert config.read_text() == before
+
+
 def test_without_a_network_it_says_where_to_get_one(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(networks, "REPOSITORY", tmp_path)
