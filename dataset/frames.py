@@ -70,7 +70,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     """
     try:
         with Image.open(path) as image:
-            yield ImageOps.exif_transpose(image) if is_turned(image) else image
+            yield upright(image)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except IsADirectoryError as error:
@@ -81,6 +81,16 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path} cannot be read, it may be damaged: {reason}") from error
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Return an image turned and mirrored as the EXIF orientation in its header says."""
+    return ImageOps.exif_transpose(image) if is_turned(image) else image
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Return whether an image has more than 8 bits of grey, which Pillow clips instead of scaling."""
+    return image.mode.startswith(("I", "F"))
 
 
 def is_turned(image: Image.Image) -> bool:
@@ -99,7 +109,7 @@ def read_frame(path: Path) -> Frame:
         # Pillow decodes the same, but takes half as long again. An image that it has turned has no format any more.
         if image.format == "JPEG" and image.mode in ("RGB", "L") and (decoded := decode_jpeg(path)) is not None:
             return Frame(name=path.stem, rgb=decoded, path=path)
-        if image.mode.startswith(("I", "F")):  # Pillow would clip, not scale, these
+        if is_deep(image):
             raise UserError(f"{path} has more than 8 bits per pixel of grey: convert it to 8 bits")
         rgb = image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
         return Frame(name=path.stem, rgb=np.array(rgb), path=path)

@@ -126,18 +126,18 @@ def list_label_maps(folder: Path, labels: Mapping[str, int] | None = None) -> di
     """
     if files := list_images(folder, MASK_SUFFIXES):
         return dict(files)
-    folders = [path for path in folder_entries(folder) if path.is_dir()]
-    if len(folders) > 255:
-        raise UserError(f"{folder} holds folders of {len(folders)} objects; there can be 255")
-    names = [path.name for path in folders]
+    masks = {path: list_images(path, MASK_SUFFIXES) for path in folder_entries(folder) if path.is_dir()}
+    names = [path.name for path, files in masks.items() if files]  # other folders are no objects
+    if len(names) > 255:
+        raise UserError(f"{folder} holds folders of {len(names)} objects; there can be 255")
     if labels is None:
         labels = dict(zip(names, labels_of_folders(names), strict=True))
     else:  # those that are new come after the others
         new = [name for name in names if name not in labels]
         labels = {**labels, **{name: max(labels.values(), default=0) + n for n, name in enumerate(new, start=1)}}
     by_frame: dict[str, list[tuple[int, Path]]] = {}
-    for path in folders:
-        for frame, file in list_images(path, MASK_SUFFIXES).items():
+    for path, files in masks.items():
+        for frame, file in files.items():
             by_frame.setdefault(frame, []).append((labels[path.name], file))
     return {frame: ObjectMasks(folder, tuple(by_frame[frame])) for frame in sorted(by_frame, key=natural_key)}
 

@@ -10,6 +10,7 @@ A mask in JSON is a run-length encoding as pycocotools has it; polygons are read
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ ObjectsOfFrame = Mapping[int, Bool[np.ndarray, "height width"]]
 """Label → where the object is, of the objects that show."""
 
 LARGEST_SIDE = 1 << 16
+
+logger = logging.getLogger(__name__)
 
 PARTS = ("Annotations", "Scores")  # what an output folder holds its videos in
 
@@ -325,7 +328,7 @@ def _tracks(path: Path, video: str, annotations: Sequence[Any]) -> list[Any]:
     if None not in given:
         return given
     if len({each["image_id"] for each in annotations}) == 1:
-        return [number for number, _ in enumerate(annotations)]
+        return list(range(1, len(annotations) + 1))
     categories = [each["category_id"] for each in annotations]
     if len(set(zip((each["image_id"] for each in annotations), categories, strict=True))) < len(annotations):
         raise UserError(
@@ -403,9 +406,20 @@ def _labels(path: Path, video: str, tracks: Sequence[Any]) -> dict[Any, int]:
     """Return the label of each track: its own number where all are from 1 to 255, or else 1, 2, … in their order."""
     if len(tracks) > 255:
         raise UserError(f"{path}: {video} has {len(tracks)} objects; there can be 255")
-    if all(isinstance(track, int) and 1 <= track <= 255 for track in tracks):
-        return {track: track for track in tracks}
+    numbers = [number for track in tracks if (number := _whole(track)) is not None and 1 <= number <= 255]
+    if len(set(numbers)) == len(tracks):
+        return dict(zip(tracks, numbers, strict=True))
+    pairs = [f"{number} is track {track}" for number, track in enumerate(tracks, start=1)]
+    logger.warning("%s: objects of %s get other labels: %s", path, video, ", ".join(pairs))
     return {track: number for number, track in enumerate(tracks, start=1)}
+
+
+def _whole(track: Any) -> int | None:
+    """Return the whole number that a track's id is, also as a float or a text; None: it is none."""
+    try:
+        return int(track) if int(track) == float(track) and not isinstance(track, bool) else None
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def write_coco(path: Path, videos: Iterable[VideoMasks]) -> list[str]:

@@ -1,12 +1,14 @@
 """From a decoded frame to what the network takes, and from its probabilities back to a label map."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Integer, UInt8
+from jaxtyping import Float, Integer
 from torch import Tensor
 
+from inference.inputs import as_tensor
 from model.network import STRIDE, normalise_images
 from util.device import send
 from util.errors import SettingError
@@ -17,8 +19,15 @@ SMALLEST_SIZE = STRIDE
 """The least shorter side, which makes one position of a key."""
 
 
-def normalise_image(rgb: UInt8[Tensor, "height width 3"]) -> Float[Tensor, "3 height width"]:
-    """Normalise a decoded RGB image as the network takes it."""
+def normalise_image(rgb: Any) -> Float[Tensor, "3 height width"]:
+    """Normalise a decoded 8-bit RGB image of H×W×3, a tensor or an array, as the network takes it.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    rgb = as_tensor(rgb)
+    if rgb.dtype != torch.uint8 or rgb.dim() != 3 or rgb.shape[2] != 3:
+        raise ValueError(f"an image is 8-bit RGB of H×W×3, not {rgb.dtype} of {'×'.join(map(str, rgb.shape))}")
     return normalise_images(rgb.permute(2, 0, 1))
 
 
@@ -75,9 +84,10 @@ def label_map_of(prob: Float[Tensor, "channels height width"], objects: list[int
         objects: the labels of channels 1, 2, …; 0 stands for the background.
 
     Returns:
-        A label map of 8-bit integers, or of 32-bit ones where a label is above 255.
+        A label map of 8-bit integers, or of 32-bit or 64-bit ones where a label needs them.
     """
-    dtype = torch.uint8 if max(objects, default=0) <= 255 else torch.int32
+    largest = max(objects, default=0)
+    dtype = next(kind for kind in (torch.uint8, torch.int32, torch.int64) if largest <= torch.iinfo(kind).max)
     channels = prob.max(dim=0).indices  # what argmax returns, which takes twenty times as long on a CPU
     if objects == list(range(1, len(objects) + 1)):
         return channels.to(dtype)

@@ -9,7 +9,7 @@ for image in images:
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -117,8 +117,8 @@ class InferenceCore:
         if self._image_size not in (None, tuple(image.shape[-2:])):
             raise ValueError(f"frames of one video have one size: {self._image_size}, now {tuple(image.shape[-2:])}")
         self._image_size = tuple(image.shape[-2:])
-        self._ended = end
         if not self.objects and given is None:
+            self._ended = end
             return image.new_ones(1, *image.shape[-2:])
 
         is_memory_frame = memorize and (permanent or ((given is not None or self._memory_is_due()) and not end))
@@ -134,36 +134,41 @@ class InferenceCore:
         height, width = image.shape[-2:]
         padding = Padding.to_multiple(height, width, STRIDE)
         padded = padding.pad(image).unsqueeze(0)
-        query, features = self.network.encode_key(padded)
-
-        predicted: Tensor | None = None
-        known = self.objects
-        if known and not (given and set(known) <= set(given.objects)):
-            predicted = self._segment(query.key[0], query.selection[0], features, memorize, is_decoder_update)
+        known, hidden = self.objects, self.memory.sensory.hidden
         arrived: list[int] = []
         prob: Tensor
-        if given is None:
-            assert predicted is not None  # there are objects, and none of them has a mask
-            prob = predicted
-        else:
-            arrived = self._objects.add(given.objects)
-            self.memory.sensory.add_objects(len(arrived), like=query.key)
-            masks = padding.pad(given.masks.to(image))  # in its precision, and on its device
-            prob = self._take_masks(predicted, known, given.objects, masks)
-
-        if is_memory_frame or is_deep_update:
-            hidden = self.memory.sensory.hidden
-            encoded = self.network.encode_value(padded, features.f16, hidden, prob[1:].unsqueeze(0), is_deep_update)
-            if is_memory_frame:
-                seed = crc32(f"{self._video_name} {self._time}".encode(errors="surrogateescape"))
-                key, shrinkage, selection = (feature[0] for feature in query)
-                self.memory.insert(key, shrinkage, selection, encoded.value[0], arrived, permanent, seed)
-                self._last_memory_time = self._time
-            if is_deep_update:
-                self.memory.sensory.hidden = encoded.hidden
-                self._last_deep_update_time = self._time
+        try:
+            query, features = self.network.encode_key(padded)
+            predicted: Tensor | None = None
+            if known and not (given and set(known) <= set(given.objects)):
+                predicted = self._segment(query.key[0], query.selection[0], features, memorize, is_decoder_update)
+            if given is None:
+                assert predicted is not None  # there are objects, and none of them has a mask
+                prob = predicted
+            else:
+                arrived = self._objects.add(given.objects)
+                self.memory.sensory.add_objects(len(arrived), like=query.key)
+                masks = padding.pad(given.masks.to(image))  # in its precision, and on its device
+                prob = self._take_masks(predicted, known, given.objects, masks)
+            if is_memory_frame or is_deep_update:
+                encoded = self.network.encode_value(
+                    padded, features.f16, self.memory.sensory.hidden, prob[1:].unsqueeze(0), is_deep_update
+                )
+        except BaseException:  # out of memory, say: the same frame can be given again
+            self._objects.forget(arrived)
+            self.memory.sensory.hidden = hidden
+            raise
+        if is_memory_frame:
+            seed = crc32(f"{self._video_name} {self._time}".encode(errors="surrogateescape"))
+            key, shrinkage, selection = (feature[0] for feature in query)
+            self.memory.insert(key, shrinkage, selection, encoded.value[0], arrived, permanent, seed)
+            self._last_memory_time = self._time
+        if is_deep_update:
+            self.memory.sensory.hidden = encoded.hidden
+            self._last_deep_update_time = self._time
         if memorize:
             self._time += 1
+        self._ended = end
         return padding.crop(prob)
 
     def remember(self, image: Any, mask: Any, objects: Sequence[int] | None = None) -> None:
@@ -188,14 +193,17 @@ class InferenceCore:
         try:
             self.step(image, mask, objects, permanent=True)
         finally:
-            self._time, self._last_memory_time, self._last_deep_update_time = clocks
+            time, last_memory, last_deep_update = clocks
+            self._time = time  # and a frame that was remembered before the first one stands for its memory frame
+            self._last_memory_time = time if last_memory is None else last_memory
+            self._last_deep_update_time = time if last_deep_update is None else last_deep_update
             if sensory.hidden is not None:
                 restored = torch.zeros_like(sensory.hidden)
                 if hidden is not None:
                     restored[:, :known] = hidden
                 sensory.hidden = restored
 
-    def delete_objects(self, objects: Sequence[int]) -> None:
+    def delete_objects(self, objects: Iterable[int]) -> None:
         """Stop following objects and forget them. One that comes back later is a new object.
 
         The count of frames goes on even without any object left; `reset` begins anew.
@@ -203,7 +211,7 @@ class InferenceCore:
         Raises:
             KeyError: a label that is not followed.
         """
-        self.memory.delete_objects(objects)
+        self.memory.delete_objects([int(label) for label in objects])
 
     def _memory_is_due(self) -> bool:
         return self._last_memory_time is not None and self.config.insertion.is_due(
@@ -298,6 +306,9 @@ class InferenceCore:
         self._video_name, self._video_length = content["video_name"], content["video_length"]
         self._restart(ObjectManager(content["objects"]))
         self.memory.restore(content["memory"])
+        sensory = self.memory.sensory
+        if self.config.deep_update is None and sensory.hidden is not None:  # it stays at zero (enable_sensory)
+            sensory.hidden = torch.zeros_like(sensory.hidden)
         self._time = content["time"]
         self._last_memory_time = content["last_memory_time"]
         self._last_deep_update_time = content["last_deep_update_time"]

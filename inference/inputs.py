@@ -76,6 +76,8 @@ def read_masks(
         return GivenMasks(objects, mask) if objects else None
     if mask.dim() != 2 or mask.is_floating_point():
         raise ValueError(f"a mask is an integer H×W label map or K×H×W soft masks, not {mask.dtype} {mask.dim()}D")
+    if mask.dtype == torch.bool and objects not in (None, [1]):
+        raise ValueError(f"a boolean label map defines the object 1, not {objects}: give soft masks (1×H×W), or labels")
     if objects is None:
         objects = [int(label) for label in mask.unique().tolist() if label]  # int: a boolean mask's object is 1
         if any(label < 0 for label in objects):

@@ -35,6 +35,11 @@ class ObjectManager:
             self._arrivals.append(arrived)
         return arrived
 
+    def forget(self, arrived: Collection[int]) -> None:
+        """Undo `add`, which has returned these labels."""
+        if arrived:
+            self._arrivals.pop()
+
     def remove(self, labels: Collection[int]) -> None:
         """Stop following `labels`.
 

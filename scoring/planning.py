@@ -4,7 +4,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -111,8 +111,10 @@ def score_plans(rules: Rules, makers: Mapping[str, Callable[[], SequencePlan]], 
     for plan in plans:
         of_frames = [next(frame_scores) for _ in plan.frames]
         if errors := [each for each in of_frames if isinstance(each, UserError)]:
-            left_out[plan.name] = str(errors[0])
-            continue
+            if not plan.of_masks:
+                left_out[plan.name] = str(errors[0])
+                continue
+            plan, of_frames = without_unreadable(plan, of_frames)
         sequence, reasons = gather(rules, plan, [each for each in of_frames if isinstance(each, FrameScore)])
         left_out |= {f"{plan.name}/{name}": reason for name, reason in reasons.items()}
         if sequence.objects:
@@ -120,6 +122,17 @@ def score_plans(rules: Rules, makers: Mapping[str, Callable[[], SequencePlan]], 
     if not scores:
         raise UserError(next(iter(left_out.values()), "there is nothing to score"))
     return Scores(rules, scores, left_out)
+
+
+def without_unreadable(
+    plan: SequencePlan, of_frames: Sequence[FrameScore | UserError]
+) -> tuple[SequencePlan, list[FrameScore | UserError]]:
+    """Return a plan of files for single objects, and its scores, without objects of which a file cannot be read."""
+    scored = list(zip(plan.frames, of_frames, strict=True))
+    lost = {label: str(each) for frame, each in scored if isinstance(each, UserError) for label in frame.objects}
+    kept = [(frame, each) for frame, each in scored if lost.keys().isdisjoint(frame.objects)]
+    left_out = {**lost, **plan.left_out}
+    return replace(plan, frames=tuple(frame for frame, _ in kept), left_out=left_out), [each for _, each in kept]
 
 
 def gather(

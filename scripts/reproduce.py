@@ -11,6 +11,7 @@ import logging
 import sys
 from pathlib import Path
 
+from dataset.frames import read_text
 from evaluation.networks import default_network_file, intended_size
 from inference.images import PUBLISHED_SIZE
 from model.checkpoint import read_checkpoint
@@ -56,8 +57,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     arguments.tables = [name for name in NAMES if name in arguments.tables or "all" in arguments.tables]
     if arguments.budget is not None and arguments.budget <= 0:
         raise UserError(f"--budget must be more than 0 minutes, not {arguments.budget}")
-    if arguments.remarks is not None and not arguments.remarks.is_file():
-        raise UserError(f"--remarks {arguments.remarks}: no such file")
+    if arguments.remarks is not None:
+        read_text(arguments.remarks)  # now, rather than after hours
     return arguments
 
 

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Mapping
+from io import TextIOWrapper
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -61,6 +62,8 @@ def run_program(name: str, run: Callable[[], int], after_interrupt: str) -> int:
         The exit code: that of `run`, 2 after a user's mistake or a path without permission, 130 after Ctrl-C.
     """
     keep_freed_memory()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files may be any bytes
     try:
         return run()
     except (UserError, SettingError) as error:

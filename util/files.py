@@ -54,7 +54,7 @@ def remove_leftovers(folder: Path, target: str | None = None) -> None:
 def write_text_atomically(target: Path | str, text: str) -> None:
     """Write `text` as UTF-8 to `target`, whole or not at all."""
     with atomic_path(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")  # names of files may be any bytes
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The two functions that most users need: loading a network, and segmenting a video with it."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
@@ -13,12 +13,14 @@ from jaxtyping import Float, Integer, UInt8
 from PIL import Image
 from torch import Tensor
 
+from dataset.frames import is_deep, upright
 from dataset.given_label_maps import GivenLabelMaps
 from dataset.video_file import open_source
 from evaluation.networks import build_network, default_network_file, read_network_file
 from inference.config import InferenceConfig
 from inference.images import PUBLISHED_SIZE, label_map_of
 from inference.inputs import as_tensor
+from inference.strategies.insertion import SparseInsertion
 from inference.video_segmenter import VideoSegmenter
 from model.network import XMem
 from util.device import choose_device
@@ -95,7 +97,11 @@ def segment_video(
     device = network.device
     mixed = device.type == "cuda" if mixed_precision is None else mixed_precision
     segmenter = VideoSegmenter(network, config, size=size, mixed_precision=mixed)
-    return _segment(segmenter, _open_frames(frames), masks)
+    opened, count = _open_frames(frames)
+    if count is None and isinstance(segmenter.core.config.insertion, SparseInsertion):
+        raise ValueError("sparse insertion has to know how many frames there are: give a file, a folder or a list")
+    segmenter.reset(video_length=count)
+    return _segment(segmenter, opened, dict(sorted(masks.items())))
 
 
 def _segment(segmenter: VideoSegmenter, frames: Iterable[Any], masks: dict[int, Any]) -> Iterator[FrameResult]:
@@ -105,26 +111,27 @@ def _segment(segmenter: VideoSegmenter, frames: Iterable[Any], masks: dict[int, 
         rgb = _as_rgb(frame, number)
         label_map = _as_label_map(masks.pop(number), rgb, number, label_maps) if number in masks else None
         prob = segmenter.step(rgb, label_map)
+        if label_map is not None and not core.objects and not masks:
+            raise ValueError(f"the mask of frame {number} holds no object: all its labels are 0")
         yield FrameResult(number, label_map_of(prob, core.objects), prob, core.objects)
     segmenter.check_finite()
     if masks:
         logger.warning("the video has %d frames: masks of the frames %s were not used", number + 1, sorted(masks))
 
 
-def _open_frames(frames: Any) -> Iterable[Any]:
-    """Return frames that can be iterated over.
+def _open_frames(frames: Any) -> tuple[Iterable[Any], int | None]:
+    """Return frames that can be iterated over, and how many there are, if that is known.
 
     Raises:
         UserError: a file or folder that cannot be read.
         ValueError: something else than described in `segment_video`.
     """
     if isinstance(frames, str | PathLike):
-        path = Path(frames)
-        source = open_source(path)
-        return (frame.rgb for frame in source)
+        source = open_source(Path(frames))
+        return (frame.rgb for frame in source), source.frame_count
     if not isinstance(frames, Iterable):
         raise ValueError(f"frames are a video file, a folder or an iterable of frames, not a {type(frames).__name__}")
-    return frames
+    return frames, len(frames) if isinstance(frames, Sized) else None
 
 
 def _as_rgb(frame: Any, number: int) -> UInt8[Tensor, "height width 3"]:
@@ -134,7 +141,9 @@ def _as_rgb(frame: Any, number: int) -> UInt8[Tensor, "height width 3"]:
         ValueError: it is no 8-bit RGB image.
     """
     if isinstance(frame, Image.Image):
-        frame = frame.convert("RGB")
+        if is_deep(frame):
+            raise ValueError(f"{FRAME_REQUIREMENT}; frame {number} has more than 8 bits per pixel of grey")
+        frame = upright(frame).convert("RGB")
     try:
         rgb = as_tensor(frame)
     except ValueError as error:

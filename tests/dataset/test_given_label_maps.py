@@ -144,6 +144,14 @@ def test_folders_of_objects_are_joined(tmp_path, names, expected):
     assert joined.palette == davis_palette()
 
 
+def test_folders_without_masks_are_no_objects(tmp_path):
+    write_object_masks(tmp_path, label_map(SIZE, (1, 2)), {1: "5", 2: "7"})
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "out/clip").mkdir(parents=True)
+    (source,) = list_label_maps(tmp_path).values()
+    assert read_label_map(source).names == {5: "5", 7: "7"}
+
+
 def test_where_masks_overlap_the_later_object_is_taken_and_that_is_said(tmp_path, caplog):
     for name, columns in (("a", slice(0, 15)), ("b", slice(10, 20))):
         mask = np.zeros(SIZE, np.uint8)

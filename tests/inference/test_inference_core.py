@@ -957,6 +957,53 @@ def test_a_refused_frame_changes_nothing(network):
     assert_same(follow(core, images[3:]), follow(untouched, images[3:]))
 
 
+@pytest.mark.parametrize("end", [False, True])
+@pytest.mark.parametrize("operation", ["encode_key", "segment", "encode_value"])
+def test_a_frame_that_failed_can_be_given_again(network, monkeypatch, operation, end):
+    core, images = InferenceCore(network, configuration()), clip(7)
+    follow(core, images[:4], label_map(1, 2))
+    untouched = twin(core)
+
+    def out_of_memory(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(core.network, operation, out_of_memory)
+        with pytest.raises(MemoryError):
+            core.step(images[4], label_map(3), permanent=True, end=end)
+    assert core.objects == [1, 2]
+    for index in (4, 5, 6):
+        mask = label_map(3) if index == 4 else None
+        assert torch.equal(core.step(images[index], mask), untouched.step(images[index], mask))
+
+
+def test_frames_remembered_before_the_first_one_count_as_a_memory_frame(network):
+    core, images = InferenceCore(network, configuration()), clip(9)
+    core.remember(images[0], label_map(1))
+    before = core.memory.counts.insertions
+    for image in images[1:]:
+        core.step(image)
+    assert core.memory.counts.insertions > before
+
+
+def test_objects_are_deleted_from_any_collection(network):
+    core = InferenceCore(network, configuration())
+    core.step(clip(1)[0], label_map(1, 2, 3))
+    core.delete_objects(label for label in [1])
+    core.delete_objects(torch.tensor([3]))
+    assert core.objects == [2]
+
+
+def test_without_sensory_memory_a_saved_one_is_not_taken(network, tmp_path):
+    core = InferenceCore(network, configuration())
+    follow(core, clip(3), label_map(1))
+    core.save_memory(tmp_path / "memory.pth")
+    other = InferenceCore(network, configuration(enable_sensory=False))
+    other.load_memory(tmp_path / "memory.pth")
+    assert core.memory.sensory.hidden.any()
+    assert not other.memory.sensory.hidden.any()
+
+
 def test_objects_that_begin_on_the_last_frame_cannot_be_followed_further(network):
     core = InferenceCore(network, InferenceConfig())
     image, labels = torch.randn(3, 32, 48), torch.zeros(32, 48, dtype=torch.uint8)

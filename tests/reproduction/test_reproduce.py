@@ -341,7 +341,7 @@ def test_the_program(model, data_root, tmp_path, monkeypatch, capsys):
     [
         (["table9"], "there is no table9: choose of table1"),
         (["all", "--budget", "0"], "--budget must be more than 0"),
-        (["all", "--remarks", "nowhere.md"], "--remarks nowhere.md: no such file"),
+        (["all", "--remarks", "nowhere.md"], "nowhere.md does not exist"),
         (["all", "--model", "nowhere.pth"], "nowhere.pth: no such file"),
         (["all", "--speed"], "--help lists the flags"),
     ],

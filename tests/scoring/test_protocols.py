@@ -133,6 +133,18 @@ def test_lvos_has_its_own_list_of_unseen_videos(tmp_path):
     assert scores.to_json_dict()["global"]["J-unseen-Mean"] is None
 
 
+def test_sav_leaves_out_only_the_object_of_a_damaged_file(tmp_path, capsys):
+    gt, pred = unpack("sav", tmp_path)
+    before = PROTOCOLS["sav"].score(gt, pred).sequences["sav_900001"].objects
+    (pred / "sav_900001/000/00008.png").write_bytes(b"junk")
+    scores = PROTOCOLS["sav"].score(gt, pred)
+    assert list(scores.left_out) == ["sav_900001/000"]
+    assert "00008.png is not an image" in scores.left_out["sav_900001/000"]
+    after = scores.sequences["sav_900001"].objects
+    assert after.keys() == before.keys() - {"000"}
+    assert all(after[name].figures == before[name].figures for name in after)
+
+
 def test_sav_leaves_out_an_object_that_is_never_there(tmp_path, capsys):
     gt, pred = unpack("sav", tmp_path)
     for path in (gt / "Annotations_6fps/sav_900001/001").iterdir():

@@ -146,6 +146,23 @@ def test_tracks_and_categories_say_which_object_it_is(tmp_path, capsys):
     assert [list(frame.masks) for frame in video.frames()] == [[1, 2], [1, 2]]
 
 
+@pytest.mark.parametrize("kind", [int, float, str])
+def test_numbers_of_tracks_are_labels_whatever_their_type(tmp_path, caplog, kind):
+    shown = [{"id": n, "image_id": 0, "category_id": 7, "track_id": kind(3 - n), **square(5 * n)} for n in (1, 2)]
+    (tmp_path / "clip.json").write_text(instances(shown))
+    (video,) = read_masks(tmp_path / "clip.json")
+    second, first = (next(iter(video.frames())).masks[label] for label in (1, 2))
+    assert (first[2, 5], second[2, 10]) == (True, True)
+    assert not caplog.text
+
+
+def test_tracks_that_get_other_labels_are_named(tmp_path, caplog):
+    shown = [{"id": n, "image_id": 0, "category_id": 7, "track_id": 300 - n, **square(5 * n)} for n in (1, 2)]
+    (tmp_path / "clip.json").write_text(instances(shown))
+    read_masks(tmp_path / "clip.json")
+    assert "objects of clip get other labels: 1 is track 299, 2 is track 298" in caplog.text
+
+
 # --- Mistakes ---------------------------------------------------------------------------------------------------------
 
 

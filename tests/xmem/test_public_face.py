@@ -25,6 +25,7 @@ def made_up_frames() -> list[np.ndarray]:
 
 
 FRAMES_RGB = made_up_frames()
+GREY = FRAMES_RGB[0][..., 0]
 MASK = np.zeros((HEIGHT, WIDTH), np.uint8)
 MASK[6:24, 8:30], MASK[20:36, 36:60] = 1, 7
 
@@ -144,12 +145,50 @@ def test_settings_reach_the_memory(network, expected):
     assert not torch.equal(results[-1].prob, expected[-1])
 
 
+def test_sparse_insertion_knows_how_long_the_video_is(network, folder):
+    config = xmem.InferenceConfig.from_settings(insertion="sparse", max_memory_frames=2)
+    for frames in (folder, FRAMES_RGB):
+        assert len(list(xmem.segment_video(network, frames, MASK, size=32, config=config))) == FRAMES
+    with pytest.raises(ValueError, match="how many frames there are"):
+        xmem.segment_video(network, iter(FRAMES_RGB), MASK, size=32, config=config)
+
+
+def test_images_are_turned_as_in_files(network, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(FRAMES_RGB[0])).save(tmp_path / "0.png", exif=exif)
+    with Image.open(tmp_path / "0.png") as image:
+        (turned,) = xmem.segment_video(network, [image], MASK, size=32)
+    (expected,) = xmem.segment_video(network, FRAMES_RGB[:1], MASK, size=32)
+    assert torch.equal(turned.prob, expected.prob)
+
+
+def test_colours_are_labels_in_the_order_of_frames(network, tmp_path):
+    paths = []
+    for name, colour in (("a", (255, 0, 0)), ("b", (0, 0, 255))):
+        Image.fromarray((MASK == 1)[..., None] * np.array(colour, np.uint8)).save(tmp_path / f"{name}.png")
+        paths.append(tmp_path / f"{name}.png")
+    for masks in ({0: paths[0], 2: paths[1]}, {2: paths[1], 0: paths[0]}):
+        results = list(xmem.segment_video(network, FRAMES_RGB[:3], masks, size=-1))
+        assert [result.objects for result in results] == [[1], [1], [1, 2]]
+
+
+@pytest.mark.parametrize("label", [2**31 - 1, 2**33])
+def test_labels_may_be_large(network, label):
+    (result,) = xmem.segment_video(network, FRAMES_RGB[:1], np.where(MASK == 1, label, 0), size=-1)
+    assert set(result.labels.unique().tolist()) == {0, label}
+
+
+@pytest.mark.parametrize("image", [FRAMES_RGB[0] / np.float32(255), GREY, FRAMES_RGB[0].transpose(2, 0, 1)])
+def test_only_8_bit_rgb_is_normalised(image):
+    for kind in (np.asarray, torch.from_numpy):
+        with pytest.raises(ValueError, match="an image is 8-bit RGB of H×W×3, not torch"):
+            xmem.normalise_image(kind(image))
+
+
 def test_masks_beyond_the_end_are_reported(network, caplog):
     list(xmem.segment_video(network, FRAMES_RGB[:2], {0: MASK, 9: MASK}, size=32))
     assert "the video has 2 frames: masks of the frames [9] were not used" in caplog.text
-
-
-GREY = FRAMES_RGB[0][..., 0]
 
 
 @pytest.mark.parametrize(
@@ -170,6 +209,8 @@ GREY = FRAMES_RGB[0][..., 0]
         (FRAMES_RGB, {-1: MASK}, "not by -1"),
         (FRAMES_RGB, {"00000": MASK}, "not by '00000'"),
         ([FRAMES_RGB[0], FRAMES_RGB[1][:, :32]], MASK, "frames of one video have one size"),
+        (FRAMES_RGB, 0 * MASK, "the mask of frame 0 holds no object"),
+        ([Image.fromarray(GREY.astype(np.uint16))], MASK, "frame 0 has more than 8 bits per pixel of grey"),
     ],
 )
 def test_what_does_not_fit_is_a_value_error(network, frames, mask, complaint):
