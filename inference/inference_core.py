@@ -9,7 +9,7 @@ for image in images:
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -203,10 +203,13 @@ class InferenceCore:
                     restored[:, :known] = hidden
                 sensory.hidden = restored
 
-    def delete_objects(self, objects: Iterable[int]) -> None:
+    def delete_objects(self, objects: Any) -> None:
         """Stop following objects and forget them. One that comes back later is a new object.
 
         The count of frames goes on even without any object left; `reset` begins anew.
+
+        Args:
+            objects: their labels: a sequence, an iterator, a tensor or an array.
 
         Raises:
             KeyError: a label that is not followed.
