@@ -225,6 +225,8 @@ def main(argv: list[str] | None = None) -> int:
         message, code = f"{flag_of(error.field)} {error.reason}", MISTAKE
     except UserError as error:
         message, code = str(error), FAILED if isinstance(error, TrainingError) else MISTAKE
+    except PermissionError as error:  # a folder that may not be entered, where it is asked what lies in it
+        message, code = f"{error.filename}: {error.strerror}", MISTAKE
     except KeyboardInterrupt:
         message, code = "interrupted; --resume auto continues from the last checkpoint", INTERRUPTED
     except torch.cuda.OutOfMemoryError:  # perhaps in this process alone

@@ -128,7 +128,7 @@ def _read_label_maps(folder: Path) -> VideoMasks:
 
     if any(isinstance(source, ObjectMasks) for source in sources.values()):
         palette = davis_palette()
-    return VideoMasks(folder.name, dict(sorted(objects.items())), frames, palette)
+    return VideoMasks(folder.resolve().name, dict(sorted(objects.items())), frames, palette)
 
 
 def names_in_labels(video: VideoMasks, folders: Mapping[int, str] | None = None) -> list[str]:
@@ -200,7 +200,7 @@ def _read_soft(folder: Path) -> VideoMasks:
             size = (best.shape[0], best.shape[1])
             yield FrameMasks(path.stem, size, {label: masks[label] for label in sorted(masks) if masks[label].any()})
 
-    return VideoMasks(folder.name, {label: str(label) for label in objects}, frames)
+    return VideoMasks(folder.resolve().name, {label: str(label) for label in objects}, frames)
 
 
 def write_soft(folder: Path, videos: Iterable[VideoMasks]) -> list[str]:

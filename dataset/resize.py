@@ -36,7 +36,7 @@ def require_resized(root: Path) -> None:
     Raises:
         UserError: videos are missing.
     """
-    if not (root / SOURCE).is_dir():
+    if not (root / SOURCE / "JPEGImages").is_dir():  # they may have been removed since
         return
     made = root / TARGET / "JPEGImages"
     there = {path.name for path in folder_entries(made)} if made.is_dir() else set()

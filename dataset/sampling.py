@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from dataset.label_map import VOID, marks_void, objects_of
 from util.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -147,12 +146,6 @@ def choose_frames(rng: np.random.Generator, positions: Sequence[int], num_frames
         chosen.append(int(rng.choice(sorted(near.difference(chosen)))))
     chosen.sort()
     return chosen[::-1] if rng.random() < 0.5 else chosen
-
-
-def labels_shown(labels: UInt8[np.ndarray, "*frames height width"]) -> list[int]:
-    """The objects of a label map, or of those of a clip; 255 is one only where there is no other, else it is void."""
-    shown = objects_of(labels.reshape(-1, labels.shape[-1]))
-    return [label for label in shown if label != VOID] if marks_void(shown) else shown
 
 
 def clip_of_objects(

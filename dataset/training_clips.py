@@ -8,14 +8,13 @@ import torch
 from jaxtyping import Bool
 
 from dataset.augmentation import Clip, ImageAugmentation, VideoAugmentation, moved_past, pasted_onto
-from dataset.label_map import VOID
+from dataset.label_map import VOID, objects_of
 from dataset.sampling import (
     SamplingConfig,
     TrainingSample,
     choose_frames,
     clip_of_objects,
     draw_sample,
-    labels_shown,
 )
 from dataset.training_sets import ImageWithMask, TrainingVideo, VideoSet
 
@@ -110,7 +109,7 @@ class TrainingVideos:
         """Draw frames of a video, and return them augmented, with the objects that the frames as stored show."""
         max_jump = max(1, max_jump // entry.video_set.frame_step)
         rgb, stored = entry.video.read(choose_frames(rng, entry.video.places, self.config.num_frames, max_jump))
-        return entry.augment(rgb, stored, rng), labels_shown(stored)
+        return entry.augment(rgb, stored, rng), objects_of(stored.reshape(-1, stored.shape[-1]))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from dataset.frames import (
     size_text,
 )
 from dataset.given_label_maps import check_objects
-from dataset.label_map import read_label_map
+from dataset.label_map import VOID, marks_void, objects_of, read_label_map
 from dataset.resize import require_resized
 from util.errors import UserError, first_few
 
@@ -79,7 +80,7 @@ class ImageWithMask:
 def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
     """Read the object of a mask file: label 1 and above in a palette image, 128 and above in a grey or RGB one.
 
-    In a grey mask that holds nothing but 0 and 1, the object is 1.
+    In a grey mask that holds nothing but 0 and 1, the object is 1. What is transparent is background.
 
     Raises:
         UserError: `path` is missing, damaged or has more than 8 bits of grey.
@@ -90,7 +91,8 @@ def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
         if image.mode.startswith(("I", "F")):
             raise UserError(f"{path} has more than 8 bits per pixel of grey: convert it to 8 bits")
         grey = np.array(image.convert("L"))
-    return grey >= (128 if grey.max() > 1 else 1)
+        is_opaque = np.array(image.getchannel("A")) >= 128 if "A" in image.getbands() else True
+    return (grey >= (128 if grey.max() > 1 else 1)) & is_opaque
 
 
 def static_images(root: Path) -> list[ImageWithMask]:
@@ -171,7 +173,7 @@ class TrainingVideo:
     def read(
         self, frames: Iterable[int]
     ) -> tuple[list[UInt8[np.ndarray, "height width 3"]], UInt8[np.ndarray, "frames height width"]]:
-        """Read some frames as RGB, all of one size, and their label maps as stored.
+        """Read some frames as RGB, all of one size, and their label maps as stored, but for void, which is 0.
 
         Raises:
             UserError: a file cannot be read, is no label map, or has another size than the others.
@@ -182,7 +184,20 @@ class TrainingVideo:
         for name, image, mask in zip(names, images, masks, strict=True):
             if not image.shape[:2] == mask.shape == masks[0].shape:
                 raise UserError(f"{self.images / name}: its mask, or another frame of the video, has another size")
-        return images, np.stack(masks)
+        labels = np.stack(masks)
+        if (labels == VOID).any() and self.marks_void:
+            labels[labels == VOID] = 0
+        return images, labels
+
+    @cached_property
+    def marks_void(self) -> bool:
+        """Whether 255 is void, which the first label map with an object decides, rather than an object.
+
+        Raises:
+            UserError: a label map cannot be read.
+        """
+        objects = (objects_of(read_label_map(self.masks / mask_name(name)).labels) for name in self.frames)
+        return marks_void(next((shown for shown in objects if shown), []))
 
 
 @dataclass(frozen=True)
@@ -193,7 +208,7 @@ class VideoFrame:
     index: int
 
     def read(self) -> tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]:
-        """Read the frame as RGB, and its label map as stored; raises UserError as `TrainingVideo.read`."""
+        """Read the frame as RGB, and its label map; raises UserError as `TrainingVideo.read`."""
         rgb, labels = self.video.read([self.index])
         return rgb[0], labels[0]
 
@@ -319,6 +334,13 @@ def _videos(
         masks_there = set(_file_names(masks / name)) if (masks / name).is_dir() else set()
         frames = [file for file in _file_names(images / name) if os.path.splitext(file)[1].lower() in FRAME_SUFFIXES]
         annotated = [frame for frame in frames if mask_name(frame) in masks_there]
+        if len({mask_name(frame) for frame in frames}) < len(frames):
+            raise UserError(f"{images / name} holds several images of one name, as X.jpg and X.png: keep one")
+        if frames and masks_there and not annotated:
+            raise UserError(
+                f"{masks / name} holds no {mask_name(frames[0])}, nor the mask X.png of any other frame X: "
+                "python -m scripts.convert --to labels makes such masks of other files"
+            )
         positions = None
         if not annotated_only and len(annotated) < len(frames):
             without_mask += [images / name / frame for frame in sorted(set(frames).difference(annotated))]

@@ -104,17 +104,18 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         raise CheckpointError(
             f"{path} holds weights that are not finite ({first_few(bad, 3)}): a training that diverged"
         )
-    if config.single_object:
+    if config.single_object and first_weight_name("value_encoder.", config.value_encoder) in state_dict:
         config, state_dict = widen_single_object(config, state_dict)
     return Checkpoint(path, config, state_dict, metadata)
 
 
 def is_state_dict(content: Any) -> TypeGuard[dict[str, Tensor]]:
-    """Whether this is a dictionary of tensors by name, and not an empty one."""
+    """Whether this is a dictionary of dense tensors by name, and not an empty one."""
     return (
         isinstance(content, dict)
         and len(content) > 0
         and all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items())
+        and all(tensor.layout == torch.strided for tensor in content.values())
     )
 
 
@@ -187,6 +188,8 @@ def config_from_shapes(path: Path, state_dict: Mapping[str, Tensor]) -> NetworkC
             width("decoder.up_8_4.out_conv.conv2.weight"),
         ),
         sensory_update_dim=width("decoder.hidden_update.g16_conv.weight") if sensory else 256,
+        use_shrinkage="key_proj.d_proj.weight" in state_dict,
+        use_selection="key_proj.e_proj.weight" in state_dict,
         single_object=width(first_layers[1], dim=1) == 4,
     )
 

@@ -126,7 +126,8 @@ def export(trained: Path, target: Path, origin: str = ORIGIN) -> None:
         name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in checkpoint.state_dict.items()
     }
     metadata = {**checkpoint.metadata, "size": INTENDED_SIZE, "origin": origin}
-    save_network(target, checkpoint.network_config, halved, metadata)
+    with writing(target, by_torch=True):
+        save_network(target, checkpoint.network_config, halved, metadata)
 
 
 def on_this_machine(
@@ -213,6 +214,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 ((VARIANTS[name],), BUNDLED if name in CONTINUED else None, output / f"{BUNDLED.stem}-{name}.pth")
                 for name in names
             ]
+        for _, _, target in recipes:  # now, rather than in hours
+            with writing(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
         for phases, start, target in recipes:
             here = [
                 on_this_machine(config, output, arguments.davis_root, subset, device, arguments.seed)
@@ -225,6 +229,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
     except (SettingError, UserError) as error:
         code, message = MISTAKE, str(error)
+    except PermissionError as error:  # a folder that may not be entered, where it is asked what lies in it
+        code, message = MISTAKE, f"{error.filename}: {error.strerror}"
     except KeyboardInterrupt:
         pass
     if local_rank == 0:

@@ -25,7 +25,7 @@ from training.step import StepperState
 from util.errors import UserError
 from util.files import atomic_path, write_text_atomically, writing
 from util.provenance import git_commit, package_versions
-from util.torch_files import read_torch_file
+from util.torch_files import DamagedFileError, read_torch_file
 
 FORMAT = "xmem-training-3"
 REMEDY = "make room there, then resume"  # where a file cannot be written
@@ -86,7 +86,7 @@ class TrainingCheckpoint:
         try:
             return cls(**content | {name: kind(**content[name]) for name, kind in types.items()})
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path} is damaged, or of another version of this program") from error
+            raise DamagedFileError(f"{path} is damaged, or of another version of this program") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,13 +198,13 @@ class RunFolder:
         """Read the newest checkpoint that can be read, if there is any; damaged ones are skipped with a warning.
 
         Raises:
-            UserError: all are damaged.
+            UserError: all are damaged; or one cannot be read, or is of another version of the program.
         """
         paths = self.newest_first()
         for path in paths:
             try:
                 return TrainingCheckpoint.read(path)
-            except UserError as error:
+            except DamagedFileError as error:
                 logger.warning("%s; trying the one before", error)
         if paths:
             raise UserError(f"none of the checkpoints in {self.path} is whole: remove them to restart")

@@ -198,6 +198,11 @@ class IntervalConfig:
             require(value > 0, name, f"must be positive, not {value}")
 
 
+def stage_key(index: int, stage: StageConfig) -> str:
+    """Return what stands for a stage in recorded settings: its place among the run's stages, and its name."""
+    return f"{index} ({stage.name})"
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """All settings of a run.
@@ -226,11 +231,14 @@ class RunConfig:
         names = "".join(stage.name for stage in self.stages)
         once = len(names) == len(set(names)) > 0
         require(once, "stages", f"{names!r}: name one stage or several, none of them twice")
-        is_name = re.fullmatch(r"[\w.+-]+", self.exp_id) is not None
-        require(is_name, "exp_id", f"{self.exp_id!r} is part of file names: use letters, digits, _ . + and -")
+        is_name = re.fullmatch(r"[\w+-][\w.+-]*", self.exp_id) is not None
+        require(
+            is_name, "exp_id", f"{self.exp_id!r} is part of file names: use letters, digits, _ . + and -, no dot first"
+        )
         require(self.keep_checkpoints >= 1, "keep_checkpoints", f"must be at least 1, not {self.keep_checkpoints}")
         for name, value in (("seed", self.seed), ("num_workers", self.num_workers)):
             require(value >= 0, name, f"must not be negative, but is {value}")
+        require(self.seed < 2**63, "seed", f"must be less than 2^63, but is {self.seed}")
 
     def deciding_settings(self) -> dict[str, Any]:
         """Return the settings that decide the weights, as plain values to be recorded and compared.
@@ -241,7 +249,7 @@ class RunConfig:
         for name in ("samples_at_once", "checkpoint_activations", "compile"):
             del optimisation[name]
         return {
-            "stages": {f"{index} ({stage.name})": asdict(stage) for index, stage in enumerate(self.stages)},
+            "stages": {stage_key(index, stage): asdict(stage) for index, stage in enumerate(self.stages)},
             "network": asdict(self.network or NetworkConfig()),
             "optimisation": optimisation,
             "seed": self.seed,

@@ -26,23 +26,36 @@ MAX_NAMED_VIDEOS = 1000
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """What a network has been trained on; recorded with its weights."""
+    """What a network has been trained on, and what else is said of the weights that training started from; recorded
+    with its weights."""
 
     data_sets: tuple[str, ...] = ()  # in the order in which they were first used
     videos: tuple[str, ...] = ()  # names of the videos of small sets, which an evaluation set may hold as well
+    origin: str | None = None  # whose weights they were, and their licence
+    size: int | None = None  # shorter side in pixels of the frames that the network is meant for
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any], name: str) -> "TrainedOn":
         """Read it from a network file's metadata; `name` stands for a file that does not record it."""
         unknown = [f"whatever {name} was trained on"]
-        return cls(tuple(metadata.get("trained_on", unknown)), tuple(metadata.get("videos_seen", ())))
+        return cls(
+            tuple(metadata.get("trained_on", unknown)),
+            tuple(metadata.get("videos_seen", ())),
+            metadata.get("origin"),
+            metadata.get("size"),
+        )
 
-    def to_metadata(self) -> dict[str, list[str]]:
-        return {"trained_on": list(self.data_sets), "videos_seen": list(self.videos)}
+    def to_metadata(self) -> dict[str, Any]:
+        besides = {"origin": self.origin, "size": self.size}
+        known = {name: value for name, value in besides.items() if value is not None}
+        return {"trained_on": list(self.data_sets), "videos_seen": list(self.videos), **known}
 
     def __add__(self, later: "TrainedOn") -> "TrainedOn":
         return TrainedOn(
-            tuple(dict.fromkeys(self.data_sets + later.data_sets)), tuple(dict.fromkeys(self.videos + later.videos))
+            tuple(dict.fromkeys(self.data_sets + later.data_sets)),
+            tuple(dict.fromkeys(self.videos + later.videos)),
+            self.origin or later.origin,
+            self.size or later.size,
         )
 
 

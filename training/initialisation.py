@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from model.checkpoint import widen_single_object
-from model.config import NetworkConfig
+from model.config import EFFICIENTNET, NetworkConfig
 from model.network import XMem, normalise_images
 from training.batches import load_batches
 from training.config import OptimisationConfig, RunConfig, StageConfig
 from training.data import StageData, TrainedOn
-from training.imagenet import load_imagenet_weights, orthogonal
+from training.imagenet import EFFICIENTNET_ORIGIN, load_imagenet_weights, orthogonal
 from training.step import TrainingBatch, masks_of
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,8 @@ def initialise(network: XMem, config: RunConfig, data: StageData) -> TrainedOn:
     """
     if config.pretrained:
         load_imagenet_weights(network, config.seed)
-        return TrainedOn(("ImageNet",))
+        uses_efficientnet = EFFICIENTNET in (network.config.key_encoder, network.config.value_encoder)
+        return TrainedOn(("ImageNet",), origin=f"{EFFICIENTNET_ORIGIN}; trained further" if uses_efficientnet else None)
     if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
         return TrainedOn()
     logger.info("computing batch-norm statistics of the untrained encoders; on a CPU this takes a while")

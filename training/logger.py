@@ -3,8 +3,8 @@
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -37,10 +37,8 @@ class TrainingLogger(AbstractContextManager[Any, None]):
 
     Each stage has a TensorBoard folder of its own, `folder`/tensorboard/stage_S. When a stage is resumed, TensorBoard
     discards all later steps in the folder; in a common one it would discard other stages' curves, too. The step of a
-    curve is the number of iterations done in the stage.
-
-    Raises:
-        OSError: in `start_stage`, the folder cannot be written to.
+    curve is the number of iterations done in the stage. Where TensorBoard's files cannot be written any more, as on a
+    full disk, a warning says so once, and the run goes on without them.
     """
 
     def __init__(self, folder: Path, intervals: IntervalConfig) -> None:
@@ -62,7 +60,10 @@ class TrainingLogger(AbstractContextManager[Any, None]):
             progress_bar(total=stage.total_iterations, initial=done, desc=f"stage {stage.name}", unit="it")
         )
         folder = self._folder / "tensorboard" / f"stage_{stage.name}"
-        self._writer = self._open.enter_context(SummaryWriter(str(folder), purge_step=done + 1, flush_secs=10))
+        self._writer: SummaryWriter | None = None
+        with self._without_tensorboard_if_it_fails():
+            self._writer = SummaryWriter(str(folder), purge_step=done + 1, flush_secs=10)
+        self._open.callback(self._close_tensorboard)
 
     def log_step(self, done: int, figures: StepFigures, seconds: float, waited: float) -> None:
         """Show the latest iteration, number `done` of the stage, in the progress bar, and record its figures.
@@ -93,7 +94,9 @@ class TrainingLogger(AbstractContextManager[Any, None]):
         """Record a clip with its predicted label maps, if it is time to, after iteration number `done` of the stage."""
         if done % self._intervals.log_image_interval == 0 or done == 1:
             pictures = picture_grid(batch.images[-1].cpu(), batch.labels[-1].cpu(), predictions.cpu())
-            self._writer.add_image(PICTURES, pictures, done)
+            with self._without_tensorboard_if_it_fails():
+                if self._writer is not None:
+                    self._writer.add_image(PICTURES, pictures, done)
 
     def log_validation(self, done: int, j_and_f: float) -> None:
         """Record the J&F, in percent, that the network has on other videos after `done` iterations."""
@@ -144,9 +147,23 @@ class TrainingLogger(AbstractContextManager[Any, None]):
         self._figures.clear()
 
     def _add_scalars(self, figures: dict[str, float], done: int) -> None:
-        for name, value in figures.items():
-            if math.isfinite(value):
-                self._writer.add_scalar(name, value, done)
+        with self._without_tensorboard_if_it_fails():
+            for name, value in figures.items():
+                if self._writer is not None and math.isfinite(value):
+                    self._writer.add_scalar(name, value, done)
+
+    def _close_tensorboard(self) -> None:
+        with self._without_tensorboard_if_it_fails():
+            if self._writer is not None:
+                self._writer.close()
+
+    @contextmanager
+    def _without_tensorboard_if_it_fails(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            logger.warning("TensorBoard's files cannot be written, and end here: %s", error.strerror or error)
+            self._writer = None
 
     def _mean(self, name: str) -> float:
         return finite_mean(self._figures[name])

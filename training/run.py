@@ -55,6 +55,7 @@ def run_training(
     with ExitStack() as stack:
         with processes.failing_together():
             start = find_starting_point(config).for_network(config.network)
+            start.check_stages(config.stages)
             network_config = start.network_config or config.network or NetworkConfig()
             config = replace(config, network=network_config)
             first = start.first_stage(config.stages)

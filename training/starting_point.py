@@ -8,7 +8,7 @@ from model.checkpoint import read_checkpoint
 from model.config import NetworkConfig
 from model.network import XMem
 from training.checkpoints import RunFolder, RunSettings, TrainingCheckpoint
-from training.config import RunConfig, StageConfig
+from training.config import RunConfig, StageConfig, stage_key
 from training.data import StageData, TrainedOn
 from training.initialisation import without_parts
 from util.errors import UserError
@@ -53,6 +53,31 @@ class StartingPoint:
             )
         return start
 
+    def check_stages(self, stages: tuple[StageConfig, ...]) -> None:
+        """Check that the checkpoint is of one of these stages, with the same stages before it.
+
+        Raises:
+            UserError: it is not, whatever `resume_changed` says.
+        """
+        if self.checkpoint is None:
+            return
+        before = self.checkpoint.settings.config["stages"]
+        now = {stage_key(index, stage): stage for index, stage in enumerate(stages)}
+        index = self.checkpoint.stage_index
+        for stage, stage_now in zip(list(before)[: index + 1], now, strict=False):
+            if stage != stage_now:
+                raise UserError(
+                    f"{self.name} is of a run with stage {stage}, where this one has {stage_now}: give the same "
+                    "stages, or start another run with another exp_id"
+                )
+        if self.first_stage(stages) == index < len(stages):
+            frames, frames_now = before[stage_key(index, stages[index])]["num_frames"], stages[index].num_frames
+            if (frames > 2) != (frames_now > 2):
+                raise UserError(
+                    f"{self.name} is of clips of {frames} frames, which cannot be continued with {frames_now}: clips "
+                    "of two frames train fewer weights"
+                )
+
     def first_stage(self, stages: tuple[StageConfig, ...]) -> int:
         """Return the index of the first stage that is not finished; the number of stages if all are."""
         if self.checkpoint is None:
@@ -70,7 +95,7 @@ class StartingPoint:
         Raises:
             UserError: they differ from the checkpoint's, and `config.resume_changed` is not set.
         """
-        contents = {f"{index} ({config.stages[index].name})": dict(stage.contents) for index, stage in data.items()}
+        contents = {stage_key(index, config.stages[index]): dict(stage.contents) for index, stage in data.items()}
         if self.checkpoint is None:
             digest = digest_of(config)
             return RunSettings(config=config.deciding_settings(), load_network=digest or "none", data=contents)
@@ -85,7 +110,7 @@ class StartingPoint:
             if not config.resume_changed:
                 raise UserError(
                     f"the checkpoint is of other settings ({changed}): change them back, set resume_changed, or start "
-                    "another run with another exp_id"
+                    "another run with another exp_id or output"
                 )
             logger.warning("resuming with other settings: %s", changed)
         return replace(now, load_network=before.load_network)

@@ -258,6 +258,8 @@ class Stepper:
         """Continue where `state` was taken."""
         self.network.load_state_dict(state.network)
         self.optimizer.load_state_dict(state.optimizer)
+        for group in self.optimizer.param_groups:  # as they are here, not where the state was taken
+            group["weight_decay"], group["fused"] = self.optimisation.weight_decay, self.is_fused
         if state.scaler:  # empty if it comes from a device with bf16
             self.scaler.load_state_dict(state.scaler)
         if self.average is not None:  # where the checkpoint has none, it begins here

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from dataset.label_map import objects_of
 from dataset.sampling import (
     SamplingConfig,
     TrainingSample,
     choose_frames,
     clip_of_objects,
     draw_sample,
-    labels_shown,
 )
 from dataset.synthetic.scene import Materials, random_scene
 from dataset.synthetic.sprites import Sprite, cut_out, random_sprite
@@ -75,7 +75,7 @@ class SyntheticClips:
     def _sprite(self, rng: np.random.Generator, size: int) -> Sprite:
         if self.photographs and rng.random() < CUT_OUT_SHARE:
             rgb, labels = self._photograph(rng)
-            if objects := labels_shown(labels):
+            if objects := objects_of(labels):
                 return cut_out(rng, rgb, labels == objects[rng.integers(len(objects))], size)
         return random_sprite(rng, self.bank, size)
 

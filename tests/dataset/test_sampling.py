@@ -16,7 +16,6 @@ from dataset.sampling import (
     clip_of_objects,
     draw_sample,
     epoch_entry,
-    labels_shown,
     max_jump,
     sample_generator,
 )
@@ -101,15 +100,6 @@ def test_a_configuration_without_sense_is_refused(wrong):
 
 
 # --- Objects ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("values", "objects"),
-    [([0, 1, 7], [1, 7]), ([0, 255], [255]), ([0, 3, 255], [3]), ([0], []), ([5], [5])],
-)
-def test_255_is_an_object_only_where_it_is_alone(values, objects):
-    labels = np.array([values], np.uint8)
-    assert labels_shown(labels) == objects
 
 
 def test_chosen_objects_are_numbered_and_others_are_background():

@@ -214,6 +214,13 @@ def test_masks_of_every_kind(tmp_path, mode, values, expected):
     assert read_mask(tmp_path / "m.png").astype(int).tolist() == [expected]
 
 
+def test_what_is_transparent_is_no_object(tmp_path):
+    values, alpha = np.array([[200, 200, 9]], np.uint8), np.array([[255, 0, 255]], np.uint8)
+    for mode, channels in (("LA", (values, alpha)), ("RGBA", (values, values, values, alpha))):
+        Image.merge(mode, [Image.fromarray(channel) for channel in channels]).save(tmp_path / "m.png")
+        assert read_mask(tmp_path / "m.png").tolist() == [[True, False, False]]
+
+
 def test_a_damaged_or_misfitting_image_is_skipped_and_named(tmp_path):
     for name in ("good", "torn", "wide"):
         write_pair(tmp_path, name)
@@ -290,6 +297,19 @@ def test_davis_2016_has_one_object_of_255(tmp_path):
     sample = TrainingVideos([own_videos(tmp_path, tmp_path / "subset.txt")], CONFIG).sample(0, 5)
     assert_is_sample(sample)
     assert sample.objects == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "objects"),
+    [([(1, 255), (255,), (255,)], {1}), ([(255,), (1, 255), (255,)], {1, 255}), ([(), (2,), (255,)], {2})],
+)
+def test_the_first_label_map_with_an_object_decides_what_255_is(tmp_path, labels, objects):
+    write_video(tmp_path / "JPEGImages", tmp_path / "Annotations", "a", frames=3)
+    for frame, of_frame in enumerate(labels):
+        write_mask(tmp_path / f"Annotations/a/{frame:05d}.png", of_frame)
+    (video,) = own_videos(tmp_path).videos
+    assert set(np.unique(video.read([0, 1, 2])[1])) == objects | {0}
+    assert 255 in objects or not video.read([2])[1].any()
 
 
 def test_bl30k_is_cropped_more_and_not_sheared(tmp_path):
@@ -446,6 +466,21 @@ def test_own_videos_need_not_have_a_mask_for_every_frame(tmp_path, caplog):
     assert video.frames == ("00000.jpg", "00004.jpg", "00008.jpg", "00012.jpg")
     assert video.positions == (0, 4, 8, 12)
     assert "clips leave out 9 frames, which have no mask" in caplog.text
+
+
+def test_masks_under_other_names_are_named_with_a_remedy(tmp_path):
+    write_generic(tmp_path, ("a",))
+    for path in (tmp_path / "Annotations/a").iterdir():
+        path.rename(path.with_suffix(".PNG"))
+    with pytest.raises(UserError, match=r"Annotations/a holds no 00000\.png, .* scripts.convert --to labels makes"):
+        own_videos(tmp_path)
+
+
+def test_two_images_of_one_name_are_named(tmp_path):
+    write_generic(tmp_path, ("a",))
+    write_image(tmp_path / "JPEGImages/a/00002.png")
+    with pytest.raises(UserError, match=r"JPEGImages/a holds several images of one name"):
+        own_videos(tmp_path)
 
 
 def test_an_empty_root_a_missing_video_and_an_empty_list_are_named(tmp_path):

@@ -58,7 +58,14 @@ def assert_same_weights(network: XMem, weights: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [TINY, replace(TINY, hidden_dim=0, sensory_update_dim=256)], ids=["default", "no_sensory"]
+    "config",
+    [
+        TINY,
+        replace(TINY, hidden_dim=0, sensory_update_dim=256),
+        replace(TINY, use_selection=False),
+        replace(TINY, use_shrinkage=False),
+    ],
+    ids=["default", "no_sensory", "no_selection", "no_shrinkage"],
 )
 def test_a_plain_state_dict_is_enough(path, config):
     network = tiny_network(config)
@@ -257,6 +264,7 @@ def test_files_that_would_run_code(path, weights, write):
         ({}, "holds no state dict"),
         ({"epoch": 3, "name": "xmem"}, "holds no state dict"),
         ({0: torch.zeros(3)}, "holds no state dict"),
+        ({"weight": torch.zeros(3).to_sparse()}, "holds no state dict"),
         ({"weight": torch.zeros(3)}, "key_encoder is no encoder known here"),
     ],
 )

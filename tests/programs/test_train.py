@@ -18,6 +18,7 @@ import train
 from model.checkpoint import load_tensors, read_checkpoint, save_network
 from model.network import XMem
 from tests.helpers import REPOSITORY
+from tests.helpers.tiny_network import save_tiny_network
 from tests.helpers.training_layouts import TINY_NETWORK, tiny_stage, write_images, write_training_sets, write_videos
 from training.checkpoints import RunFolder
 from training.logger import TrainingLogger
@@ -247,6 +248,14 @@ def test_a_checkpoint_is_the_same_to_the_last_counter_when_a_run_was_resumed(str
     assert resumed["stepper"].keys() == {"network", "optimizer", "scaler", "average", "random_state"}
     torch.testing.assert_close(resumed["stepper"], at_once["stepper"], rtol=0, atol=0)
     assert resumed | {"stepper": 0} == at_once | {"stepper": 0}
+
+
+def test_a_network_that_is_trained_on_says_its_origin_and_size(tmp_path):
+    start = save_tiny_network(tmp_path / "start.pth", metadata={"size": 320, "origin": "somebody's, licence", "x": 1})
+    assert run(tmp_path, "s", "--load_network", str(start)) == 0
+    metadata = read_checkpoint(tmp_path / "x" / "x_s_00000002.pth").metadata
+    assert (metadata["size"], metadata["origin"]) == (320, "somebody's, licence")
+    assert "x" not in metadata
 
 
 def test_going_on_needs_nothing_but_the_checkpoint_and_the_data(roots, tmp_path, stop_in, monkeypatch, capsys):

@@ -85,9 +85,11 @@ def run(folder: Path, stages: str, *flags: str) -> int:
         ("s", "--samples_at_once 0", "--samples_at_once"),
         ("s", "--key_dim 0", "positive"),
         ("s", "--seed -1", "--seed"),
+        ("s", f"--seed {2**64}", "--seed must be less than 2^63"),
         ("s", "--num_workers -1", "--num_workers"),
         ("s", "--keep_checkpoints 0", "--keep_checkpoints"),
         ("s", "--exp_id a/b", "--exp_id 'a/b'"),
+        ("s", "--exp_id ..", "--exp_id '..'"),
         ("s", "--save_checkpoint_interval 0", "--save_checkpoint_interval"),
         ("s", "--log_text_interval 0 --no_pretrained", "--log_text_interval"),
         ("s", "--device toaster", "--device toaster: choose auto"),
@@ -246,6 +248,20 @@ def test_other_settings_when_told(tmp_path, trained, images, caplog):
     assert run(tmp_path, "0", *changed, "--resume_changed") == 0
     assert "1e-05 before, 0.5 now" in caplog.text
     assert run(tmp_path, "0", *changed) == 0  # recorded by now
+
+
+def test_another_weight_decay_when_told(tmp_path, trained, images):
+    changed = (*RANDOM, *images, "--resume", "auto", "--weight_decay", "0.5", "--resume_changed")
+    assert run(tmp_path, "0", *changed) == 0
+    checkpoint = torch.load(trained / "x_checkpoint_0_00000002.pth")
+    assert {group["weight_decay"] for group in checkpoint["stepper"]["optimizer"]["param_groups"]} == {0.5}
+
+
+def test_a_checkpoint_of_another_stage_is_refused_even_when_told(refused, trained, images):
+    told = refused("s", *RANDOM, "--resume", "auto", "--resume_changed")
+    assert "the checkpoint is of a run with stage 0 (0), where this one has 0 (s)" in told
+    told = refused("0", *RANDOM, *images, "--resume", "auto", "--resume_changed", "--s0_num_frames", "2")
+    assert "which cannot be continued with 2" in told
 
 
 def test_other_data_are_named_and_refused(refused, tmp_path, trained, images):

@@ -163,6 +163,13 @@ def test_tracks_that_get_other_labels_are_named(tmp_path, caplog):
     assert "objects of clip get other labels: 1 is track 299, 2 is track 298" in caplog.text
 
 
+def test_the_folder_that_one_is_in_has_a_name(tmp_path, monkeypatch):
+    write_masks(tmp_path / "clip", ["00000"], SIZE)
+    monkeypatch.chdir(tmp_path / "clip")
+    assert convert(Path("."), tmp_path / "labels", "--to", "labels") == 0
+    assert list(content(tmp_path / "labels")) == ["clip/00000.png"]
+
+
 # --- Mistakes ---------------------------------------------------------------------------------------------------------
 
 

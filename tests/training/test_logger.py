@@ -133,6 +133,20 @@ def test_a_stage_in_the_middle_is_shown_from_there(tmp_path, batch, capsys):
     assert "6/10" in capsys.readouterr().err
 
 
+def test_a_disk_that_is_full_for_tensorboard_does_not_end_the_run(tmp_path, batch, monkeypatch, caplog):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for method in ("add_scalar", "add_image", "close", "__init__"):
+        (tmp_path / method).mkdir()
+        with monkeypatch.context() as patch:
+            patch.setattr(f"training.logger.SummaryWriter.{method}", full)
+            log(tmp_path / method, batch, {n: report() for n in range(4)})
+        assert caplog.text.count("TensorBoard's files cannot be written, and end here: No space left") == 1
+        assert (tmp_path / method / "curves.csv").read_text().count("\n") == 3
+        caplog.clear()
+
+
 def test_what_the_last_interval_lacks_is_recorded_at_the_end(tmp_path, batch):
     log(tmp_path, batch, {i: report(loss=float(i)) for i in range(5)})
     assert curve(tmp_path, "loss/total") == pytest.approx({2: 0.5, 4: 2.5, 5: 4})

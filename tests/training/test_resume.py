@@ -95,7 +95,7 @@ def checkpoint(stage_index: int, iteration: int) -> TrainingCheckpoint:
             random_state=torch.get_rng_state(),
         ),
         settings=RunSettings(config={"network": {"decoder_dims": (1, 2)}}, load_network="none", data={"0 (0)": {}}),
-        trained_on=TrainedOn(("ImageNet",), ("bear",)),
+        trained_on=TrainedOn(("ImageNet",), ("bear",), "somebody's", 320),
     )
 
 
@@ -131,6 +131,20 @@ def test_a_damaged_checkpoint_does_not_take_the_place_of_a_whole_one(tmp_path):
     folder.write_checkpoint(checkpoint(0, 5))
     assert [path.name for path in folder.newest_first()] == [damaged.name, "x_checkpoint_0_00000005.pth"]
     assert folder.newest_checkpoint().iteration == 5
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_skipped(tmp_path, monkeypatch):
+    folder = RunFolder(path=tmp_path, name="x")
+    for iteration in (4, 5):
+        folder.write_checkpoint(checkpoint(0, iteration))
+    newest = tmp_path / "x_checkpoint_0_00000005.pth"
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "load", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+        with pytest.raises(UserError, match=f"{newest} cannot be read: Permission denied"):
+            folder.newest_checkpoint()
+    torch.save(torch.load(newest, weights_only=True) | {"format": "xmem-training-2"}, newest)
+    with pytest.raises(UserError, match=f"{newest} is not a training checkpoint of this version"):
+        folder.newest_checkpoint()
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_ones(tmp_path, monkeypatch):
