@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from PIL import Image
 from dataset.frames import MASK_SUFFIXES, folder_entries, frame_size, list_images, natural_key, open_image, size_text
 from util.errors import UserError
 from util.files import atomic_path
-from util.painting import davis_palette
+from util.painting import as_label_map, davis_palette
 
 VOID = 255
 """The label of pixels that are unknown, where a video has it beside other labels (`marks_void`)."""
@@ -318,17 +319,22 @@ def marks_void(labels: Collection[int]) -> bool:
     return any(label not in (0, VOID) for label in labels)
 
 
-def write_label_map(path: Path, labels: Integer[np.ndarray, "height width"], palette: bytes | None = None) -> None:
-    """Write `labels` as an 8-bit PNG, in the colours of `palette` or, without one, grey; atomically.
+def write_label_map(path: Path, labels: Any, palette: bytes | None = None) -> None:
+    """Write a label map as an 8-bit PNG, in the colours of `palette` or, without one, grey; atomically.
+
+    Args:
+        labels: an H×W array or tensor of integers.
 
     Raises:
-        UserError: a label is outside 0..255.
+        UserError: it is no label map, or a label is outside 0..255.
         OSError: the folder cannot be written to, or the disk is full.
     """
-    if labels.min() < 0 or labels.max() > 255:
-        raise UserError(f"{path}: labels go from 0 to 255, and there are {labels.min()}..{labels.max()}")
+    try:
+        content = encode_label_map(as_label_map(labels), palette)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
     with atomic_path(path) as temporary:
-        temporary.write_bytes(encode_label_map(labels.astype(np.uint8), palette))
+        temporary.write_bytes(content)
 
 
 def encode_label_map(labels: UInt8[np.ndarray, "height width"], palette: bytes | None = None) -> bytes:

@@ -128,7 +128,7 @@ class VideoWriter:
 
 def write_mask(path: Path, labels: UInt8[Tensor, "height width"], palette: bytes | None) -> None:
     """Write a label map as a PNG."""
-    write_label_map(path, labels.cpu().numpy(), palette)
+    write_label_map(path, labels, palette)
 
 
 def write_overlay(
@@ -210,6 +210,8 @@ class OutputFolder:
         raise UserError(f"{path} was not made by a run into {self.path}; choose another output folder")
 
     def _refuse_other_settings(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        if now.get("weights_sha256") and before.get("weights_sha256") == now["weights_sha256"]:
+            now = {**now, "weights": before.get("weights")}  # the same network, wherever it lies
         if changes := differences(before, now):
             raise UserError(
                 f"{self.path} was made with other settings: {'; '.join(changes)}; "

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import UInt8
 
 from dataset.frames import size_text
-from dataset.label_map import labels_of, read_label_map
+from dataset.label_map import objects_of, read_label_map
 from dataset.video_file import open_source
 from evaluation.networks import default_network_file, intended_size
 from export.manifest import FORMATS, read_export
@@ -147,7 +147,7 @@ def calibration_video(
     path: Path = arguments.calibrate
     source = open_source(path)
     labels = read_label_map(arguments.calibrate_mask).labels
-    objects = len(labels_of(labels)) - 1
+    objects = len(objects_of(labels))
     if not objects:
         raise UserError(f"--calibrate_mask {arguments.calibrate_mask} holds no object: all its labels are 0")
     if settings.objects is not None and objects > settings.objects:

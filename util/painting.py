@@ -1,6 +1,7 @@
 """Label maps in colours, and painted over their frames."""
 
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,9 +32,23 @@ def display_palette() -> bytes:
     return bright.tobytes()
 
 
+def as_label_map(labels: Any) -> UInt8[np.ndarray, "height width"]:
+    """Return a label map, an array or a tensor on any device, as an array of 8 bits.
+
+    Raises:
+        ValueError: it is none, or has labels outside 0..255.
+    """
+    labels = np.asarray(labels.cpu() if hasattr(labels, "cpu") else labels)
+    if labels.ndim != 2 or labels.dtype.kind not in "biu":
+        raise ValueError(f"a label map is an H×W array of integers, not {labels.dtype} {labels.shape}")
+    if labels.size and (labels.min() < 0 or labels.max() > 255):
+        raise ValueError(f"labels go from 0 to 255, and there are {labels.min()}..{labels.max()}")
+    return labels.astype(np.uint8, copy=False)
+
+
 def overlay_masks(
     rgb: UInt8[np.ndarray, "height width 3"],
-    labels: UInt8[np.ndarray, "height width"],
+    labels: Any,
     palette: bytes | None = None,
     opacity: float = 0.5,
 ) -> UInt8[np.ndarray, "height width 3"]:
@@ -41,14 +56,15 @@ def overlay_masks(
 
     Args:
         rgb: the frame, left as it is.
-        labels: its label map, 0 being the background.
+        labels: its label map, as `as_label_map` takes it; 0 is the background.
         palette: RGB triples as in a palette image, used as they are; for labels beyond its end, and without a
             palette, the colours are those of `display_palette`.
         opacity: of the colour over the frame, 0 (the lines only) to 1 (the colour only).
 
     Raises:
-        ValueError: `opacity` is outside 0..1.
+        ValueError: `opacity` is outside 0..1, or the label map is none.
     """
+    labels = as_label_map(labels)
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity goes from 0 to 1, not {opacity}")
     palette = (palette or b"") + display_palette()[len(palette or b"") :]

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -58,6 +59,22 @@ def test_255_is_vivid():
 def test_no_object_leaves_the_frame_as_it_is():
     frame = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     np.testing.assert_array_equal(overlay_masks(frame, np.zeros((HEIGHT, WIDTH), np.uint8)), frame)
+
+
+@pytest.mark.parametrize(
+    "as_labels", [lambda box: box.astype(np.int64), torch.from_numpy, lambda box: box.astype(bool)]
+)
+def test_label_maps_of_every_kind_are_painted(as_labels):
+    np.testing.assert_array_equal(overlay_masks(grey(), as_labels(box(1))), overlay_masks(grey(), box(1)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "complaint"),
+    [(np.zeros((2, 3)), "an H×W array of integers, not float64"), (np.full((2, 3), 256), "labels go from 0 to 255")],
+)
+def test_what_is_no_label_map_is_refused(labels, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        overlay_masks(np.zeros((2, 3, 3), np.uint8), labels)
 
 
 @settings(deadline=None)

@@ -538,6 +538,15 @@ def test_another_network_under_the_same_name_is_refused(generic, tmp_path, capsy
     assert program.main([*arguments, "--overwrite"]) == 0
 
 
+def test_the_same_network_in_another_place_goes_on(generic, network_file, tmp_path):
+    moved = tmp_path / "moved.pth"
+    moved.write_bytes(Path(network_file).read_bytes())
+    for model in (network_file, moved):
+        flags = flags_of(generic, "--model", model, "--device", "cpu", "--output", tmp_path / "output")
+        assert program.main([str(flag) for flag in flags]) == 0
+    assert json.loads((tmp_path / "output/config.json").read_text())["weights"] == str(moved)
+
+
 def test_overwriting_removes_the_former_results_and_nothing_else(evaluate, generic, davis_2017, tmp_path):
     output = evaluate("--d17_path", davis_2017, "--split", "test", "--size", 24, "--save_scores", "--overlay")
     assert (tmp_path / "output.zip").exists()
