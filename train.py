@@ -23,7 +23,7 @@ from training.config import STAGES, DataConfig, IntervalConfig, OptimisationConf
 from training.run import TrainingError, run_training
 from training.starting_point import find_starting_point
 from util.command_line import INTERRUPTED, MISTAKE, Parser
-from util.device import choose_device, require_a_gpu_each
+from util.device import choose_device, is_out_of_memory, require_a_gpu_each
 from util.errors import SettingError, UserError
 from util.machine import available_cores, keep_freed_memory
 from util.processes import Processes
@@ -229,7 +229,9 @@ def main(argv: list[str] | None = None) -> int:
         message, code = f"{error.filename}: {error.strerror}", MISTAKE
     except KeyboardInterrupt:
         message, code = "interrupted; --resume auto continues from the last checkpoint", INTERRUPTED
-    except torch.cuda.OutOfMemoryError:  # perhaps in this process alone
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):  # perhaps in this process alone
+            raise
         message, code = f"out of memory on {device}: try --samples_at_once 1 --checkpoint_activations", FAILED
         local_rank = 0
     if local_rank == 0:

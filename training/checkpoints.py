@@ -39,7 +39,7 @@ class RunSettings:
     """What decides the weights that a run gives: compared when it is resumed, and recorded in its files."""
 
     config: dict[str, Any]  # RunConfig.deciding_settings
-    load_network: str  # digest of the network file that the run started from, or "none"
+    load_network: str  # digest of the network file that the run started from; "none", or "none, random weights"
     data: dict[str, dict[str, str]]  # contents of the data sets of each stage
 
 

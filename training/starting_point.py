@@ -97,8 +97,8 @@ class StartingPoint:
         """
         contents = {stage_key(index, config.stages[index]): dict(stage.contents) for index, stage in data.items()}
         if self.checkpoint is None:
-            digest = digest_of(config)
-            return RunSettings(config=config.deciding_settings(), load_network=digest or "none", data=contents)
+            first = digest_of(config) or ("none" if config.pretrained else "none, random weights")
+            return RunSettings(config=config.deciding_settings(), load_network=first, data=contents)
         before = self.checkpoint.settings
         # A network file that is gone by now is no obstacle, since its weights are in the checkpoint.
         now = RunSettings(
