@@ -183,7 +183,8 @@ class OutputFolder:
         recorded = self.path / "config.json"
         with sole_user(self.path):
             with writing(self.path):
-                if self.has_zip and self.zip_file.exists() and not self._zipped.exists():
+                is_finished = (self.path / "summary.json").exists()  # by an earlier version, which left no mark
+                if self.has_zip and self.zip_file.exists() and not (self._zipped.exists() or is_finished):
                     self._refuse(self.zip_file)
                 if not recorded.exists():
                     self._refuse_files_of_others()

@@ -116,7 +116,7 @@ class InferenceCore:
             raise ValueError("memorize=False stores nothing: no new objects and no permanent frame with it")
         if self._image_size not in (None, tuple(image.shape[-2:])):
             raise ValueError(f"frames of one video have one size: {self._image_size}, now {tuple(image.shape[-2:])}")
-        self._image_size = tuple(image.shape[-2:])
+        image_size_before, self._image_size = self._image_size, tuple(image.shape[-2:])
         if not self.objects and given is None:
             self._ended = end
             return image.new_ones(1, *image.shape[-2:])
@@ -157,6 +157,7 @@ class InferenceCore:
         except BaseException:  # out of memory, say: the same frame can be given again
             self._objects.forget(arrived)
             self.memory.sensory.hidden = hidden
+            self._image_size = image_size_before
             raise
         if is_memory_frame:
             seed = crc32(f"{self._video_name} {self._time}".encode(errors="surrogateescape"))

@@ -972,6 +972,7 @@ def test_a_frame_that_failed_can_be_given_again(network, monkeypatch, operation,
         with pytest.raises(MemoryError):
             core.step(images[4], label_map(3), permanent=True, end=end)
     assert core.objects == [1, 2]
+    assert core.memory.counts == untouched.memory.counts
     for index in (4, 5, 6):
         mask = label_map(3) if index == 4 else None
         assert torch.equal(core.step(images[index], mask), untouched.step(images[index], mask))
