@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property, lru_cache
@@ -22,6 +22,7 @@ from dataset.evaluation_video import EvaluationSet, EvaluationVideo
 from evaluation.config import EvaluationConfig
 from evaluation.evaluate import evaluate
 from evaluation.networks import videos_seen
+from evaluation.output_folder import OutputFolder
 from evaluation.segmenter import MultiViewSegmenter
 from model.checkpoint import Checkpoint, read_checkpoint
 from model.network import XMem
@@ -270,8 +271,9 @@ class Runner:
         if self._is_finished(run):
             return
         config, kind = self.config(run), run.data_set.folder
+        self.budget.require(kind, 0)  # before videos are made
         evaluation_set = run.data_set.open(self.data_root, self.made_root, config.sizes)
-        frames = frames_of(evaluation_set, config)
+        frames = frames_of(self._pending(run, evaluation_set), config)
         if run.traced:
             frames = min(frames, self.profile.traced_frames)
         needed = self.budget.require(kind, frames)
@@ -282,6 +284,13 @@ class Runner:
         self.budget.spent(kind, frames, time.monotonic() - begun)
         self.record_file(run).parent.mkdir(parents=True, exist_ok=True)
         write_text_atomically(self.record_file(run), json.dumps(asdict(record)) + "\n")
+
+    def _pending(self, run: Run, evaluation_set: EvaluationSet) -> list[EvaluationVideo]:
+        """Return the videos that an interrupted run has not finished."""
+        if run.traced or self.overwrite:
+            return list(evaluation_set.videos)
+        finished = OutputFolder(self.output / run.name, evaluation_set.masks_folder).finished()
+        return [video for video in evaluation_set.videos if video.name not in finished]
 
     def _is_finished(self, run: Run) -> bool:
         if run.traced:
@@ -343,9 +352,9 @@ def has_other_settings(folder: Path, config: EvaluationConfig) -> bool:
         return True
 
 
-def frames_of(evaluation_set: EvaluationSet, config: EvaluationConfig) -> int:
+def frames_of(videos: Iterable[EvaluationVideo], config: EvaluationConfig) -> int:
     """Return how many frames the network sees, every view counted by its pixels, in frames of the first size."""
-    frames = sum(video.frames.frame_count or 0 for video in evaluation_set.videos)
+    frames = sum(video.frames.frame_count or 0 for video in videos)
     return round(frames * sum((view.size / config.size) ** 2 for view in config.views))
 
 

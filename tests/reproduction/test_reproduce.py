@@ -282,6 +282,23 @@ def test_a_budget_is_spent_in_order_and_what_does_not_fit_in_says_so(model, data
     assert "not run: the budget was spent" in (tmp_path / "results.md").read_text()
 
 
+def test_a_budget_counts_what_is_done_now_and_makes_no_videos_when_it_is_spent(model, data_root, tmp_path, monkeypatch):
+    now = [0.0]
+    runner = make_runner(model, data_root, tmp_path, Budget(10.0, clock=lambda: now[0]))
+    run = plan(["table8"], runner.profile, False)[0]
+    frames = []
+    monkeypatch.setattr(runner.budget, "spent", lambda kind, count, seconds: frames.append(count))
+    runner.carry_out([run])
+    runner.record_file(run).unlink()  # as if interrupted
+    runner.carry_out([run])
+    assert frames[0] > frames[1] == 0
+    runner.record_file(run).unlink()
+    now[0] = 601
+    monkeypatch.setattr(type(run.data_set), "open", None)
+    runner.carry_out([run])
+    assert runner.absent[run.name] == "not run: the budget was spent"
+
+
 # --- Failures ---------------------------------------------------------------------------------------------------------
 
 
