@@ -188,8 +188,6 @@ def config_from_shapes(path: Path, state_dict: Mapping[str, Tensor]) -> NetworkC
             width("decoder.up_8_4.out_conv.conv2.weight"),
         ),
         sensory_update_dim=width("decoder.hidden_update.g16_conv.weight") if sensory else 256,
-        use_shrinkage="key_proj.d_proj.weight" in state_dict,
-        use_selection="key_proj.e_proj.weight" in state_dict,
         single_object=width(first_layers[1], dim=1) == 4,
     )
 

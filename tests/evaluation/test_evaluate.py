@@ -107,7 +107,7 @@ def test_a_variant_goes_on_and_other_settings_are_refused(root, videos, tmp_path
 def test_nothing_of_others_is_lost(root, videos, tmp_path):
     output = tmp_path / "theirs"
     write_text(output / "config.json", '{"model": "precious"}')
-    with pytest.raises(UserError, match=r"config\.json was not made by a run"):
+    with pytest.raises(UserError, match=r"config\.json was not made by an evaluation"):
         evaluate(videos, tiny_network(), settings(root), output, overwrite=True)
     assert (output / "config.json").read_text() == '{"model": "precious"}'
     (overlay, *others) = videos.videos

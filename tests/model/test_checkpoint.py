@@ -58,14 +58,7 @@ def assert_same_weights(network: XMem, weights: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize(
-    "config",
-    [
-        TINY,
-        replace(TINY, hidden_dim=0, sensory_update_dim=256),
-        replace(TINY, use_selection=False),
-        replace(TINY, use_shrinkage=False),
-    ],
-    ids=["default", "no_sensory", "no_selection", "no_shrinkage"],
+    "config", [TINY, replace(TINY, hidden_dim=0, sensory_update_dim=256)], ids=["default", "no_sensory"]
 )
 def test_a_plain_state_dict_is_enough(path, config):
     network = tiny_network(config)

@@ -169,7 +169,7 @@ def evaluate(folder: Path, *flags: object, frames: str | None = None) -> int:
         finished = records.keys() - summary["failures"].keys()
         assert (summary["failures"] == {}) == (code == 0)
         assert summary["videos"] == len(finished)
-        assert [path for path in output.rglob(".*") if path.name != ".finished"] == []
+        assert [path for path in output.rglob(".*") if path.name not in (".finished", ".zipped")] == []
         if frames is not None and code == 0:
             assert finished == {path.name for path in (folder / frames).iterdir() if not path.name.startswith(".")}
         for name in finished:
