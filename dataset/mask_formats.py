@@ -44,9 +44,9 @@ ObjectsOfFrame = Mapping[int, Bool[np.ndarray, "height width"]]
 
 LARGEST_SIDE = 1 << 16
 
-logger = logging.getLogger(__name__)
-
 PARTS = ("Annotations", "Scores")  # what an output folder holds its videos in
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from dataset.frames import (
     NO_VIDEOS,
     davis_2016_frames,
     folder_entries,
+    is_deep,
     list_images,
     listed_videos,
     natural_key,
@@ -88,7 +89,7 @@ def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
     with open_image(path) as image:
         if image.mode in ("P", "1"):
             return np.array(image) > 0
-        if image.mode.startswith(("I", "F")):
+        if is_deep(image):
             raise UserError(f"{path} has more than 8 bits per pixel of grey: convert it to 8 bits")
         grey = np.array(image.convert("L"))
         is_opaque = np.array(image.getchannel("A")) >= 128 if "A" in image.getbands() else True
@@ -185,8 +186,9 @@ class TrainingVideo:
             if not image.shape[:2] == mask.shape == masks[0].shape:
                 raise UserError(f"{self.images / name}: its mask, or another frame of the video, has another size")
         labels = np.stack(masks)
-        if (labels == VOID).any() and self.marks_void:
-            labels[labels == VOID] = 0
+        is_void = labels == VOID
+        if is_void.any() and self.marks_void:
+            labels[is_void] = 0
         return images, labels
 
     @cached_property

@@ -31,6 +31,7 @@ from scoring.protocols import PROTOCOLS
 from scoring.scores import Scores
 from util.device import device_name, is_out_of_memory, peak_device_bytes, reset_peak
 from util.errors import SettingError, UserError, counted, first_few
+from util.files import status_of
 from util.machine import peak_process_bytes
 from util.painting import davis_palette
 
@@ -188,8 +189,7 @@ def _digest(video: EvaluationVideo) -> str:
         *(files_of(source) for source in later),
     ):
         for path in files:
-            status = path.stat()
-            digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\0".encode(errors="surrogateescape"))
+            digest.update(status_of(path))
     return digest.hexdigest()
 
 

@@ -22,7 +22,7 @@ from dataset.soft_masks import FrameProbabilities, read_probabilities
 from evaluation.output_folder import OutputFolder, VideoRecord
 from evaluation.prefetch import prefetch
 from util.errors import UserError
-from util.files import sha256_of
+from util.files import sha256_of, status_of
 from util.machine import peak_process_bytes
 
 FRAMES_AHEAD = 4
@@ -114,8 +114,7 @@ class Merging:
                 for frame in self.frames[video]:
                     path = folder / part / video / f"{frame}.{suffix}"
                     if path.exists():
-                        status = path.stat()
-                        digest.update(f"{path} {status.st_size} {status.st_mtime_ns}".encode(errors="surrogateescape"))
+                        digest.update(status_of(path))
         return digest.hexdigest()
 
 

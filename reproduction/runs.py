@@ -22,7 +22,7 @@ from dataset.evaluation_video import EvaluationSet, EvaluationVideo
 from evaluation.config import EvaluationConfig
 from evaluation.evaluate import evaluate
 from evaluation.networks import videos_seen
-from evaluation.output_folder import OutputFolder
+from evaluation.output_folder import OutputFolder, parsed
 from evaluation.segmenter import MultiViewSegmenter
 from model.checkpoint import Checkpoint, read_checkpoint
 from model.network import XMem
@@ -344,12 +344,7 @@ def known(figures: Figures) -> dict[str, float]:
 def has_other_settings(folder: Path, config: EvaluationConfig) -> bool:
     """Return whether a run with other settings has begun in this folder."""
     begun = folder / "config.json"
-    if not begun.is_file():
-        return False
-    try:
-        return json.loads(begun.read_text(encoding="utf-8")) != json.loads(json.dumps(config.to_json_dict()))
-    except ValueError:
-        return True
+    return begun.is_file() and parsed(begun) != json.loads(json.dumps(config.to_json_dict()))
 
 
 def frames_of(videos: Iterable[EvaluationVideo], config: EvaluationConfig) -> int:
