@@ -65,11 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--size", type=int, nargs="+", help=size)
     add("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (%(default)s)")
     add("--amp", action="store_true", help="mixed precision also elsewhere than on CUDA, where it is on")
-    add(
-        "--graphs",
-        action="store_true",
-        help="CUDA: record the network's work once, launch it as one (not yet measured)",
-    )
+    add("--no_graphs", action="store_true", help="CUDA: launch the network's operations one by one (slower)")
     add("--benchmark", action="store_true", help="full precision, and every video is timed again")
     add_inference_flags(parser)
     return parser
@@ -131,7 +127,7 @@ def configure(
         flip=arguments.flip,
         flip_too=arguments.flip_too,
         mixed_precision=not arguments.benchmark and (arguments.amp or device.type == "cuda"),
-        cuda_graphs=arguments.graphs,
+        cuda_graphs=not arguments.no_graphs,
         save_all=arguments.save_all,
         save_scores=arguments.save_scores,
         overlay=arguments.overlay,
@@ -163,7 +159,7 @@ def run(arguments: argparse.Namespace, queue: WorkQueue) -> int:
     """
     device = choose_device(arguments.device, queue.local_rank)
     file = networks.read_network_file(arguments.model or networks.default_network_file())
-    networks.require_effect(file, device, amp=arguments.amp, graphs=arguments.graphs)
+    networks.require_effect(file, device, amp=arguments.amp, no_graphs=arguments.no_graphs)
     sizes = arguments.size or [networks.size_without_flag(file, arguments.dataset)]
     videos, root = open_videos(arguments, sizes)
     config = configure(arguments, videos.name, root, file.path, sizes, device)

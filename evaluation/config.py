@@ -40,7 +40,7 @@ class EvaluationConfig:
         flip: mirror every frame.
         flip_too: segment every size both as it is and mirrored, and average.
         mixed_precision: compute in half precision where that is accurate enough.
-        cuda_graphs: on a CUDA device, launch the network's operations as recorded graphs.
+        cuda_graphs: where there is a CUDA device, launch the network's operations as recorded graphs.
         save_all: write the label maps of all frames, not only of those that are scored.
         save_scores: also write probabilities.
         overlay: also write a video with the masks painted over it.
@@ -67,7 +67,7 @@ class EvaluationConfig:
     flip: bool = False
     flip_too: bool = False
     mixed_precision: bool = False
-    cuda_graphs: bool = False
+    cuda_graphs: bool = True
     save_all: bool = False
     save_scores: bool = False
     overlay: bool = False

@@ -75,18 +75,18 @@ def build_network(file: NetworkFile, device: torch.device, provider: str | None 
     return XMem.from_checkpoint(file, device)
 
 
-def require_effect(file: NetworkFile, device: torch.device, *, amp: bool, graphs: bool) -> None:
-    """Check that mixed precision and CUDA graphs have an effect, if the user asks for them.
+def require_effect(file: NetworkFile, device: torch.device, *, amp: bool, no_graphs: bool) -> None:
+    """Check that mixed precision, and doing without CUDA graphs, have an effect, if the user asks for them.
 
     Raises:
-        SettingError: the network is an export; or the device is no CUDA device, which graphs need.
+        SettingError: the network is an export; or the device is no CUDA device, on which alone there are graphs.
     """
-    if graphs:
-        require_cuda(device)
+    if no_graphs:
+        require_cuda(device, "no_graphs")
     if amp and isinstance(file, NetworkExport):
         raise SettingError("amp", f"has no effect on {file.folder}: the precision of an export is fixed (--half)")
-    if graphs and isinstance(file, NetworkExport):
-        raise SettingError("graphs", f"has no effect on {file.folder}: an export has graphs of its own")
+    if no_graphs and isinstance(file, NetworkExport):
+        raise SettingError("no_graphs", f"has no effect on {file.folder}: an export has graphs of its own")
 
 
 def is_bundled(path: Path | None) -> bool:

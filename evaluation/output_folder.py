@@ -213,6 +213,8 @@ class OutputFolder:
     def _refuse_other_settings(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         if now.get("weights_sha256") and before.get("weights_sha256") == now["weights_sha256"]:
             now = {**now, "weights": before.get("weights")}  # the same network, wherever it lies
+        if "cuda_graphs" in before:
+            now = {**now, "cuda_graphs": before["cuda_graphs"]}  # which decides how fast it is, and nothing else
         if changes := differences(before, now):
             raise UserError(
                 f"{self.path} was made with other settings: {'; '.join(changes)}; "

@@ -18,7 +18,7 @@ from evaluation.timer import NetworkTimer
 from inference.images import label_map_of
 from inference.inference_core import InferenceCore
 from inference.video_segmenter import VideoSegmenter
-from model.cuda_graphs import GraphedNetwork
+from model.cuda_graphs import graphed
 from model.network import XMem
 
 PREFETCHED_FRAMES = 8
@@ -55,7 +55,7 @@ class MultiViewSegmenter:
         self._network = network
         network = network.for_inference(config.mixed_precision)
         if config.cuda_graphs:
-            network = GraphedNetwork(network)
+            network = graphed(network)
         self.views: dict[View, VideoSegmenter] = {
             view: VideoSegmenter(
                 network, config.inference, size=view.size, flip=view.flip, mixed_precision=config.mixed_precision

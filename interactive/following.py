@@ -20,6 +20,7 @@ from inference.images import label_map_of, network_size, resize_channels
 from inference.video_segmenter import VideoSegmenter
 from interactive.document import MemorySettings
 from interactive.workspace import SoftMasks
+from model.cuda_graphs import graphed
 from model.network import XMem
 from util.errors import UserError
 
@@ -93,7 +94,7 @@ class Follower:
     """Follows the objects of one video; one caller at a time."""
 
     def __init__(self, network: XMem, video: FrameAccess) -> None:
-        self._network, self._video = network, video
+        self._network, self._video = graphed(network), video
         self._segmenter: VideoSegmenter | None = None
         self._came_to: tuple[int, int] | None = None  # the frame, and the direction
         self._as_of: int | None = None  # the step of the history after which that is so

@@ -24,14 +24,27 @@ Operation = Callable[..., Sequence[Tensor | None]]
 logger = logging.getLogger(__name__)
 
 
-def require_cuda(device: torch.device) -> None:
+def require_cuda(device: torch.device, setting: str) -> None:
     """Check that graphs can be recorded on a device.
+
+    Args:
+        setting: which asks for graphs, or for none.
 
     Raises:
         SettingError: it is no CUDA device.
     """
     if device.type != "cuda":
-        raise SettingError("graphs", f"has no effect on the device {device.type}: it is for CUDA devices")
+        raise SettingError(setting, f"has no effect on the device {device.type}: it is for CUDA devices")
+
+
+def graphed(network: XMem) -> XMem:
+    """Return the network with its operations as CUDA graphs if it is on a CUDA device, and else itself.
+
+    An export has graphs of its own, and stays what it is.
+    """
+    if network.device.type != "cuda" or network.has_fixed_precision or isinstance(network, GraphedNetwork):
+        return network
+    return GraphedNetwork(network)
 
 
 class GraphedNetwork(XMem):

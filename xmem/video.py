@@ -22,6 +22,7 @@ from inference.images import PUBLISHED_SIZE, label_map_of
 from inference.inputs import as_tensor
 from inference.strategies.insertion import SparseInsertion
 from inference.video_segmenter import VideoSegmenter
+from model.cuda_graphs import graphed
 from model.network import XMem
 from util.device import choose_device
 
@@ -96,7 +97,7 @@ def segment_video(
         raise ValueError("there is no mask: at least one frame's objects have to be given")
     device = network.device
     mixed = device.type == "cuda" if mixed_precision is None else mixed_precision
-    segmenter = VideoSegmenter(network, config, size=size, mixed_precision=mixed)
+    segmenter = VideoSegmenter(graphed(network), config, size=size, mixed_precision=mixed)
     opened, count = _open_frames(frames)
     if count is None and isinstance(segmenter.core.config.insertion, SparseInsertion):
         raise ValueError("sparse insertion has to know how many frames there are: give a file, a folder or a list")

@@ -124,7 +124,7 @@ def run(arguments: argparse.Namespace) -> None:
         require_matplotlib()
     device = choose_device(arguments.device)
     if arguments.graphs:
-        require_cuda(device)
+        require_cuda(device, "graphs")
     torch.manual_seed(0)
     network = XMem().to(device).eval().requires_grad_(False)
     speed = matrix_speed(device)

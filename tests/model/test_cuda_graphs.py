@@ -10,7 +10,7 @@ from torch import Tensor
 from inference.config import InferenceConfig
 from inference.inference_core import InferenceCore
 from model import cuda_graphs
-from model.cuda_graphs import GraphedNetwork
+from model.cuda_graphs import GraphedNetwork, graphed
 from model.network import XMem
 from tests.helpers.recorded_graphs import RecordedGraph, use_recorded_graphs
 from tests.helpers.tiny_network import TINY, tiny_network
@@ -75,6 +75,17 @@ def test_what_was_returned_is_not_written_to_again():
     graphed.encode_key(images[0])
     for (query, features), copied in zip(outputs, copies, strict=True):
         assert all(torch.equal(each, copy) for each, copy in zip((*query, *features), copied, strict=True))
+
+
+def test_only_what_is_on_a_cuda_device_is_recorded(monkeypatch):
+    network = tiny_network().for_inference()
+    assert graphed(network) is network
+    monkeypatch.setattr(XMem, "device", torch.device("cuda"))
+    recorded = graphed(network)
+    assert isinstance(recorded, GraphedNetwork)
+    assert graphed(recorded) is recorded
+    monkeypatch.setattr(XMem, "has_fixed_precision", True)
+    assert graphed(network) is network
 
 
 def test_graphs_that_are_not_used_make_room(monkeypatch):

@@ -538,6 +538,16 @@ def test_another_network_under_the_same_name_is_refused(generic, tmp_path, capsy
     assert program.main([*arguments, "--overwrite"]) == 0
 
 
+def test_what_was_made_without_graphs_goes_on(evaluate, generic):
+    output = evaluate(*flags_of(generic))
+    recorded, before = output / "config.json", modification_times(output)
+    config = json.loads(recorded.read_text())
+    assert config["cuda_graphs"] is True
+    recorded.write_text(json.dumps(config | {"cuda_graphs": False}))
+    evaluate(*flags_of(generic))
+    assert modification_times(output / "a") == {path: before[path] for path in modification_times(output / "a")}
+
+
 def test_the_same_network_in_another_place_goes_on(generic, network_file, tmp_path):
     moved = tmp_path / "moved.pth"
     moved.write_bytes(Path(network_file).read_bytes())

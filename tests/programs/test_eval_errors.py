@@ -87,7 +87,7 @@ def left_in(output: Path) -> list[str]:
         (["--dataset", "D16", "--split", "test"], "split test: D16 has no such split"),
         (["--split", "train"], "argument --split: invalid choice: 'train'"),
         (["--benchmark", "--amp"], "--benchmark measures full precision, and --amp asks for mixed"),
-        (["--graphs", "--device", "cpu"], "--graphs has no effect on the device cpu: it is for CUDA devices"),
+        (["--no_graphs", "--device", "cpu"], "--no_graphs has no effect on the device cpu: it is for CUDA devices"),
         (["--max_mid_term_frames", "5"], "--max_mid_term_frames must be over min_mid_term_frames (5), not 5"),
         (["--min_mid_term_frames", "0"], "--min_mid_term_frames must be at least 1, not 0"),
         (["--num_prototypes", "20000"], "--max_long_term_elements must be at least num_prototypes (20000), not 10000"),

@@ -18,6 +18,7 @@ from dataset.registry import open_evaluation_set
 from evaluation.config import EvaluationConfig
 from evaluation.frame_reader import annotated_frames_for
 from evaluation.segmenter import MultiViewSegmenter, SegmentedFrame
+from model.cuda_graphs import GraphedNetwork
 from scoring.davis import find_sequences, score_sequences
 from scripts import merge_multi_scale
 from tests.helpers.layouts import frame_name, label_map, write_frames, write_masks, write_text, youtube_meta
@@ -111,6 +112,7 @@ def test_every_view_has_a_memory_of_its_own(generic):
 
 def test_graphs_serve_all_views(generic, monkeypatch):
     use_recorded_graphs(monkeypatch)
+    monkeypatch.setattr("evaluation.segmenter.graphed", GraphedNetwork)  # as on a CUDA device
     (video,) = open_evaluation_set("G", "val", generic, 24, 32).videos
     config = EvaluationConfig("G", generic, size=24, other_sizes=(32,), flip_too=True)
     plain, graphed = (
