@@ -1,9 +1,10 @@
 """Train a network like the bundled one, from ImageNet's features to a network file: its recipe, in one command.
 
-    torchrun --nproc_per_node=2 -m scripts.train_small --davis_root ../DAVIS/2016 [--output saves]
+    python -m scripts.train_small --davis_root ../DAVIS/2016 [--output saves]                     # on a GPU
+    torchrun --nproc_per_node=2 -m scripts.train_small --davis_root ../DAVIS/2016                 # on two CPU cores
     torchrun --nproc_per_node=2 -m scripts.train_small --variants scaling-both scaling-neither
 
-The second makes the networks that the paper's ablations need beside the bundled one. The same command resumes an
+The last makes the networks that the paper's ablations need beside the bundled one. The same command resumes an
 interrupted run. See docs/bundled_network.md and docs/reproduce.md.
 """
 
@@ -13,6 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,7 +33,7 @@ from util.command_line import INTERRUPTED, MISTAKE
 from util.device import choose_device
 from util.errors import SettingError, UserError
 from util.files import writing
-from util.machine import keep_freed_memory
+from util.machine import available_cores, keep_freed_memory
 from util.processes import Processes
 
 TRAINING_VIDEOS = (
@@ -65,6 +67,7 @@ def phase(
     smallest_crop: float = 0.1,
     colour_jitter: float = 0.0,
     paste_share: float = 0.0,
+    average_decay: float = 0.998,
     seed: int = RunConfig.seed,
 ) -> RunConfig:
     """Return the settings of one run, but for what depends on the machine.
@@ -75,10 +78,11 @@ def phase(
         smallest_crop: least share of an own frame's area that a crop shows.
         colour_jitter: change of their colours beyond that of section 4.
         paste_share: share of their clips onto which an object of another clip is pasted.
+        average_decay: of the weights' moving average.
     """
     return RunConfig(
-        exp_id=f"small_{name}", stages=(stage,), network=network, seed=seed, num_workers=2, resume=True,
-        optimisation=OptimisationConfig(max_gradient_norm=1.0, encoder_lr_factor=0.05, average_decay=0.998),
+        exp_id=f"small_{name}", stages=(stage,), network=network, seed=seed, resume=True,
+        optimisation=OptimisationConfig(max_gradient_norm=1.0, encoder_lr_factor=0.05, average_decay=average_decay),
         data=DataConfig(
             videos_share=share, videos_smallest_crop=smallest_crop, videos_colour_jitter=colour_jitter,
             videos_paste_share=paste_share,
@@ -91,14 +95,22 @@ def phase(
 
 M = replace(STAGES["m"], num_ref_frames=3, max_objects=2)
 START = replace(M, batch_size=4, iterations=700, lr=4e-4, crop=160, num_frames=4)
-PHASES = (
-    phase("start", START, network=NETWORK, smallest_crop=0.15),
-    phase(
-        "long_clips",
-        replace(M, batch_size=4, iterations=2000, steps=(1700,), lr=2e-4, crop=160, num_frames=8),
-        share=0.45, colour_jitter=0.25, paste_share=0.6, seed=7,
+FIRST = phase("start", START, network=NETWORK, smallest_crop=0.15)
+LONG_CLIPS = partial(phase, share=0.45, colour_jitter=0.25, paste_share=0.6, seed=7)
+PHASES_ON_GPU = (
+    FIRST,
+    LONG_CLIPS(
+        "large_clips",
+        replace(M, batch_size=24, iterations=1350, steps=(1080,), lr=3e-4, crop=256, num_frames=8),
+        average_decay=0.997,
     ),
 )  # fmt: skip
+"""The recipe of the bundled network. On two CPU cores it would take six hours."""
+PHASES = (
+    FIRST,
+    LONG_CLIPS("long_clips", replace(M, batch_size=4, iterations=2000, steps=(1700,), lr=2e-4, crop=160, num_frames=8)),
+)
+"""A recipe for a CPU, of an hour on two cores: fewer and smaller clips, and a worse network."""
 
 SHORT = replace(M, batch_size=6, iterations=200, lr=2e-4, steps=(160,), crop=160, num_frames=3, max_objects=1)
 CONTINUED = {"no-sensory": phase("no-sensory", SHORT, network=replace(NETWORK, hidden_dim=0), share=0.45)}
@@ -136,7 +148,10 @@ def on_this_machine(
     """Return the settings of a phase with those that depend on the machine, and `seed` added to its own."""
     data = replace(config.data, videos_root=davis_root, videos_subset=subset)
     optimisation = replace(config.optimisation, mixed_precision=device.type == "cuda")
-    return replace(config, output=output, data=data, optimisation=optimisation, seed=config.seed + seed)
+    return replace(
+        config, output=output, data=data, optimisation=optimisation, seed=config.seed + seed,
+        num_workers=max(2, available_cores()),
+    )  # fmt: skip
 
 
 def train_phases(
@@ -207,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if not arguments.variants:
                     validation = Validation("D16", arguments.davis_root, CHOSEN_BY, INTENDED_SIZE)
         recipes: list[tuple[tuple[RunConfig, ...], Path | None, Path]] = [
-            (PHASES, None, arguments.network or output / "small.pth")
+            (PHASES_ON_GPU if device.type == "cuda" else PHASES, None, arguments.network or output / "small.pth")
         ]
         if names := arguments.variants:
             recipes = [

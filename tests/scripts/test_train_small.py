@@ -16,6 +16,7 @@ from scripts.train_small import (
     NETWORK,
     ORIGIN,
     PHASES,
+    PHASES_ON_GPU,
     TRAINING_VIDEOS,
     VARIANTS,
     export,
@@ -108,6 +109,16 @@ def started(monkeypatch, interrupted) -> list[RunConfig]:
 
     monkeypatch.setattr("scripts.train_small.run_training", run_training)
     return runs
+
+
+def test_a_gpu_trains_on_more_and_larger_clips(tmp_path, davis, started, monkeypatch):
+    monkeypatch.setattr("scripts.train_small.choose_device", lambda *_: torch.device("cuda"))
+    assert main(["--output", str(tmp_path / "out"), "--davis_root", str(davis)]) == 0
+    assert [config.exp_id for config in started] == [each.exp_id for each in PHASES_ON_GPU]
+    assert all(config.optimisation.mixed_precision for config in started)
+    (small,), (large,) = PHASES[-1].stages, PHASES_ON_GPU[-1].stages
+    assert large.batch_size > small.batch_size
+    assert large.crop > small.crop
 
 
 def test_a_run_that_is_asked_to_stop_ends_the_recipe(tmp_path, davis, started, interrupted, capsys):
