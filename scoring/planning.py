@@ -233,15 +233,17 @@ def chosen_sequences(
 ) -> list[str]:
     """Return the sequences of a benchmark that are to be scored: all that are `present`, or `wanted`, sorted.
 
-    Predicted sequences that the ground truth lacks are named in a warning.
+    Predicted sequences that the ground truth lacks are named in a warning; other folders, such as eval.py's of overlay
+    videos, are not.
 
     Raises:
         UserError: the prediction's folder does not exist, or the ground truth lacks one of `wanted`.
     """
     predicted = {path.name for path in folder_entries(require_folder(prediction)) if path.is_dir()}
     if wanted is None:
-        if extra := predicted - set(present):
-            logger.warning("%s: not in the ground truth, not scored: %s", prediction, first_few(sorted(extra)))
+        extra = sorted(name for name in predicted - set(present) if next((prediction / name).rglob("*.png"), None))
+        if extra:
+            logger.warning("%s: not in the ground truth, not scored: %s", prediction, first_few(extra))
         return sorted(present)
     if missing := set(wanted) - set(present):
         raise UserError(f"{ground_truth} lacks {len(missing)} of {len(wanted)} sequences: {first_few(sorted(missing))}")

@@ -229,6 +229,17 @@ def test_first_and_last_frame_count_on_demand(roots):
     np.testing.assert_allclose(score.values["J"], [0, 50 / 150, 1, 0])
 
 
+def test_predictions_that_have_no_ground_truth_are_named(roots, caplog):
+    _, prediction = roots
+    (prediction / "Overlay").mkdir()
+    (prediction / "Overlay" / "moved.mp4").write_bytes(b"")
+    find_sequences(*roots)
+    assert not caplog.records
+    shutil.copytree(prediction / "moved", prediction / "more")
+    find_sequences(*roots)
+    assert caplog.messages == [f"{prediction}: not in the ground truth, not scored: more"]
+
+
 def test_255_alone_is_an_object(roots, caplog):
     expected = score_sequences(find_sequences(*roots)).sequences["moved"].objects[1]
     for root in roots:
