@@ -96,19 +96,21 @@ def phase(
 M = replace(STAGES["m"], num_ref_frames=3, max_objects=2)
 START = replace(M, batch_size=4, iterations=700, lr=4e-4, crop=160, num_frames=4)
 FIRST = phase("start", START, network=NETWORK, smallest_crop=0.15)
-LONG_CLIPS = partial(phase, share=0.45, colour_jitter=0.25, paste_share=0.6, seed=7)
+on_long_clips = partial(phase, share=0.45, colour_jitter=0.25, paste_share=0.6, seed=7)
 PHASES_ON_GPU = (
     FIRST,
-    LONG_CLIPS(
+    on_long_clips(
         "large_clips",
         replace(M, batch_size=24, iterations=1350, steps=(1080,), lr=3e-4, crop=256, num_frames=8),
         average_decay=0.997,
     ),
 )  # fmt: skip
-"""The recipe of the bundled network. On two CPU cores it would take six hours."""
+"""The recipe of the bundled network. On two CPU cores it would take seven hours."""
 PHASES = (
     FIRST,
-    LONG_CLIPS("long_clips", replace(M, batch_size=4, iterations=2000, steps=(1700,), lr=2e-4, crop=160, num_frames=8)),
+    on_long_clips(
+        "long_clips", replace(M, batch_size=4, iterations=2000, steps=(1700,), lr=2e-4, crop=160, num_frames=8)
+    ),
 )
 """A recipe for a CPU, of an hour on two cores: fewer and smaller clips, and a worse network."""
 
