@@ -117,11 +117,11 @@ def scrub(arguments: argparse.Namespace, folder: Path) -> None:
         window = Window(browser, program.address)
         window.page.click("[data-tool=rectangle]")
         window.draw((800, 400), (1100, 700))
-        numbers = np.random.default_rng(0).integers(0, arguments.frames, 2 * SCRUBBED).tolist()
+        numbers = np.random.default_rng(0).permutation(arguments.frames)[: 2 * SCRUBBED].tolist()
         early = _scrub_through(window, numbers[:SCRUBBED], arguments.frames)
         previews = folder / "workspace" / PREVIEWS
         begun = time.perf_counter()
-        while len(list(previews.glob("[0-9]*.jpg"))) < arguments.frames:
+        while len(list(previews.glob("*/[0-9]*.jpg"))) < arguments.frames:
             time.sleep(1)
         made = time.perf_counter() - begun
         late = _scrub_through(window, numbers[SCRUBBED:], arguments.frames)

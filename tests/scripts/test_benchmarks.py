@@ -107,6 +107,10 @@ def test_a_person_corrects_frames_and_what_is_exported_is_scored(capsys, tmp_pat
 @pytest.mark.long
 @pytest.mark.slow
 def test_opening_and_scrubbing_are_measured(capsys):
-    assert main(["interactive", "--only", "lengths", "--long_frames", "60"]) == 0
-    _, *lines = capsys.readouterr().out.splitlines()
-    assert [re.match(r"4K, (\d+) frames", line).group(1) for line in lines] == ["6", "60"]
+    flags = ["--frames", "120", "--long_frames", "60"]
+    assert main(["interactive", "--only", "scrub", "lengths", *flags]) == 0
+    _, *scrubbed, short, long = capsys.readouterr().out.splitlines()
+    assert [re.match(r"4K, (\d+) frames", line).group(1) for line in (short, long)] == ["6", "60"]
+    assert [line.split(":")[0].split(",")[0].strip() for line in scrubbed] == [
+        "scrubbing 120 frames of 1080p", "right after opening", "previews made", "memory of the program",
+    ]  # fmt: skip
