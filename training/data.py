@@ -133,7 +133,7 @@ def usable(sets: Sequence[VideoSet], sampling: SamplingConfig) -> list[VideoSet]
     try:
         return long_enough(sets, sampling.num_frames, sampling.strict)
     except UserError as error:
-        raise UserError(f"stage {sampling.stage}: {error}; make clips of fewer frames, or leave these videos out") from error
+        raise UserError(f"stage {sampling.stage}: {error}; use fewer frames, or leave these videos out") from error
 
 
 def video_clips(sets: Sequence[VideoSet], sampling: SamplingConfig) -> StageData:
