@@ -153,7 +153,7 @@ def test_int8_with_recorded_ranges_is_near(exports, tmp_path):
     network = xmem.load_network(exports / "onnx", "cpu")
     frames = [Image.open(path) for path in sorted((EXAMPLE / "JPEGImages/crossing").iterdir())[:6]]
     with recorded(network) as calls:
-        for _ in xmem.segment_video(network, frames, EXAMPLE / "Annotations/crossing/00000.png", size=160):
+        for _ in xmem.segment_video(network, frames, EXAMPLE / "Annotations/crossing/00000.png", size=240):
             pass
     assert {name: len(each) for name, each in calls.items()} == {"encode_key": 6, "encode_value": 2, "segment": 5}
     quantise_export(read_export(exports / "onnx"), tmp_path / "int8", {"height": 64, "width": 96, "objects": 2}, calls)

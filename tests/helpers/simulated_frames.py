@@ -43,7 +43,12 @@ def measure(gpu: SimulatedCuda, objects: int) -> dict[str, dict[str, int]]:
     network = network.eval().requires_grad_(False).to("cuda")
     settings = {"mem_every": 2, "num_prototypes": 128, "max_long_term_elements": 200}
     config = EvaluationConfig(
-        "G", Path(), size=-1, mixed_precision=True, inference=InferenceConfig.from_settings(**settings)
+        "G",
+        Path(),
+        size=-1,
+        mixed_precision=True,
+        cuda_graphs=False,  # there is nothing to record on this device
+        inference=InferenceConfig.from_settings(**settings),
     )
     segmenter = MultiViewSegmenter(network, config)
     core = segmenter.core
