@@ -25,7 +25,7 @@ from training.starting_point import find_starting_point
 from util.command_line import INTERRUPTED, MISTAKE, Parser
 from util.device import choose_device, is_out_of_memory, require_a_gpu_each
 from util.errors import SettingError, UserError
-from util.machine import available_cores, keep_freed_memory
+from util.machine import cores_of_all_machines, keep_freed_memory
 from util.processes import Processes
 
 FAILED = 1  # exit code
@@ -71,8 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
     file.add_argument("--load_network", type=Path, help="network file to start from, unless a run is resumed")
     add("--no_pretrained", action="store_true", help="start from random initialisation, not ImageNet's weights")
     add("--seed", type=int, default=RunConfig.seed, help="decides all random choices")
-    cores = available_cores() * int(os.environ.get("GROUP_WORLD_SIZE", 1))  # of all machines, as torchrun counts them
-    add("--num_workers", type=int, default=cores, help="processes that make batches, in all")
+    add("--num_workers", type=int, default=cores_of_all_machines(), help="processes that make batches, in all")
 
     for name in ROOTS:
         add(f"--{name}", type=Path, default=getattr(DataConfig, name), help="see docs/data.md")

@@ -1,5 +1,6 @@
 """The settings of an evaluation."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 from inference.config import InferenceConfig
 from inference.images import PUBLISHED_SIZE, check_size
 from util.errors import SettingError
+from util.provenance import differences
 
 
 class View(NamedTuple):
@@ -103,6 +105,19 @@ class EvaluationConfig:
     def to_json_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; paths are absolute, so that they mean the same in any folder."""
         return {name: _as_json(value) for name, value in vars(self).items()}
+
+
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return one text for each setting that decides results and differs between two configurations as JSON has them.
+
+    The place of a network does not count where it is known to be the same one. Nor do CUDA graphs, which decide how
+    fast it is, and nothing else.
+    """
+    ignored = {"cuda_graphs"}
+    if now.get("weights_sha256") and before.get("weights_sha256") == now["weights_sha256"]:
+        ignored.add("weights")
+    before, now = ({name: each[name] for name in each.keys() - ignored} for each in (before, now))
+    return differences(before, now)
 
 
 def _as_json(value: Any) -> Any:

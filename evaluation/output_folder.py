@@ -32,12 +32,12 @@ from torch import Tensor
 from dataset.evaluation_video import EvaluationVideo
 from dataset.label_map import write_label_map
 from dataset.soft_masks import write_probabilities
+from evaluation.config import changed_settings
 from evaluation.overlay_video import Painter, overlay_video
 from evaluation.prefetch import BackgroundWriter
 from evaluation.segmenter import SegmentedFrame
 from util.errors import UserError
 from util.files import atomic_path, remove, remove_leftovers, sole_user, write_text_atomically, writing
-from util.provenance import differences
 
 PARTS = frozenset({"annotations", "scores", "overlay", "config.json", "summary.json"})
 """What is in an output folder beside the videos' own folders, in lower case."""
@@ -211,11 +211,7 @@ class OutputFolder:
         raise UserError(f"{path} was not made by a run into {self.path}; choose another output folder")
 
     def _refuse_other_settings(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        if now.get("weights_sha256") and before.get("weights_sha256") == now["weights_sha256"]:
-            now = {**now, "weights": before.get("weights")}  # the same network, wherever it lies
-        if "cuda_graphs" in before:
-            now = {**now, "cuda_graphs": before["cuda_graphs"]}  # which decides how fast it is, and nothing else
-        if changes := differences(before, now):
+        if changes := changed_settings(before, now):
             raise UserError(
                 f"{self.path} was made with other settings: {'; '.join(changes)}; "
                 "choose another output folder, or overwrite it"

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from dataset.evaluation_video import EvaluationSet, EvaluationVideo
-from evaluation.config import EvaluationConfig
+from evaluation.config import EvaluationConfig, changed_settings
 from evaluation.evaluate import evaluate
 from evaluation.networks import videos_seen
 from evaluation.output_folder import OutputFolder, parsed
@@ -33,7 +33,7 @@ from util.device import hardware_name
 from util.errors import UserError
 from util.files import sha256_of, sole_user, write_text_atomically
 from util.machine import peak_process_bytes
-from util.provenance import differences, git_commit
+from util.provenance import git_commit
 
 GROWTH_BETWEEN = (100, 200)
 """The frames between which the paper measures how fast memory grows."""
@@ -245,7 +245,7 @@ class Runner:
 
     def _present(self, kind: type[AnyRecord], run: Run) -> AnyRecord | None:
         record = read_record(kind, self.record_file(run))
-        return record if record and record.config == described(self.config(run)) else None
+        return record if record and not changed_settings(record.config, described(self.config(run))) else None
 
     def carry_out(self, runs: Sequence[Run]) -> None:
         """Carry out what is not finished, in this order, as far as budget, data and weights allow.
@@ -329,7 +329,7 @@ class Runner:
         """Measure memory and time of the first video."""
         file = self.record_file(run)
         there = None if self.overwrite else read_record(Trace, file)
-        if there and (changes := differences(there.config, described(config))):
+        if there and (changes := changed_settings(there.config, described(config))):
             raise UserError(f"{file} was made with other settings: {', '.join(changes)}; remove it, or overwrite it")
         _, network = open_network(config.weights, self.device)
         measured = trace_video(network, config, evaluation_set.videos[0], self.profile.traced_frames)
@@ -344,7 +344,10 @@ def known(figures: Figures) -> dict[str, float]:
 def has_other_settings(folder: Path, config: EvaluationConfig) -> bool:
     """Return whether a run with other settings has begun in this folder."""
     begun = folder / "config.json"
-    return begun.is_file() and parsed(begun) != json.loads(json.dumps(config.to_json_dict()))
+    if not begun.is_file():
+        return False
+    before = parsed(begun)
+    return not isinstance(before, dict) or bool(changed_settings(before, config.to_json_dict()))
 
 
 def frames_of(videos: Iterable[EvaluationVideo], config: EvaluationConfig) -> int:

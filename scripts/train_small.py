@@ -33,7 +33,7 @@ from util.command_line import INTERRUPTED, MISTAKE
 from util.device import choose_device
 from util.errors import SettingError, UserError
 from util.files import writing
-from util.machine import available_cores, keep_freed_memory
+from util.machine import cores_of_all_machines, keep_freed_memory
 from util.processes import Processes
 
 TRAINING_VIDEOS = (
@@ -152,7 +152,7 @@ def on_this_machine(
     optimisation = replace(config.optimisation, mixed_precision=device.type == "cuda")
     return replace(
         config, output=output, data=data, optimisation=optimisation, seed=config.seed + seed,
-        num_workers=max(2, available_cores()),
+        num_workers=cores_of_all_machines(),
     )  # fmt: skip
 
 

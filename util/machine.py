@@ -17,6 +17,11 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def cores_of_all_machines() -> int:
+    """Return the number of cores of all machines on which torchrun started processes, taking them to be alike."""
+    return available_cores() * int(os.environ.get("GROUP_WORLD_SIZE", 1))  # as torchrun counts them
+
+
 def peak_process_bytes(process: int | str = "self") -> int:
     """Return the peak memory of this process (on Linux also of another, by its number), in bytes."""
     status = Path(f"/proc/{process}/status")

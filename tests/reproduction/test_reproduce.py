@@ -220,6 +220,23 @@ def test_with_overwrite_an_unfinished_run_with_the_same_settings_is_resumed(runn
     assert label_map.stat().st_mtime_ns == written
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_was_made_without_graphs_stands(runner, run, overwrite):
+    runner.carry_out([run])
+    label_map = runner.output / run.name / "dog" / "00001.png"
+    written = label_map.stat().st_mtime_ns
+    record, begun = runner.record_file(run), runner.output / run.name / "config.json"
+    for path in (record, begun):
+        content = path.read_text()
+        assert '"cuda_graphs": true' in content
+        path.write_text(content.replace('"cuda_graphs": true', '"cuda_graphs": false'))
+    assert runner.record(run) is not None
+    record.unlink()  # as if it had been interrupted
+    runner.overwrite = overwrite
+    runner.carry_out([run])
+    assert label_map.stat().st_mtime_ns == written
+
+
 def test_a_trace_is_replaced_when_asked_for_and_repeated_after_a_failure(runner, model, tmp_path):
     frame = tmp_path / "trace_of_its_own" / "JPEGImages" / "dog" / "00003.jpg"
     write_frames(frame.parent, range(6), (32, 48))
